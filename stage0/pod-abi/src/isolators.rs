@@ -1,0 +1,213 @@
+//! Limits and privileges of an app, as asked for: capabilities, resource limits, seccomp.
+//!
+//! Words are the kernel's and the OCI runtime-spec's; numbers stand here once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! capabilities {
+    ($($variant:ident = $number:literal, $word:literal;)*) => {
+        /// A capability (`capabilities(7)`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[allow(missing_docs, reason = "the kernel's own names; capabilities(7) explains each")]
+        pub enum Capability {
+            $(#[serde(rename = $word)] $variant = $number,)*
+        }
+
+        impl Capability {
+            /// Every capability this program knows, in the kernel's order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Returns the name, `CAP_` included.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+capabilities! {
+    Chown = 0, "CAP_CHOWN";
+    DacOverride = 1, "CAP_DAC_OVERRIDE";
+    DacReadSearch = 2, "CAP_DAC_READ_SEARCH";
+    Fowner = 3, "CAP_FOWNER";
+    Fsetid = 4, "CAP_FSETID";
+    Kill = 5, "CAP_KILL";
+    Setgid = 6, "CAP_SETGID";
+    Setuid = 7, "CAP_SETUID";
+    Setpcap = 8, "CAP_SETPCAP";
+    LinuxImmutable = 9, "CAP_LINUX_IMMUTABLE";
+    NetBindService = 10, "CAP_NET_BIND_SERVICE";
+    NetBroadcast = 11, "CAP_NET_BROADCAST";
+    NetAdmin = 12, "CAP_NET_ADMIN";
+    NetRaw = 13, "CAP_NET_RAW";
+    IpcLock = 14, "CAP_IPC_LOCK";
+    IpcOwner = 15, "CAP_IPC_OWNER";
+    SysModule = 16, "CAP_SYS_MODULE";
+    SysRawio = 17, "CAP_SYS_RAWIO";
+    SysChroot = 18, "CAP_SYS_CHROOT";
+    SysPtrace = 19, "CAP_SYS_PTRACE";
+    SysPacct = 20, "CAP_SYS_PACCT";
+    SysAdmin = 21, "CAP_SYS_ADMIN";
+    SysBoot = 22, "CAP_SYS_BOOT";
+    SysNice = 23, "CAP_SYS_NICE";
+    SysResource = 24, "CAP_SYS_RESOURCE";
+    SysTime = 25, "CAP_SYS_TIME";
+    SysTtyConfig = 26, "CAP_SYS_TTY_CONFIG";
+    Mknod = 27, "CAP_MKNOD";
+    Lease = 28, "CAP_LEASE";
+    AuditWrite = 29, "CAP_AUDIT_WRITE";
+    AuditControl = 30, "CAP_AUDIT_CONTROL";
+    Setfcap = 31, "CAP_SETFCAP";
+    MacOverride = 32, "CAP_MAC_OVERRIDE";
+    MacAdmin = 33, "CAP_MAC_ADMIN";
+    Syslog = 34, "CAP_SYSLOG";
+    WakeAlarm = 35, "CAP_WAKE_ALARM";
+    BlockSuspend = 36, "CAP_BLOCK_SUSPEND";
+    AuditRead = 37, "CAP_AUDIT_READ";
+    Perfmon = 38, "CAP_PERFMON";
+    Bpf = 39, "CAP_BPF";
+    CheckpointRestore = 40, "CAP_CHECKPOINT_RESTORE";
+}
+
+impl Capability {
+    /// Returns the bit of this capability in the kernel's sets.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        1 << (self as u32)
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an app may hold if nothing else was asked for: what docker grants, less `CAP_MKNOD`,
+/// `CAP_AUDIT_WRITE` and `CAP_NET_RAW`, which services do without.
+pub const DEFAULT_CAPABILITIES: [Capability; 11] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::NetBindService,
+    Capability::SysChroot,
+    Capability::Setfcap,
+];
+
+/// A set of capabilities.
+///
+/// One set is all an app has: its bounding set. A process of root holds it as permitted and
+/// effective, any other user holds nothing until it executes something that grants it; the
+/// inheritable set is always empty (CVE-2022-24769 and its kin).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Capabilities(pub BTreeSet<Capability>);
+
+impl Capabilities {
+    /// Returns [`DEFAULT_CAPABILITIES`].
+    #[must_use]
+    pub fn default_set() -> Self {
+        Self(DEFAULT_CAPABILITIES.into_iter().collect())
+    }
+
+    /// Returns the set as the kernel's bits.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        self.0.iter().fold(0, |bits, capability| bits | capability.bit())
+    }
+}
+
+/// Which system calls an app may make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    /// The profile compiled into stage2-init.
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+}
+
+/// A kind of resource limit (`getrlimit(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the kernel's own names; getrlimit(2) explains each")]
+pub enum RlimitKind {
+    #[serde(rename = "RLIMIT_AS")]
+    As,
+    #[serde(rename = "RLIMIT_CORE")]
+    Core,
+    #[serde(rename = "RLIMIT_CPU")]
+    Cpu,
+    #[serde(rename = "RLIMIT_DATA")]
+    Data,
+    #[serde(rename = "RLIMIT_FSIZE")]
+    Fsize,
+    #[serde(rename = "RLIMIT_LOCKS")]
+    Locks,
+    #[serde(rename = "RLIMIT_MEMLOCK")]
+    Memlock,
+    #[serde(rename = "RLIMIT_MSGQUEUE")]
+    Msgqueue,
+    #[serde(rename = "RLIMIT_NICE")]
+    Nice,
+    #[serde(rename = "RLIMIT_NOFILE")]
+    Nofile,
+    #[serde(rename = "RLIMIT_NPROC")]
+    Nproc,
+    #[serde(rename = "RLIMIT_RSS")]
+    Rss,
+    #[serde(rename = "RLIMIT_RTPRIO")]
+    Rtprio,
+    #[serde(rename = "RLIMIT_RTTIME")]
+    Rttime,
+    #[serde(rename = "RLIMIT_SIGPENDING")]
+    Sigpending,
+    #[serde(rename = "RLIMIT_STACK")]
+    Stack,
+}
+
+/// One resource limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    /// What is limited.
+    #[serde(rename = "type")]
+    pub kind: RlimitKind,
+    /// The limit in force.
+    pub soft: u64,
+    /// The limit the process may raise it to.
+    pub hard: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_the_kernels() {
+        assert_eq!(Capability::ALL.len(), 41);
+        for (number, capability) in Capability::ALL.iter().enumerate() {
+            assert_eq!(capability.bit(), 1 << number, "{capability}");
+        }
+        assert_eq!(Capability::SysAdmin as u32, 21);
+    }
+
+    #[test]
+    fn the_default_set_holds_none_of_the_three_left_out() {
+        let set = Capabilities::default_set();
+        for out in
+            [Capability::Mknod, Capability::AuditWrite, Capability::NetRaw, Capability::SysAdmin]
+        {
+            assert_eq!(set.bits() & out.bit(), 0, "{out}");
+        }
+    }
+}

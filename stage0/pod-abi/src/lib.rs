@@ -1,0 +1,48 @@
+//! The contract between the stages: everything that crosses from one program to another, or from a
+//! program to the disk and back.
+//!
+//! ```text
+//!            pod.json, app.N.json, order            frames (inner)
+//!   stage0 ───────────────────────────▶ stage1 ◀───────────────────▶ stage2-init
+//!      │        status.json, events       ▲
+//!      └──────────────────────────────────┘
+//!               frames (control)
+//! ```
+//!
+//! Only data and the rules that make it valid live here. Nothing in this crate opens a file, reads
+//! the clock, logs, or needs `unsafe`; whoever does those things decides when and where.
+//!
+//! | document | written by | read by | version |
+//! |---|---|---|---|
+//! | [`manifest::PodManifest`] | stage0 | every stage | [`version::MANIFEST`] |
+//! | [`app::AppSpec`] | stage0 | every stage | [`version::MANIFEST`] |
+//! | [`stage::Order`] | stage0 | stage1 | [`version::STAGE_ABI`] |
+//! | [`status::PodStatus`] | the supervisor | stage0 | [`version::STATUS`] |
+//! | [`control`] frames | stage0, supervisor | each other | [`version::CONTROL`] |
+//! | [`inner`] frames | supervisor, stage2-init | each other | [`version::INNER`] |
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod control;
+pub mod digest;
+pub mod exit;
+pub mod frame;
+pub mod inner;
+pub mod isolators;
+pub mod layout;
+pub mod manifest;
+pub mod name;
+pub mod path;
+pub mod phase;
+pub mod report;
+pub mod stage;
+pub mod status;
+pub mod time;
+pub mod version;
+
+pub use digest::Digest;
+pub use name::{AppName, PodId, PodName, VolumeName};
+pub use path::PodPath;
+pub use report::Report;
+pub use time::Timestamp;

@@ -1,0 +1,137 @@
+//! The stage ABI: how stage0 hands a pod over to a stage1.
+//!
+//! stage0 finds the stage1's directory, reads its `stage1.json`, refuses if the versions do not
+//! meet, moves the pod to `run/`, and becomes the stage1's `run` program by `execve`:
+//!
+//! | what | how |
+//! |---|---|
+//! | the pod's directory | working directory, and descriptor [`fd::POD`], which holds its lock |
+//! | the order | JSON on descriptor [`fd::ORDER`] |
+//! | `pod` itself, to become when the pod has ended | descriptor [`fd::SELF`] |
+//! | the layers of all apps | descriptor [`fd::LAYERS`], one directory; the order names each beneath it |
+//! | the run directory | descriptor [`fd::RUN`] |
+//! | the range of user ids | descriptor [`fd::IDS`], a locked file; only with [`Order::ids`] |
+//! | where readiness goes | `NOTIFY_SOCKET`, as `sd_notify(3)` says; the only environment |
+//! | standard streams | the caller's |
+//!
+//! The stage1 keeps POD, SELF, RUN and IDS open, close-on-exec, for as long as the pod lives, and
+//! then becomes `pod reap` through SELF with those four open again and `argv` as [`reap_argv`]
+//! makes it. Should that fail, it exits with the pod's status itself.
+//!
+//! One directory for all layers rather than a descriptor for each, because one idmapped mount of
+//! a common parent serves any number of layers; a stage1 learns nothing about the store from it
+//! but the names it is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::AppSpec;
+use crate::manifest::PodManifest;
+use crate::name::PodId;
+use crate::version::AbiRange;
+
+/// Numbers of inherited descriptors.
+pub mod fd {
+    /// The pod's directory, locked.
+    pub const POD: i32 = 3;
+    /// The order, JSON.
+    pub const ORDER: i32 = 4;
+    /// The executable of `pod`.
+    pub const SELF: i32 = 5;
+    /// The directory beneath which all layers lie.
+    pub const LAYERS: i32 = 6;
+    /// The pod's run directory.
+    pub const RUN: i32 = 7;
+    /// The locked lease of the pod's range of user ids.
+    pub const IDS: i32 = 8;
+}
+
+/// The name of a stage1's manifest in its directory.
+pub const STAGE1_MANIFEST: &str = "stage1.json";
+
+/// `stage1.json`: what a directory that is a stage1 offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stage1Manifest {
+    /// The word that `--stage1` takes for it.
+    pub name: String,
+    /// The versions of the stage ABI it understands.
+    pub abi: AbiRange,
+    /// Its programs, as paths beneath its directory.
+    pub entrypoints: Entrypoints,
+}
+
+/// The programs of a stage1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Entrypoints {
+    /// Runs a pod, as told by the table above. Called with `run` as its only argument.
+    pub run: String,
+}
+
+/// What stage0 tells a stage1 to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Order {
+    /// [`crate::version::STAGE_ABI`] of stage0.
+    pub abi: u32,
+    /// The sandbox.
+    pub pod: PodManifest,
+    /// The newest generation of each app, in the order they are started.
+    pub apps: Vec<AppOrder>,
+    /// How often this pod has been started, this time included.
+    pub attempt: u32,
+    /// The range of user ids leased for this run; none with `--userns host`.
+    pub ids: Option<IdRange>,
+    /// What becomes of the apps' output beside their logs.
+    pub output: Output,
+    /// `/etc/resolv.conf` of the apps.
+    pub resolv_conf: String,
+    /// `/etc/hosts` of the apps.
+    pub hosts: String,
+}
+
+/// One app of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AppOrder {
+    /// The app.
+    pub spec: AppSpec,
+    /// Its layers as directories beneath [`fd::LAYERS`], lowest first, as many as the spec pins.
+    pub layers: Vec<String>,
+}
+
+/// A range of user and group ids of the host: id 0 of the pod is `base`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdRange {
+    /// The first id.
+    pub base: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// What becomes of apps' output beside their logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    /// Nothing.
+    Logged,
+    /// It is also written to the standard streams: byte for byte if there is one app, else line
+    /// by line under the app's name.
+    Shown,
+}
+
+/// Returns the argument vector of `pod reap`: releases what pod `id` held, prints a recorded
+/// error if output is shown, and exits with `code`.
+///
+/// `root` and `run_root` are found through the descriptors, so they are no arguments.
+#[must_use]
+pub fn reap_argv(id: &PodId, code: u8, output: Output) -> Vec<String> {
+    let mut argv: Vec<String> = ["pod", "reap", "--inherited"].map(str::to_owned).into();
+    if output == Output::Shown {
+        argv.push("--show-error".to_owned());
+    }
+    argv.push(format!("--code={code}"));
+    argv.push(id.to_string());
+    argv
+}
