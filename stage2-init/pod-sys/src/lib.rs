@@ -1,1 +1,22 @@
-//! A library of `pod`.
+//! System calls that nix and rustix lack, each a safe function.
+//!
+//! The only crate of the project with `unsafe` besides the mapping of guest memory. A function is
+//! here because no wrapper exists, or because the wrapper that exists is unsafe to call and a
+//! check at run time makes it safe: [`clone3`] and [`unshare`] refuse in a process that has
+//! threads. Nothing here decides anything; policy lives with the callers.
+
+#![allow(unsafe_code, reason = "this crate is where raw system calls become safe functions")]
+
+mod clone;
+mod fds;
+mod loopback;
+mod mount;
+mod seccomp;
+mod wait;
+
+pub use clone::{CloneFlags, Forked, clone3, unshare};
+pub use fds::{close_on_exec_from, inherited, place};
+pub use loopback::bring_loopback_up;
+pub use mount::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
+pub use seccomp::{MAX_INSTRUCTIONS, SockFilter, set_seccomp_filter};
+pub use wait::{Exit, Waited, wait_any, wait_pidfd};

@@ -1,0 +1,85 @@
+//! Descriptors across `exec`: adopting those that were inherited, placing those that shall be.
+//!
+//! Inside the programs a descriptor is always owned or borrowed. A bare number exists only across
+//! `exec`, where the tables of the stage ABI give each a meaning; these functions are the border.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Marks every open descriptor from `first` upwards to be closed on `exec`.
+///
+/// # Errors
+///
+/// Those of `close_range(2)` (5.11 for the flag); none in practice for `first` ≥ 0.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    let first = u32::try_from(first).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: close_range takes no pointer, and with CLOSE_RANGE_CLOEXEC closes nothing: owners of
+    // descriptors keep what they own.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Adopts a descriptor that was inherited at a number the ABI tells, and marks it CLOEXEC.
+///
+/// To be called once for each number, before anything else opens descriptors: a second call would
+/// make a second owner, which closes it under the first.
+///
+/// # Errors
+///
+/// `EBADF` if nothing is open at this number.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_SETFD takes no pointer; on a number that is not open it fails.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is open, as the call before has shown. That nobody else in this process
+    // owns it is what the ABI's table of inherited descriptors says, and what the caller keeps by
+    // adopting each number of the table once, first thing.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Places a copy of `fd` at the number `at`, not CLOEXEC, replacing what was there.
+///
+/// For right before an `exec` of ours, and for standard input, output and error. Whatever owned
+/// the number `at` in this process refers to the copy from now on.
+///
+/// # Errors
+///
+/// Those of `dup3(2)`; where `fd` is already at `at`, those of `fcntl(2)`.
+pub fn place(fd: BorrowedFd<'_>, at: RawFd) -> io::Result<()> {
+    let done = if fd.as_raw_fd() == at {
+        // SAFETY: fcntl with F_SETFD takes no pointer.
+        unsafe { libc::fcntl(at, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: dup3 takes no pointer. It may replace a descriptor that is owned elsewhere in
+        // this process, which then refers to another open file; no memory depends on which.
+        unsafe { libc::dup3(fd.as_raw_fd(), at, 0) }
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_number_that_is_not_open_is_not_adopted() {
+        assert_eq!(inherited(1_000_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_placed_descriptor_survives_exec_and_an_adopted_one_does_not() {
+        let null = File::open("/dev/null").unwrap();
+        place(null.as_fd(), 900).unwrap();
+        let flags = || nix::fcntl::fcntl(&null, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags(), libc::FD_CLOEXEC);
+        place(null.as_fd(), null.as_raw_fd()).unwrap();
+        assert_eq!(flags(), 0);
+        let adopted = inherited(900).unwrap();
+        let flags = nix::fcntl::fcntl(&adopted, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+    }
+}
