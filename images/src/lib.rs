@@ -1,1 +1,7 @@
 //! A library of `pod`.
+
+#[allow(dead_code, unused_imports, reason = "the store, its only user, is about to be written")]
+pub(crate) mod layer;
+pub mod worker;
+
+pub use layer::WorkerProgram;

@@ -1,0 +1,15 @@
+//! Hostile archives to trees: one compressed layer in, one overlay lower directory out.
+//!
+//! The bytes come from anybody, so everything that looks at them happens in a worker process that
+//! holds one directory and hardly a privilege. Where the world's tar parsers disagree about an
+//! archive, it is refused. Nothing here may build a host path from a name in an archive, remember
+//! a resolved path, or keep more in memory than a bound allows.
+
+mod error;
+mod facts;
+mod unpack;
+
+pub(crate) use error::{Error, ErrorKind};
+pub use facts::WorkerProgram;
+pub(crate) use facts::{LayerFacts, Limits};
+pub(crate) use unpack::Unpack;

@@ -1,0 +1,12 @@
+//! The whole life of the process that unpacks one layer; `pod internal-unpack` calls it.
+
+use std::process::ExitCode;
+
+/// Unpacks the layer on standard input into the current directory and reports on standard output.
+///
+/// It confines itself before it reads the first byte of the layer. Only [`crate::layer::Unpack`]
+/// starts it.
+#[must_use]
+pub fn run() -> ExitCode {
+    ExitCode::FAILURE
+}
