@@ -1,0 +1,157 @@
+//! Holds the shape of the workspace: who may use whom, how many crates end up in programs that run
+//! beside or inside a pod, and under which licences all of it comes.
+//!
+//! The table below is the one of `ARCHITECTURE.md`. An edge that is not in it is a decision, and
+//! belongs there first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What each crate of ours may use of ours, at run time.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("pod-abi", &[]),
+    ("pod-sys", &[]),
+    ("images", &["pod-abi"]),
+    ("stage0", &["images", "pod-abi", "pod-sys"]),
+    ("supervisor", &["pod-abi", "pod-sys"]),
+    ("stage1-ns", &["supervisor", "pod-abi", "pod-sys"]),
+    ("stage2-init", &["pod-abi", "pod-sys"]),
+    ("tests", &["pod-abi", "images"]),
+    ("probe", &[]),
+    ("fault-registry", &[]),
+    ("xtask", &["tests"]),
+];
+
+/// The most crates, ours and build-time ones included, that may take part in a program that runs
+/// beside or inside a pod. Each one more is a reason to look at `cargo tree`.
+const CEILINGS: &[(&str, usize)] = &[("stage2-init", 40), ("stage1-ns", 40), ("probe", 40)];
+
+/// Licences we take, each on its own.
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "MIT",
+    "BSD-3-Clause",
+    "BSD-2-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+];
+
+/// Crates that must never get in, and why.
+const BANNED: &[(&str, &str)] = &[
+    ("openssl-sys", "rustls only"),
+    ("tokio", "no async runtime in any stage"),
+    ("lazy_static", "std::sync::LazyLock"),
+];
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--filter-platform=x86_64-unknown-linux-gnu",
+            "--locked",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs, for it runs this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The packages of the workspace by name.
+fn ours(metadata: &Value) -> BTreeMap<&str, &Value> {
+    let members: BTreeSet<&str> =
+        list(metadata, "workspace_members").iter().filter_map(Value::as_str).collect();
+    let mine = |package: &&Value| members.contains(text(package, "id"));
+    list(metadata, "packages")
+        .iter()
+        .filter(mine)
+        .map(|package| (text(package, "name"), package))
+        .collect()
+}
+
+#[test]
+fn crates_use_only_what_the_table_allows() {
+    let metadata = metadata();
+    let ours = ours(&metadata);
+    let table: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    for (name, package) in &ours {
+        let allowed =
+            table.get(name).unwrap_or_else(|| panic!("crate `{name}` is not in the table"));
+        for dependency in list(package, "dependencies") {
+            let used = text(dependency, "name");
+            let at_run_time = dependency["kind"].is_null();
+            let known = !ours.contains_key(used) || !at_run_time || allowed.contains(&used);
+            assert!(known, "`{name}` uses `{used}`, which the table does not allow");
+        }
+    }
+}
+
+#[test]
+fn programs_beside_and_inside_a_pod_stay_small() {
+    let metadata = metadata();
+    let nodes: BTreeMap<&str, &Value> =
+        list(&metadata["resolve"], "nodes").iter().map(|node| (text(node, "id"), node)).collect();
+    for (name, ceiling) in CEILINGS {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![text(ours(&metadata)[name], "id")];
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let run_time =
+                |dep: &&Value| list(dep, "dep_kinds").iter().any(|kind| kind["kind"] != "dev");
+            open.extend(
+                list(nodes[id], "deps").iter().filter(run_time).map(|dep| text(dep, "pkg")),
+            );
+        }
+        assert!(
+            seen.len() <= *ceiling,
+            "`{name}` is made of {} crates, more than {ceiling}",
+            seen.len()
+        );
+    }
+}
+
+#[test]
+fn every_licence_is_one_we_take() {
+    for package in list(&metadata(), "packages") {
+        let (name, expression) = (text(package, "name"), text(package, "license"));
+        let alternatives =
+            expression.replace(['(', ')'], "").replace(" / ", "/").replace('/', " OR ");
+        let taken = |part: &str| LICENCES.contains(&part.trim());
+        let every = |part: &str| part.split(" AND ").all(taken);
+        // "(A OR B) AND C" reads here as "A" or "B AND C"; asking for both keeps C required.
+        let acceptable = if alternatives.contains(" AND ") {
+            alternatives.split(" OR ").all(every)
+        } else {
+            alternatives.split(" OR ").any(taken)
+        };
+        assert!(acceptable, "`{name}` comes under `{expression}`");
+    }
+}
+
+#[test]
+fn banned_crates_stay_out() {
+    let metadata = metadata();
+    let present: BTreeSet<&str> =
+        list(&metadata, "packages").iter().map(|package| text(package, "name")).collect();
+    for (name, reason) in BANNED {
+        assert!(!present.contains(name), "`{name}` got in: {reason}");
+    }
+}
