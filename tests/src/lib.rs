@@ -1,1 +1,18 @@
-//! A library of `pod`.
+//! The harness of the end-to-end tests, also used by `xtask`.
+//!
+//! A test makes a [`Sandbox`](sandbox::Sandbox), runs `pod` in it, and looks at what was
+//! [`Said`](said::Said); when the sandbox is dropped, nothing of what happened in it may be left
+//! anywhere. No stage is linked here: the programs are found where cargo put them and are run as
+//! a user runs them.
+
+#![forbid(unsafe_code)]
+
+pub mod cgroup;
+pub mod fixtures;
+pub mod image;
+pub mod leaks;
+pub mod programs;
+pub mod registry;
+pub mod require;
+pub mod said;
+pub mod sandbox;

@@ -1,3 +1,111 @@
-//! A program of `pod`.
+//! The probe: a static program that runs as an app and says what it sees, or does one thing.
+//!
+//! ```text
+//! probe report               the report as JSON
+//! probe attempt [NAME…]      tries forbidden things, answers as JSON
+//! probe reach PATH…          how far paths can be reached, as JSON
+//! probe exit N               exits with N
+//! probe signal N             sends itself signal N
+//! probe wait                 says `ready`, waits for SIGTERM or SIGINT, says `bye`, exits with 0
+//! probe stay                 says `ready` and stays, whatever it is asked
+//! probe fill PATH BYTES      writes BYTES bytes to PATH and answers with the errno or `ok`
+//! ```
+//!
+//! It must never need anything of the image it runs in.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::{Pid, pause};
+use probe::{attempts, look};
+use serde::Serialize;
+
+/// What the probe exits with when it was called wrongly; none of pod's own statuses.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    match (args.first().map(String::as_str), rest) {
+        (Some("report"), []) => said(&look::around()),
+        (Some("attempt"), names) => said(&attempts::make(names)),
+        (Some("reach"), paths) => said(&attempts::reach(paths)),
+        (Some("exit"), [code]) => exit(code),
+        (Some("signal"), [number]) => signal(number),
+        (Some("wait"), []) => wait(),
+        (Some("stay"), []) => stay(),
+        (Some("fill"), [path, bytes]) => fill(path, bytes),
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn say(line: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn said(value: &impl Serialize) -> ExitCode {
+    serde_json::to_string(value).map_or(ExitCode::FAILURE, |json| say(&json))
+}
+
+fn exit(code: &str) -> ExitCode {
+    ExitCode::from(code.parse::<u8>().unwrap_or(USAGE))
+}
+
+fn signal(number: &str) -> ExitCode {
+    let signal = number.parse().ok().and_then(|number: i32| Signal::try_from(number).ok());
+    match signal.map(|signal| kill(Pid::this(), signal)) {
+        Some(Ok(())) => stay(),
+        Some(Err(_)) => ExitCode::FAILURE,
+        None => ExitCode::from(USAGE),
+    }
+}
+
+/// Process 1 of a pid namespace gets only signals it asks for, so the signals are taken from a
+/// mask rather than left to their default action.
+fn wait() -> ExitCode {
+    let mut asked = SigSet::empty();
+    asked.add(Signal::SIGTERM);
+    asked.add(Signal::SIGINT);
+    if asked.thread_block().is_err() || say("ready") != ExitCode::SUCCESS || asked.wait().is_err() {
+        return ExitCode::FAILURE;
+    }
+    say("bye")
+}
+
+fn stay() -> ExitCode {
+    let mut ignored = SigSet::empty();
+    ignored.add(Signal::SIGTERM);
+    ignored.add(Signal::SIGINT);
+    let _ = (ignored.thread_block(), say("ready"));
+    loop {
+        pause();
+    }
+}
+
+fn fill(path: &str, bytes: &str) -> ExitCode {
+    let Ok(bytes) = bytes.parse::<u64>() else { return ExitCode::from(USAGE) };
+    let filled = File::create(path).and_then(|mut file| {
+        let chunk = [0_u8; 4096];
+        let mut left = bytes;
+        while left > 0 {
+            let now = left.min(4096);
+            file.write_all(&chunk[..usize::try_from(now).unwrap_or(chunk.len())])?;
+            left -= now;
+        }
+        Ok(())
+    });
+    match filled {
+        Ok(()) => say("ok"),
+        Err(error) => say(&format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0)))),
+    }
+}

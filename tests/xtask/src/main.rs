@@ -1,11 +1,58 @@
-//! Jobs of more than one step.
+//! Jobs of more than one step, for people and for CI.
+//!
+//! ```text
+//! cargo xtask build [--release]    builds the programs and lays them out as they are installed
+//! cargo xtask images               makes the fixture images
+//! cargo xtask demo                 shows a pod of two apps from a real registry
+//! cargo xtask test [FILTER…]       everything CI runs
+//! cargo xtask bench start          compares the start of a pod with its peers
+//! ```
+//!
+//! Nothing is decided here that the product decides; what a job needs from the machine is named
+//! before it is installed.
 
-use std::process::{Command, ExitCode};
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::process::ExitCode;
+
+use crate::error::Error;
+
+mod build;
+mod error;
+mod machine;
+mod packages;
+mod say;
+mod test;
 
 fn main() -> ExitCode {
-    let passed = Command::new("cargo")
-        .args(["test", "--workspace"])
-        .status()
-        .is_ok_and(|status| status.success());
-    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let args: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["build"] => build::programs(build::Profile::Debug).map(drop),
+        ["build", "--release"] => build::programs(build::Profile::Release).map(drop),
+        ["images"] => images(),
+        ["test", filter @ ..] => test::run(filter),
+        _ => Err(Error::new("usage: cargo xtask build [--release] | images | demo | test | bench")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn images() -> Result<(), Error> {
+    use harness::fixtures::{self, Fixture};
+
+    packages::need(packages::FIXTURES)?;
+    let programs = build::programs(build::Profile::Debug)?;
+    for fixture in [Fixture::App, Fixture::Scratch, Fixture::Debian] {
+        let layout = fixtures::layout(&programs, fixture)
+            .map_err(|error| Error::of(&format!("cannot make `{}`", fixture.name()), &error))?;
+        say::fact(fixture.name(), &layout.display().to_string());
+    }
+    Ok(())
 }

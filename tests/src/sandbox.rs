@@ -1,0 +1,334 @@
+//! The world of one test: a root, a run directory, a cgroup, a mount and a network namespace.
+//!
+//! Tests run side by side and must not see each other, and what one leaves behind must be found
+//! and blamed on it. So every `pod` of a sandbox is born in namespaces and in a cgroup of its own,
+//! with an environment made from nothing, and when the sandbox is dropped, [`leaks`] looks through
+//! all of them.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::cgroup::Cgroup;
+use crate::fixtures::{self, Fixture};
+use crate::image::Image;
+use crate::leaks::{self, Debris};
+use crate::programs::Programs;
+use crate::said::{PATIENCE, Running, Said};
+
+/// The world of one test.
+#[derive(Debug)]
+pub struct Sandbox {
+    programs: Programs,
+    directory: TempDir,
+    cgroup: Option<Cgroup>,
+    keeper: Child,
+    /// Closed to end the keeper, which waits for just that.
+    leash: Option<ChildStdin>,
+    mounts: String,
+    debris: Cell<Debris>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sandbox {
+    /// Makes a sandbox for the programs of this build.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made, as without root.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(Programs::of_this_build())
+    }
+
+    /// Makes a sandbox for `programs`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made, as without root.
+    #[must_use]
+    pub fn with(programs: Programs) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let parent = programs.target().join("sandboxes");
+        fs::create_dir_all(&parent).expect("the target directory can be written");
+        let directory = TempDir::new_in(&parent).expect("the target directory can be written");
+        for name in ["root", "run", "tmp"] {
+            fs::create_dir(directory.path().join(name)).expect("the sandbox is new");
+        }
+        let cgroup = crate::cgroup::own().map(|_| {
+            let name = format!("pod-tests-{}-{number}", std::process::id());
+            Cgroup::make(&name).expect("a cgroup can be made beneath our own")
+        });
+        let (keeper, leash) = keep(&programs);
+        let mut sandbox = Self {
+            programs,
+            directory,
+            cgroup,
+            keeper,
+            leash: Some(leash),
+            mounts: String::new(),
+            debris: Cell::new(Debris::None),
+        };
+        sandbox.mounts = sandbox.mountinfo();
+        sandbox
+    }
+
+    /// Runs `pod` with `args` and waits for its end.
+    pub fn pod<I, S>(&self, args: I) -> Said
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.call().args(args).run()
+    }
+
+    /// Prepares a call of `pod`.
+    #[must_use]
+    pub fn call(&self) -> Call<'_> {
+        Call::of(self, &self.programs.path("pod"), "pod")
+    }
+
+    /// Prepares a call of another program of the machine, inside the sandbox.
+    #[must_use]
+    pub fn program(&self, program: &str) -> Call<'_> {
+        Call::of(self, Path::new(program), program)
+    }
+
+    /// Returns the reference of a shared fixture image, made if need be.
+    #[must_use]
+    pub fn fixture(&self, fixture: Fixture) -> String {
+        fixtures::reference(&self.programs, fixture)
+    }
+
+    /// Writes an image into the sandbox and returns its reference.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    #[must_use]
+    pub fn image(&self, tag: &str, image: &Image) -> String {
+        let layout = self.path("layout");
+        image.write(&layout, tag).expect("the sandbox can be written");
+        format!("oci:{}:{tag}", layout.display())
+    }
+
+    /// Returns a path beneath the sandbox's own directory: `root`, `run` and `tmp` are there, and
+    /// anything else a test puts there.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Returns the sandbox's cgroup, in which all its processes are.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Returns the programs under test.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Says that the test kills processes of ours: what they held may lie about until `pod gc`.
+    pub fn expect_debris(&self) {
+        self.debris.set(Debris::UntilGc);
+    }
+
+    /// Replaces what differs from run to run: the sandbox's path, ids, digests and times.
+    #[must_use]
+    pub fn tame(&self, text: &str) -> String {
+        let fixtures = fixtures::directory(&self.programs).display().to_string();
+        let text = text.replace(&self.directory.path().display().to_string(), "[SANDBOX]");
+        tame(&text.replace(&fixtures, "[FIXTURES]"))
+    }
+
+    /// Checks that nothing was left behind, as dropping does.
+    #[must_use]
+    pub fn leaks(&self) -> Vec<String> {
+        leaks::of(self, self.debris.get())
+    }
+
+    /// Returns mountinfo as the sandbox sees it now.
+    pub(crate) fn mountinfo(&self) -> String {
+        self.seen("mountinfo")
+    }
+
+    /// Returns mountinfo as the sandbox saw it when it was made.
+    pub(crate) fn mountinfo_at_birth(&self) -> &str {
+        &self.mounts
+    }
+
+    /// Returns a file of the keeper's `/proc` directory.
+    pub(crate) fn seen(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.keeper.id())).unwrap_or_default()
+    }
+}
+
+/// Starts the process that holds the namespaces.
+fn keep(programs: &Programs) -> (Child, ChildStdin) {
+    let mut keeper = Command::new(programs.path("sandbox"))
+        .arg("keep")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`sandbox` is built with the tests");
+    let leash = keeper.stdin.take().expect("it was asked for");
+    let mut said = [0; 6];
+    let out = keeper.stdout.as_mut().expect("it was asked for");
+    out.read_exact(&mut said).expect("namespaces can be made; the tests need root");
+    (keeper, leash)
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let leaks = if thread::panicking() { Vec::new() } else { self.leaks() };
+        if let Some(cgroup) = self.cgroup.take() {
+            cgroup.kill();
+        }
+        drop(self.leash.take());
+        let _ = self.keeper.wait();
+        assert!(leaks.is_empty(), "left behind:\n  {}", leaks.join("\n  "));
+    }
+}
+
+/// A call of a program inside a sandbox, being prepared.
+#[derive(Debug)]
+pub struct Call<'a> {
+    sandbox: &'a Sandbox,
+    command: Command,
+    name: String,
+    input: Option<Vec<u8>>,
+    patience: Duration,
+}
+
+impl<'a> Call<'a> {
+    fn of(sandbox: &'a Sandbox, program: &Path, name: &str) -> Self {
+        let mut command = Command::new(sandbox.programs.path("sandbox"));
+        let nowhere = Path::new("-");
+        let cgroup = sandbox.cgroup.as_ref().map_or(nowhere, Cgroup::path);
+        command.arg("enter").arg(sandbox.keeper.id().to_string()).arg(cgroup);
+        command.arg(sandbox.directory.path()).arg(program);
+        command.env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("TMPDIR", sandbox.path("tmp"));
+        command.env("POD_ROOT", sandbox.path("root"));
+        command.env("POD_RUN_ROOT", sandbox.path("run"));
+        command.stdin(Stdio::null());
+        Self { sandbox, command, name: name.to_owned(), input: None, patience: PATIENCE }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        for arg in args {
+            self.name = format!("{} {}", self.name, arg.as_ref().display());
+            self.command.arg(arg);
+        }
+        self
+    }
+
+    /// Adds a variable to the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Gives it something to read.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = Some(bytes.to_owned());
+        self
+    }
+
+    /// Allows it another time than [`PATIENCE`].
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Starts it.
+    #[must_use]
+    pub fn start(mut self) -> Running {
+        if let Some(input) = self.input.take() {
+            // What is read in tests fits into a pipe, so that nobody has to feed it.
+            let (read, mut write) = std::io::pipe().expect("a pipe can be made");
+            assert!(input.len() <= 65_536, "the input does not fit into a pipe");
+            write.write_all(&input).expect("it fits into the pipe");
+            self.command.stdin(read);
+        }
+        Running::start(self.command, &self.name, self.patience)
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Said {
+        let sandbox = self.sandbox;
+        let said = self.start().wait();
+        Said { stdout: sandbox.tame(&said.stdout), stderr: sandbox.tame(&said.stderr), ..said }
+    }
+}
+
+/// Replaces UUIDs, digests and times by words.
+fn tame(text: &str) -> String {
+    const FORMS: [(&str, &str); 3] = [
+        ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "[UUID]"),
+        ("sha256:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "[DIGEST]"),
+        ("dddd-dd-ddTdd:dd:dd.dddddddddZ", "[TIME]"),
+    ];
+    let fits = |form: &str, rest: &str| {
+        rest.len() >= form.len()
+            && form.bytes().zip(rest.bytes()).all(|(form, byte)| match form {
+                b'x' => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+                b'd' => byte.is_ascii_digit(),
+                _ => form == byte,
+            })
+    };
+    let mut tamed = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some((form, word)) = FORMS.iter().find(|(form, _)| fits(form, rest)) {
+            tamed.push_str(word);
+            rest = &rest[form.len()..];
+        } else {
+            tamed.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    tamed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tame;
+
+    #[test]
+    fn what_differs_from_run_to_run_is_replaced() {
+        let line = "abababab-abab-4bab-abab-abababababab at 2026-11-22T12:05:06.000000000Z";
+        assert_eq!(tame(line), "[UUID] at [TIME]");
+        assert_eq!(tame(&format!("x sha256:{} y", "0".repeat(64))), "x [DIGEST] y");
+        assert_eq!(tame("sha256:short"), "sha256:short");
+    }
+}

@@ -1,0 +1,87 @@
+//! Builds the programs and lays them out as they are installed.
+//!
+//! ```text
+//! target/TRIPLE/PROFILE/
+//!   pod  probe  sandbox
+//!   stage1/ns/{stage1.json,stage1-ns,stage2-init}
+//! ```
+//!
+//! `pod` finds its stage1 beside itself, so that a build tree runs without being installed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::programs::Programs;
+
+use crate::error::Error;
+
+/// The target that `.cargo/config.toml` names.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+/// The packages whose programs are laid out.
+const PACKAGES: [&str; 5] = ["stage0", "stage1-ns", "stage2-init", "probe", "tests"];
+/// What a stage1 is made of: its name, where its manifest lies, its programs.
+const STAGES: [(&str, &str, &[&str]); 1] =
+    [("ns", "stage1-ns/stage1.json", &["stage1-ns", "stage2-init"])];
+
+/// How the programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Fast to build, with debug assertions.
+    Debug,
+    /// As they are installed.
+    Release,
+}
+
+/// Returns the top of the source tree.
+pub(crate) fn top() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own).to_owned()
+}
+
+/// Builds the programs and lays them out; returns where they are.
+pub(crate) fn programs(profile: Profile) -> Result<Programs, Error> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(top()).args(["build", "--quiet", "--bins"]);
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().map_err(|error| Error::of("cannot run `cargo`", &error))?;
+    if !status.success() {
+        return Err(Error::new("the programs do not build"));
+    }
+    let name = if profile == Profile::Release { "release" } else { "debug" };
+    let directory = target().join(TRIPLE).join(name);
+    for (stage, manifest, programs) in STAGES {
+        lay_out(&directory, stage, manifest, programs).map_err(|error| {
+            Error::of(
+                &format!("cannot lay out stage1 `{stage}` in `{}`", directory.display()),
+                &error,
+            )
+        })?;
+    }
+    Ok(Programs::beneath(&directory))
+}
+
+/// Returns cargo's target directory.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)
+}
+
+fn lay_out(directory: &Path, stage: &str, manifest: &str, programs: &[&str]) -> io::Result<()> {
+    let place = directory.join("stage1").join(stage);
+    fs::create_dir_all(&place)?;
+    fs::copy(top().join(manifest), place.join("stage1.json"))?;
+    for program in programs {
+        let link = place.join(program);
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::hard_link(directory.join(program), link)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! What a job must leave as it found it on the whole machine: mounts, cgroups, processes of ours,
+//! network, run directory and temporary files.
+//!
+//! Looked at before and after; only what is new counts, so that what other programs of the machine
+//! have is no concern of ours. It never cleans up.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The state of the machine at one moment, as lines that say what each thing is.
+#[derive(Debug)]
+pub(crate) struct Machine(BTreeSet<String>);
+
+/// Names of processes that only a pod of ours has.
+const OURS: [&str; 3] = ["pod", "stage1-ns", "stage2-init"];
+/// Directories whose entries are compared.
+const PLACES: [&str; 4] = ["/run/pod", "/run/netns", "/tmp", "/var/lib/pod"];
+
+impl Machine {
+    /// Looks at the machine.
+    pub(crate) fn now() -> Self {
+        let mut seen = BTreeSet::new();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+        seen.extend(mounts.lines().filter_map(point).map(|at| format!("mount {at}")));
+        if let Some(own) = harness::cgroup::own() {
+            let groups = names(&own).into_iter().filter(|name| name.starts_with("pod-"));
+            seen.extend(groups.map(|name| format!("cgroup {}", own.join(name).display())));
+        }
+        let links = names(Path::new("/sys/class/net"));
+        seen.extend(links.into_iter().map(|name| format!("network interface {name}")));
+        for place in PLACES {
+            let entries = names(Path::new(place));
+            let ours = entries.into_iter().filter(|name| place != "/tmp" || is_temporary(name));
+            seen.extend(ours.map(|name| format!("{place}/{name}")));
+        }
+        seen.extend(processes());
+        Self(seen)
+    }
+
+    /// Lists what is there now and was not there then.
+    pub(crate) fn left_behind(&self) -> Vec<String> {
+        Self::now().0.difference(&self.0).cloned().collect()
+    }
+}
+
+/// Tells whether an entry of `/tmp` could be of our making.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with("pod") || name.starts_with(".tmp")
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn processes() -> Vec<String> {
+    let pids = names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok());
+    pids.filter_map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let name = name.trim();
+        OURS.contains(&name).then(|| format!("process {pid} ({name})"))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_machine_has_nothing_left_behind() {
+        let before = Machine(BTreeSet::from(["mount /nowhere".to_owned()]));
+        let has = |line: &str| before.left_behind().iter().any(|left| left == line);
+        assert!(!has("mount /nowhere"));
+        assert!(has("mount /proc"), "it was not there before");
+    }
+}

@@ -1,0 +1,80 @@
+//! What jobs need of the machine, and how it gets there: Debian packages, by apt-get.
+//!
+//! What is missing is said before it is installed; what is there is not touched. On other systems
+//! the error names the programs.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+use crate::say;
+
+/// A program a job needs, and the Debian package that holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    program: &'static str,
+    package: &'static str,
+}
+
+const fn need_of(program: &'static str, package: &'static str) -> Need {
+    Need { program, package }
+}
+
+/// For the fixture images and the registry.
+pub(crate) const FIXTURES: &[Need] = &[
+    need_of("/bin/busybox", "busybox-static"),
+    need_of("docker-registry", "docker-registry"),
+    need_of("mmdebstrap", "mmdebstrap"),
+    need_of("skopeo", "skopeo"),
+];
+
+/// Beside those, for the tests.
+pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace"), need_of("crun", "crun")];
+
+/// Where programs lie; `PATH` of a user need not hold the last two.
+const PLACES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+fn is_there(need: &Need) -> bool {
+    if need.package == "busybox-static" {
+        // The package `busybox` has a program of that name, too, which no scratch image can run.
+        return Path::new("/usr/share/doc/busybox-static").is_dir();
+    }
+    PLACES.iter().any(|place| Path::new(place).join(need.program).is_file())
+}
+
+/// Installs what is missing of `needs`.
+pub(crate) fn need(needs: &[Need]) -> Result<(), Error> {
+    let missing: Vec<&str> =
+        needs.iter().filter(|need| !is_there(need)).map(|need| need.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say::heading("Missing Debian packages");
+    say::note(&format!("installing with apt-get: {}", missing.join(" ")));
+    apt_get(&["update", "-qq"])?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    apt_get(&[&install[..], &missing[..]].concat())?;
+    match needs.iter().find(|need| !is_there(need)) {
+        None => Ok(()),
+        Some(need) => Err(Error::new(format!(
+            "`{}` is still missing after installing `{}`",
+            need.program, need.package
+        ))),
+    }
+}
+
+fn apt_get(args: &[&str]) -> Result<(), Error> {
+    say::command(&format!("apt-get {}", args.join(" ")));
+    let status = Command::new("apt-get")
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| Error::of("cannot run `apt-get`; install the packages by hand", &error))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("`apt-get {}` ended with {status}", args.join(" "))))
+    }
+}
