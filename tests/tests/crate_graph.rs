@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervisor", &["pod-abi", "pod-sys"]),
     ("stage1-ns", &["supervisor", "pod-abi", "pod-sys"]),
     ("stage2-init", &["pod-abi", "pod-sys"]),
-    ("tests", &["pod-abi", "images"]),
+    ("tests", &["pod-abi", "images", "probe"]),
     ("probe", &[]),
     ("fault-registry", &[]),
     ("xtask", &["tests"]),
