@@ -5,7 +5,7 @@
 //! cargo xtask images               makes the fixture images
 //! cargo xtask demo                 shows a pod of two apps from a real registry
 //! cargo xtask test [FILTER…]       everything CI runs
-//! cargo xtask bench start          compares the start of a pod with its peers
+//! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
 //! ```
 //!
 //! Nothing is decided here that the product decides; what a job needs from the machine is named
@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use crate::error::Error;
 
+mod bench;
 mod build;
 mod error;
 mod machine;
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
         ["build"] => build::programs(build::Profile::Debug).map(drop),
         ["build", "--release"] => build::programs(build::Profile::Release).map(drop),
         ["images"] => images(),
+        ["bench", "start"] => bench::start(None),
+        ["bench", "start", rounds] => match rounds.parse() {
+            Ok(rounds) if rounds > 0 => bench::start(Some(rounds)),
+            _ => Err(Error::new(format!("`{rounds}` is no number of rounds"))),
+        },
         ["test", filter @ ..] => test::run(filter),
         _ => Err(Error::new("usage: cargo xtask build [--release] | images | demo | test | bench")),
     };

@@ -31,6 +31,17 @@ pub(crate) const FIXTURES: &[Need] = &[
 /// Beside those, for the tests.
 pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace"), need_of("crun", "crun")];
 
+/// For `bench start`: the peers, and what counts.
+pub(crate) const BENCH: &[Need] = &[
+    need_of("/bin/busybox", "busybox-static"),
+    need_of("crun", "crun"),
+    need_of("runc", "runc"),
+    need_of("bwrap", "bubblewrap"),
+    need_of("podman", "podman"),
+    need_of("strace", "strace"),
+    need_of("umoci", "umoci"),
+];
+
 /// Where programs lie; `PATH` of a user need not hold the last two.
 const PLACES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
