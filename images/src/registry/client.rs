@@ -1,15 +1,24 @@
 //! One registry, spoken to by any number of threads.
+//!
+//! Joins the parts: where the registry is, what opens it, and one authorised request. What is asked
+//! for - manifests, blobs - stands in files of its own.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pod_abi::digest::Digest;
+use ureq::Body;
+use ureq::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 
-use super::error::Error;
+use super::auth::{Auth, Refused};
+use super::credentials::{self, Credentials};
+use super::error::{Error, Place};
+use super::exchange::exchange;
 use super::host::{RegistryHost, Transport};
-use super::retry::Patience;
+use super::retry::{Attempts, Patience};
+use super::tls::Trust;
+use super::wire::{Ask, Wire};
 
 /// How to speak to a registry.
 #[derive(Clone, Debug)]
@@ -26,9 +35,33 @@ pub struct ClientOptions {
     pub certs_dirs: Vec<PathBuf>,
 }
 
+impl Default for ClientOptions {
+    /// What this host's environment says, as podman and Docker read it.
+    fn default() -> Self {
+        Self {
+            transport: Transport::Guarded,
+            patience: Patience::default(),
+            stall: Duration::from_secs(30),
+            auth_files: credentials::files_of_environment(),
+            certs_dirs: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
+        }
+    }
+}
+
 /// A registry, its connections and what it let us do so far. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<ClientOptions>);
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// As the reference says it, for messages and credentials.
+    host: String,
+    /// `https://HOST[:PORT]`, as it is on the wire.
+    base: String,
+    patience: Patience,
+    wire: Wire,
+    auth: Auth,
+}
 
 /// What names a manifest within a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,75 +72,132 @@ pub enum TagOrDigest {
     Digest(Digest),
 }
 
-/// A manifest as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
-    /// The bytes, verbatim.
-    pub bytes: Vec<u8>,
-    /// `Content-Type` without parameters; empty if there was none.
-    pub media_type: String,
-    /// The digest of `bytes`, computed here.
-    pub digest: Digest,
-}
-
-/// The bytes of a blob, as many as announced, resumed where a connection breaks.
-#[derive(Debug)]
-pub struct BlobReader(Client);
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            transport: Transport::Guarded,
-            patience: Patience::default(),
-            stall: Duration::from_secs(30),
-            auth_files: Vec::new(),
-            certs_dirs: Vec::new(),
-        }
-    }
-}
-
 impl Client {
     /// Prepares to speak to `host`; nothing is sent yet.
     ///
     /// # Errors
     ///
     /// [`Error::Settings`] if a file of credentials or authorities is unusable.
-    pub fn new(_host: &RegistryHost, options: ClientOptions) -> Result<Self, Error> {
-        Ok(Self(Arc::new(options)))
+    pub fn new(host: &RegistryHost, options: ClientOptions) -> Result<Self, Error> {
+        let ClientOptions { transport, patience, stall, auth_files, certs_dirs } = options;
+        let trust = Trust::load(&certs_dirs, host)?;
+        let credentials = Credentials::load(&auth_files)?;
+        let scheme = host.scheme(transport, trust.known_authority());
+        let base = format!("{}://{}", scheme.as_str(), host.on_the_wire());
+        let uri: Uri = base.parse().map_err(|_| Error::Invalid {
+            place: Place { host: host.to_string(), object: "the address".to_owned() },
+            why: format!("`{base}` is no address"),
+        })?;
+        let wire = Wire::new(&uri, scheme, transport, trust, stall);
+        let host = host.to_string();
+        let auth = Auth::new(host.clone(), credentials);
+        Ok(Self(Arc::new(Inner { host, base, patience, wire, auth })))
     }
 
-    /// Fetches the manifest or index `which` of `repo` and checks its digest.
-    ///
-    /// # Errors
-    ///
-    /// Every [`Kind`](super::Kind) but `Truncated`.
-    pub fn manifest(&self, _repo: &str, _which: &TagOrDigest) -> Result<Fetched, Error> {
-        Err(Error::Settings { path: PathBuf::new(), why: "not there yet".to_owned() })
+    /// Begins to count attempts for one thing.
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts::new(self.0.patience)
     }
 
-    /// Opens the blob `digest` of `repo`, which has `size` bytes, from byte `offset` on.
-    ///
-    /// The reader ends after exactly `size - offset` bytes or fails. It does not check the digest:
-    /// who resumes has hashed the first `offset` bytes, which the reader never saw.
-    ///
-    /// # Errors
-    ///
-    /// Every [`Kind`](super::Kind).
-    pub fn blob(
+    /// Names something of this registry.
+    pub(super) fn place(&self, object: String) -> Place {
+        Place { host: self.0.host.clone(), object }
+    }
+
+    /// Makes the address `/v2/REPO/KIND/NAME`.
+    pub(super) fn uri(
         &self,
-        _repo: &str,
-        _digest: &Digest,
-        _size: u64,
-        _offset: u64,
-    ) -> Result<BlobReader, Error> {
-        let _ = self.0.transport;
-        Ok(BlobReader(self.clone()))
+        place: &Place,
+        repo: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Uri, Error> {
+        let invalid =
+            |why: &str| Error::Invalid { place: place.clone(), why: format!("its {why} is none") };
+        if !is_repository(repo) {
+            return Err(invalid("repository"));
+        }
+        if !is_name(name) {
+            return Err(invalid("tag or digest"));
+        }
+        let whole = format!("{}/v2/{repo}/{kind}/{name}", self.0.base);
+        whole.parse().map_err(|_| invalid("address"))
+    }
+
+    /// Asks for something in `repo`, with an answer to the registry's challenge if it has one.
+    pub(super) fn ask(
+        &self,
+        request: &Wanted<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Response<Body>, Error> {
+        let Wanted { repo, place, .. } = *request;
+        let mut ask = Ask {
+            method: request.method.clone(),
+            uri: request.uri,
+            headers: request.headers.clone(),
+            authorization: self.0.auth.remembered(repo),
+            form: None,
+        };
+        let response = exchange(&self.0.wire, &ask, place, attempts)?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let refused = Refused { repo, place, header: ask.authorization.as_ref() };
+        let headers = response.headers();
+        let answer = self.0.auth.answer(&self.0.wire, &refused, headers, attempts)?;
+        drop(response);
+        ask.authorization = Some(answer);
+        exchange(&self.0.wire, &ask, place, attempts)
+    }
+
+    /// Returns whether asking again may help after a connection broke with `error`.
+    pub(super) fn is_transient(&self, error: &ureq::Error) -> bool {
+        self.0.wire.is_transient(error)
     }
 }
 
-impl Read for BlobReader {
-    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
-        let _ = &self.0;
-        Ok(0)
+/// What is wanted of a repository.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) repo: &'a str,
+    pub(super) place: &'a Place,
+    pub(super) method: Method,
+    pub(super) uri: &'a Uri,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// References are checked where they are parsed; this keeps a mistake there from leaving `/v2/`.
+fn is_repository(repo: &str) -> bool {
+    let component = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
+            })
+            && part.bytes().any(|byte| byte.is_ascii_alphanumeric())
+    };
+    repo.len() <= 255 && repo.split('/').all(component)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=160).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte))
+        && !name.starts_with(['.', '-', ':'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_repository_or_tag_leaves_the_api() {
+        for good in ["busybox", "library/busybox", "a/b-c/d__e.f"] {
+            assert!(is_repository(good), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", "A", "a?b", "a b", "a%2e", "a:b"] {
+            assert!(!is_repository(bad), "{bad}");
+        }
+        for bad in ["", "..", "a/b", "a?b", "a#b", "a%2f", ".a"] {
+            assert!(!is_name(bad), "{bad}");
+        }
     }
 }

@@ -71,12 +71,14 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The registry answered with an error each time, or with one that no retry can change.
-    #[error("{place}: the registry answers with status {status}")]
+    #[error("{place} is answered with status {status}{}", after_colon(words))]
     Status {
         /// What was asked for.
         place: Place,
         /// The HTTP status.
         status: u16,
+        /// The registry's own words, if any; printable.
+        words: String,
     },
     /// An answer that breaks the protocol, or bytes that are not those asked for.
     #[error("{place} is not as it must be: {why}")]
@@ -148,6 +150,10 @@ impl Error {
     pub fn of_io(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
+}
+
+fn after_colon(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
 impl From<Error> for io::Error {

@@ -13,14 +13,22 @@
 //!
 //! Source: OCI distribution-spec 1.1; Docker "Token Authentication Specification".
 
+mod auth;
+mod blob;
+mod challenge;
 mod client;
+mod credentials;
 mod error;
-#[allow(dead_code, reason = "used by the wire, which comes next")]
+mod exchange;
 mod host;
-#[allow(dead_code, reason = "used by the wire, which comes next")]
+mod manifest;
 mod retry;
+mod tls;
+mod wire;
 
-pub use client::{BlobReader, Client, ClientOptions, Fetched, TagOrDigest};
+pub use blob::BlobReader;
+pub use client::{Client, ClientOptions, TagOrDigest};
 pub use error::{Error, Kind, Place};
 pub use host::{RegistryHost, RegistryHostError, Transport};
+pub use manifest::{Fetched, MAX_MANIFEST};
 pub use retry::Patience;
