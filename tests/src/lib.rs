@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod fixtures;
 pub mod image;
 pub mod leaks;
+pub mod pods;
 pub mod programs;
 pub mod registry;
 pub mod require;

@@ -30,6 +30,8 @@ pub struct Said {
     ///
     /// [`Sandbox`]: crate::sandbox::Sandbox
     pub stdout: String,
+    /// Its standard output as it was.
+    pub raw: String,
     /// Its standard error, likewise.
     pub stderr: String,
     /// Its exit status, as a shell counts: 128+n for a signal.
@@ -83,7 +85,8 @@ impl Said {
     #[track_caller]
     pub fn json<T: DeserializeOwned>(self) -> T {
         let command = self.command.clone();
-        let text = self.success();
+        let text = self.raw.clone();
+        self.success();
         serde_json::from_str(&text)
             .unwrap_or_else(|error| panic!("`{command}` wrote no such JSON: {error}\n{text}"))
     }
@@ -232,6 +235,7 @@ impl Running {
         }
         Said {
             command: self.command.clone(),
+            raw: self.stdout.text(),
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
             code,

@@ -165,6 +165,17 @@ impl Sandbox {
         leaks::of(self, self.debris.get())
     }
 
+    /// Returns the identity of the sandbox's namespace of `kind`, which is what pods must leave.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel has no such kind.
+    #[must_use]
+    pub fn namespace(&self, kind: &str) -> String {
+        let link = fs::read_link(format!("/proc/{}/ns/{kind}", self.keeper.id()));
+        link.unwrap_or_else(|error| panic!("namespace `{kind}`: {error}")).display().to_string()
+    }
+
     /// Returns mountinfo as the sandbox sees it now.
     pub(crate) fn mountinfo(&self) -> String {
         self.seen("mountinfo")

@@ -1,0 +1,220 @@
+//! Escapes that were published for other runtimes, tried on this one.
+//!
+//! Each bears the number it has in the catalogue of the threat model, and fails when the defence
+//! it is about is taken out. What the images here hold is hostile; what they must never reach is a
+//! directory of the host beside them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use probe::Report;
+use serde_json::json;
+use tests::fixtures::Fixture;
+use tests::image::{Image, Layer};
+use tests::require;
+use tests::sandbox::Sandbox;
+
+/// Makes the sandbox of a test, or returns from it.
+macro_rules! sandbox {
+    () => {{
+        if !require::root("a pod takes namespaces") {
+            return;
+        }
+        Sandbox::new()
+    }};
+}
+
+#[test]
+fn only_the_standard_streams_are_open() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    // T-C1: the caller has directories of the host open, without close-on-exec.
+    let open = "exec 3</ 4</etc 5</proc 6</root 7</sys 8</usr 9</var; exec \"$0\" \"$@\"";
+    let pod = sandbox.programs().path("pod");
+    let said = sandbox
+        .program("sh")
+        .args(["-c", open])
+        .args([&pod])
+        .args(["run", "--rm", &image, "/probe", "report"])
+        .run();
+    let report: Report = said.json();
+    assert_eq!(report.descriptors.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "{report:?}");
+    assert_eq!(report.descriptors[&0], "/dev/null");
+}
+
+#[test]
+fn a_working_directory_cannot_be_a_descriptor() {
+    let sandbox = sandbox!();
+    // T-C1: CVE-2024-21626.
+    for number in 3..24 {
+        let flag = format!("--workdir=/proc/self/fd/{number}");
+        let said = sandbox.run_app(&[&flag], &["cat", "etc/hostname"]);
+        assert_ne!(said.code, 0, "{said}");
+    }
+}
+
+#[test]
+fn nothing_of_the_callers_environment_gets_in() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let call = sandbox.call().env("SECRET", "of the host").env("HOSTILE", "1");
+    let call = call.args(["run", "--rm", "-e", "HOSTILE", &image, "/probe", "report"]);
+    let report: Report = call.run().json();
+    let names: Vec<&str> =
+        report.environment.iter().filter_map(|entry| Some(entry.split_once('=')?.0)).collect();
+    for name in ["SECRET", "POD_ROOT", "TMPDIR", "NOTIFY_SOCKET"] {
+        assert!(!names.contains(&name), "{names:?}");
+    }
+    assert_eq!(report.variable("HOSTILE"), Some("1"), "asked for by name");
+    assert_eq!(report.variable("HOME"), Some("/root"));
+    assert!(report.variable("PATH").is_some());
+}
+
+#[test]
+fn malformed_variables_of_an_image_are_no_look_up_in_the_host() {
+    let sandbox = sandbox!();
+    // T-D4: CVE-2026-57231.
+    let probe = fs::read(sandbox.programs().path("probe")).unwrap();
+    let layer = Layer::new().file("probe", 0o755, &probe);
+    let image = Image::new().layer(layer).set("Env", json!(["SECRET", "SEC*", "GOOD=1"]));
+    let image = sandbox.image("env", &image);
+    let said = sandbox
+        .call()
+        .env("SECRET", "of the host")
+        .args(["run", "--rm", &image, "/probe", "report"])
+        .run();
+    assert!(!said.raw.contains("of the host"), "{said}");
+    if said.code != 125 {
+        let _: Report = said.json();
+    }
+}
+
+#[test]
+fn links_of_an_image_lead_nowhere_outside_it() {
+    let sandbox = sandbox!();
+    // T-A2, T-A3, T-A4, T-A7.
+    let probe = fs::read(sandbox.programs().path("probe")).unwrap();
+    let outside = sandbox.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("resolv.conf"), "theirs").unwrap();
+    let target = outside.display().to_string();
+    let relative = format!("../../../../../../../../../..{target}");
+    let before = fs::metadata(&outside).unwrap();
+    for link in ["dev", "proc", "sys", "etc", "w", "tmp"] {
+        for target in [&target, &relative] {
+            let layer = Layer::new().file("probe", 0o755, &probe).symlink(link, target);
+            let image = sandbox.image("links", &Image::new().layer(layer));
+            let said = sandbox
+                .call()
+                .args(["run", "--rm", &image, "-w", "/w/x", "--tmpfs", "/w/y"])
+                .args(["/probe", "exit", "0"])
+                .run();
+            assert!([0, 125].contains(&said.code), "/{link} -> {target}: {said}");
+            let after = fs::metadata(&outside).unwrap();
+            assert_eq!((before.uid(), before.mode()), (after.uid(), after.mode()));
+            let names: Vec<_> =
+                fs::read_dir(&outside).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(names, ["resolv.conf"], "/{link} -> {target}");
+            assert_eq!(fs::read_to_string(outside.join("resolv.conf")).unwrap(), "theirs");
+        }
+    }
+}
+
+#[test]
+fn users_files_of_an_image_are_read_with_care() {
+    let sandbox = sandbox!();
+    // T-A6: a look-up by name must neither hang nor read what lies outside.
+    let probe = fs::read(sandbox.programs().path("probe")).unwrap();
+    let fifo = tar_entry(tar::EntryType::Fifo, "etc/passwd");
+    let link = Layer::new().dir("etc/", 0o755).symlink("etc/passwd", "/dev/zero");
+    for layer in [fifo, link] {
+        let image = Image::new().layer(layer.file("probe", 0o755, &probe));
+        let image = sandbox.image("users", &image);
+        let said = sandbox.pod(["run", "--rm", "-u", "somebody", &image, "/probe", "exit", "0"]);
+        said.refuses(125, &["`somebody`"]);
+    }
+}
+
+fn tar_entry(kind: tar::EntryType, path: &str) -> Layer {
+    Layer::new().dir("etc/", 0o755).entry(kind, path, 0o644, b"", None)
+}
+
+#[test]
+fn nothing_may_be_mounted_over_what_is_the_runtimes() {
+    let sandbox = sandbox!();
+    // T-A4, T-B1.
+    let source = sandbox.path("source");
+    fs::create_dir(&source).unwrap();
+    for point in ["/proc", "/proc/self/attr", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/"] {
+        let volume = format!("{}:{point}", source.display());
+        let said = sandbox.run_app(&["-v", &volume], &["true"]);
+        said.refuses(125, &[]);
+    }
+}
+
+#[test]
+fn the_store_is_closed_to_other_users() {
+    let sandbox = sandbox!();
+    // T-C7.
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.detached("closed", [&image, "/probe", "wait"]);
+    for place in ["root/images", "root/pods", "root/names", "run"] {
+        let path = sandbox.path(place);
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let above = path.parent().unwrap();
+        let above = fs::metadata(above).unwrap().permissions().mode() & 0o777;
+        assert!(mode & 0o077 == 0 || above & 0o077 == 0, "{place} has mode {mode:o}");
+    }
+    let run = sandbox.path("run");
+    let sockets = fs::read_dir(&run).unwrap().map(|e| e.unwrap().path().join("control.sock"));
+    for socket in sockets.filter(|socket| socket.exists()) {
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    pod.stop(&["-t", "0"]).success();
+}
+
+#[test]
+fn an_app_cannot_write_the_programs_that_started_it() {
+    let sandbox = sandbox!();
+    // T-C2: CVE-2019-5736.
+    let programs = ["pod", "stage1/ns/stage1-ns", "stage1/ns/stage2-init"];
+    let bytes = || programs.map(|name| fs::read(sandbox.programs().path(name)).unwrap());
+    let before = bytes();
+    let image = sandbox.fixture(Fixture::App);
+    let attack = "while :; do for p in /proc/[0-9]*; do : >>$p/exe; done; done 2>/dev/null";
+    for flags in [&[][..], &["--userns", "host"]] {
+        let mut args = flags.to_vec();
+        args.extend([image.as_str(), "--cap-add", "CAP_SYS_PTRACE", "sh", "-c", attack]);
+        let pod = sandbox.detached("attacker", args);
+        for _ in 0..20 {
+            pod.exec(&[], &["true"]).success();
+        }
+        pod.stop(&["-t", "0"]).success();
+    }
+    assert!(before == bytes(), "a program of ours was written to");
+}
+
+#[test]
+fn with_the_hosts_network_no_socket_of_ours_is_abstract() {
+    let sandbox = sandbox!();
+    // T-C6: CVE-2020-15257.
+    let said = sandbox.run_app(&["--net", "host"], &["cat", "/proc/net/unix"]);
+    let said = said.success();
+    assert!(!said.lines().any(|line| line.contains(" @")), "{said}");
+}
+
+#[test]
+fn a_marker_outside_survives_the_removal_of_a_pod() {
+    let sandbox = sandbox!();
+    // T-A8, T-G1: the writable layer is replaced by a link; removal must not follow it.
+    let outside = sandbox.path("outside");
+    fs::create_dir(&outside).unwrap();
+    File::create(outside.join("marker")).unwrap();
+    let image = sandbox.fixture(Fixture::App);
+    sandbox.pod(["run", "--name", "swapped", &image, "true"]).success();
+    let script =
+        "cd root/pods/run/*/apps/app && rm -rf upper && ln -s ../../../../../../outside upper";
+    sandbox.program("sh").args(["-c", script]).run().success();
+    sandbox.pod(["rm", "swapped"]).success();
+    assert!(outside.join("marker").exists());
+}
