@@ -1,0 +1,68 @@
+//! Who is let in: the three ways registries have, and the words they challenge with.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What a registry demands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing.
+    #[default]
+    Open,
+    /// A user and a password with every request.
+    Basic(String, String),
+    /// A token of our own realm, given to anybody or for a user and a password.
+    Token(Option<(String, String)>),
+    /// A token of the realm at this address, whose tokens are all accepted.
+    Realm(String),
+}
+
+impl Guard {
+    /// Returns whether `authorization` opens `repo`; `tokens`: those given so far and what for.
+    pub(crate) fn admits(
+        &self,
+        authorization: Option<&str>,
+        repo: &str,
+        tokens: &[(String, String)],
+    ) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Basic(user, password) => authorization == Some(basic(user, password).as_str()),
+            Self::Token(_) => {
+                authorization.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| {
+                    let scope = format!("repository:{repo}:pull");
+                    tokens.iter().any(|(given, what)| given == token && *what == scope)
+                })
+            }
+            Self::Realm(_) => authorization.is_some_and(|value| value.starts_with("Bearer ")),
+        }
+    }
+
+    /// Returns the challenge for whoever is not admitted to `repo`.
+    pub(crate) fn challenge(&self, host: &str, repo: &str) -> String {
+        let bearer = |realm: &str| {
+            format!(
+                "Bearer realm=\"{realm}\",service=\"fault registry\",scope=\"repository:{repo}:pull\""
+            )
+        };
+        match self {
+            Self::Open | Self::Basic(..) => "Basic realm=\"fault, registry\"".to_owned(),
+            Self::Token(_) => bearer(&format!("http://{host}/token")),
+            Self::Realm(realm) => bearer(realm),
+        }
+    }
+
+    /// Returns whether the realm gives a token to `authorization`.
+    pub(crate) fn gives_token(&self, authorization: Option<&str>) -> bool {
+        match self {
+            Self::Token(Some((user, password))) => {
+                authorization == Some(basic(user, password).as_str())
+            }
+            _ => true,
+        }
+    }
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
