@@ -1,18 +1,20 @@
 //! A real registry on loopback: Debian's `docker-registry` as a child of ours.
 //!
-//! Its port is chosen by binding one and letting it go again, so another program can take it in
-//! between; then the next try picks another. It is ended by its process id, and everything it
+//! On the host its port is chosen by binding one and letting it go again; another program could
+//! take it in between, and then the start fails. It is ended by its process id, and everything it
 //! stores lies in a directory that goes with it.
 
+use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::sandbox::Sandbox;
 
 /// A registry that runs until it is dropped.
 #[derive(Debug)]
@@ -20,57 +22,60 @@ pub struct Registry {
     child: Child,
     address: SocketAddr,
     /// Holds its configuration and what it stores.
-    _directory: TempDir,
+    directory: TempDir,
+    /// What a program needs in front of it to reach the registry.
+    prefix: Vec<OsString>,
 }
 
-/// How long a registry may take to answer; Debian's takes a third of a second.
-const STARTING: Duration = Duration::from_secs(20);
+/// Where a registry listens that has a network of its own.
+const PORT: u16 = 5000;
 
 impl Registry {
-    /// Starts a registry that stores beneath `parent`.
+    /// Starts a registry of the host that stores beneath `parent`.
     ///
     /// # Errors
     ///
     /// When it cannot be started or does not answer in time.
     pub fn start(parent: &Path) -> io::Result<Self> {
-        let directory = TempDir::new_in(parent)?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        Self::launch(TempDir::new_in(parent)?, port, Vec::new())
+    }
+
+    /// Starts a registry in the network namespace of `sandbox`, where no other program listens.
+    /// It belongs to the test, not to the sandbox's cgroup.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or does not answer in time.
+    pub fn start_in(sandbox: &Sandbox) -> io::Result<Self> {
+        let prefix = sandbox.network_prefix();
+        Self::launch(TempDir::new_in(sandbox.path(""))?, PORT, prefix)
+    }
+
+    fn launch(directory: TempDir, port: u16, prefix: Vec<OsString>) -> io::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let config = directory.path().join("config.yml");
         let storage = directory.path().join("storage");
         fs::write(
             &config,
             format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: \
+                "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: \
                  {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: {address}}}\n",
                 storage.display()
             ),
         )?;
-        let child = Command::new("docker-registry")
+        let mut child = command(&prefix, "docker-registry")
             .arg("serve")
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
-        let mut registry = Self { child, address, _directory: directory };
-        registry.wait()?;
-        Ok(registry)
-    }
-
-    fn wait(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + STARTING;
-        loop {
-            if TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).is_ok() {
-                return Ok(());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("docker-registry ended with {status}")));
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other("docker-registry does not answer"));
-            }
-            // Nothing tells when a foreign program has begun to listen.
-            thread::sleep(Duration::from_millis(20));
+        let log = child.stderr.take();
+        let registry = Self { child, address, directory, prefix };
+        match log.map(|log| wait(BufReader::new(log))) {
+            Some(true) => Ok(registry),
+            _ => Err(io::Error::other("docker-registry ended before it listened")),
         }
     }
 
@@ -78,6 +83,12 @@ impl Registry {
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Returns where it keeps its configuration and what it stores.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Returns its process id.
@@ -94,7 +105,7 @@ impl Registry {
     /// When `skopeo` is missing or fails.
     pub fn push(&self, directory: &Path, tag: &str, name: &str) -> io::Result<String> {
         let reference = format!("{}/{name}", self.address);
-        let status = Command::new("skopeo")
+        let status = command(&self.prefix, "skopeo")
             .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
             .arg(format!("oci:{}:{tag}", directory.display()))
             .arg(format!("docker://{reference}"))
@@ -106,6 +117,22 @@ impl Registry {
             Err(io::Error::other(format!("skopeo ended with {status}")))
         }
     }
+}
+
+fn command(prefix: &[OsString], program: &str) -> Command {
+    let Some((first, rest)) = prefix.split_first() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    command
+}
+
+/// Reads the log until the registry says that it listens; a thread goes on reading, so that the
+/// pipe never fills.
+fn wait(log: impl BufRead + Send + 'static) -> bool {
+    let mut lines = log.lines().map_while(Result::ok);
+    let listens = lines.any(|line| line.contains("listening on"));
+    thread::spawn(move || lines.for_each(drop));
+    listens
 }
 
 impl Drop for Registry {

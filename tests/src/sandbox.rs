@@ -6,7 +6,7 @@
 //! all of them.
 
 use std::cell::Cell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -163,6 +163,14 @@ impl Sandbox {
     #[must_use]
     pub fn leaks(&self) -> Vec<String> {
         leaks::of(self, self.debris.get())
+    }
+
+    /// Returns the words that run a program in the sandbox's network namespace, but outside its
+    /// cgroup, so that it is none of the test's pods.
+    pub(crate) fn network_prefix(&self) -> Vec<OsString> {
+        let sandbox = self.programs.path("sandbox").into_os_string();
+        let words = ["enter".into(), self.keeper.id().to_string().into(), "-".into(), "/".into()];
+        [sandbox].into_iter().chain(words).collect()
     }
 
     /// Returns the identity of the sandbox's namespace of `kind`, which is what pods must leave.
