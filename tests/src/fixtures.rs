@@ -2,7 +2,8 @@
 //!
 //! | name | holds | for |
 //! |---|---|---|
-//! | `app` | busybox with its applets, the probe, users | nearly everything |
+//! | `busybox` | busybox with its applets, users | the demo |
+//! | `app` | the same and the probe | nearly everything |
 //! | `scratch` | the probe alone | images without a shell, `/etc` or `/tmp` |
 //! | `debian` | a minimal Debian by `mmdebstrap` | the demo, large images |
 //!
@@ -23,7 +24,9 @@ use crate::programs::Programs;
 /// A shared image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fixture {
-    /// busybox, the probe and a few users.
+    /// busybox and a few users.
+    Busybox,
+    /// busybox, a few users and the probe.
     App,
     /// The probe alone.
     Scratch,
@@ -48,6 +51,7 @@ impl Fixture {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Busybox => "busybox",
             Self::App => "app",
             Self::Scratch => "scratch",
             Self::Debian => "debian",
@@ -79,25 +83,34 @@ pub fn reference(programs: &Programs, fixture: Fixture) -> String {
 ///
 /// What the file system says, or `mmdebstrap`; nothing is left then.
 pub fn layout(programs: &Programs, fixture: Fixture) -> io::Result<PathBuf> {
+    let busybox = || fs::read("/bin/busybox");
+    let probe = || fs::read(programs.path("probe"));
     match fixture {
-        Fixture::App => small(programs, fixture, Some(&fs::read("/bin/busybox")?)),
-        Fixture::Scratch => small(programs, fixture, None),
+        Fixture::Busybox => small(programs, fixture, Some(&busybox()?), None),
+        Fixture::App => small(programs, fixture, Some(&busybox()?), Some(&probe()?)),
+        Fixture::Scratch => small(programs, fixture, None, Some(&probe()?)),
         Fixture::Debian => debian(programs),
     }
 }
 
-/// Makes an image of the probe, on top of busybox if it is given.
-fn small(programs: &Programs, fixture: Fixture, busybox: Option<&[u8]>) -> io::Result<PathBuf> {
-    let probe = fs::read(programs.path("probe"))?;
-    let inputs = [&probe, busybox.unwrap_or_default()].concat();
+/// Makes an image of a layer for each of the programs that are given.
+fn small(
+    programs: &Programs,
+    fixture: Fixture,
+    busybox: Option<&[u8]>,
+    probe: Option<&[u8]>,
+) -> io::Result<PathBuf> {
+    let inputs = [busybox.unwrap_or_default(), probe.unwrap_or_default()].concat();
     cached(programs, fixture, &digest(&inputs), |layout| {
-        let mut image = Image::new();
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let mut image = Image::new().set("Env", json!([path]));
         if let Some(busybox) = busybox {
             image = image.layer(userland(busybox)).set("Cmd", json!(["sh"]));
         }
-        let probe = Layer::new().file("probe", 0o755, &probe);
-        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        image.layer(probe).set("Env", json!([path])).write(layout, fixture.name()).map(drop)
+        if let Some(probe) = probe {
+            image = image.layer(Layer::new().file("probe", 0o755, probe));
+        }
+        image.write(layout, fixture.name()).map(drop)
     })
 }
 

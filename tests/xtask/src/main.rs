@@ -20,6 +20,7 @@ use crate::error::Error;
 
 mod bench;
 mod build;
+mod demo;
 mod error;
 mod machine;
 mod packages;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ["build"] => build::programs(build::Profile::Debug).map(drop),
         ["build", "--release"] => build::programs(build::Profile::Release).map(drop),
         ["images"] => images(),
+        ["demo"] => demo::run(),
         ["bench", "start"] => bench::start(None),
         ["bench", "start", rounds] => match rounds.parse() {
             Ok(rounds) if rounds > 0 => bench::start(Some(rounds)),
@@ -55,7 +57,7 @@ fn images() -> Result<(), Error> {
 
     packages::need(packages::FIXTURES)?;
     let programs = build::programs(build::Profile::Debug)?;
-    for fixture in [Fixture::App, Fixture::Scratch, Fixture::Debian] {
+    for fixture in [Fixture::Busybox, Fixture::App, Fixture::Scratch, Fixture::Debian] {
         let layout = fixtures::layout(&programs, fixture)
             .map_err(|error| Error::of(&format!("cannot make `{}`", fixture.name()), &error))?;
         say::fact(fixture.name(), &layout.display().to_string());

@@ -29,7 +29,7 @@ pub(crate) const FIXTURES: &[Need] = &[
 ];
 
 /// Beside those, for the tests.
-pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace"), need_of("crun", "crun")];
+pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace")];
 
 /// For `bench start`: the peers, and what counts.
 pub(crate) const BENCH: &[Need] = &[

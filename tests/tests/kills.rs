@@ -1,0 +1,132 @@
+//! A hundred SIGKILLs at random moments of fetch, prepare and run, to any process of ours.
+//!
+//! Afterwards `pod gc` leaves a clean host, `fsck` is content, and every image that is reported as
+//! fetched is whole. The moments come from a seeded generator and are printed with a failure, so
+//! that a bad one can be tried again; how far the victim has come by then is the machine's.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tests::image::{Image, Layer};
+use tests::require;
+use tests::said::Running;
+use tests::sandbox::Sandbox;
+
+/// How many processes are killed, in all rounds together.
+const KILLS: u32 = 100;
+/// Another seed is another hundred moments.
+const SEED: u64 = 0x706f_6400;
+
+/// A small generator of pseudo-random numbers (PCG's linear step with a shift): the moments must be
+/// spread, not unpredictable.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Two layers of a few megabytes, so that a fetch takes long enough to be met in the middle.
+fn image(sandbox: &Sandbox) -> String {
+    let probe = std::fs::read(sandbox.programs().path("probe")).expect("the probe is built");
+    let mut random = Random(SEED);
+    let mut noise =
+        || -> Vec<u8> { (0..1 << 19).flat_map(|_| random.below(1 << 31).to_le_bytes()).collect() };
+    let image = Image::new()
+        .layer(Layer::new().file("probe", 0o755, &probe))
+        .layer(Layer::new().file("noise-1", 0o644, &noise()))
+        .layer(Layer::new().file("noise-2", 0o644, &noise()));
+    sandbox.image("victim", &image)
+}
+
+/// Starts one of the commands that are killed; one in three begins with an empty store.
+fn start(sandbox: &Sandbox, reference: &str, round: u64) -> (Running, u64) {
+    let args: &[&str] = match round % 4 {
+        0 => &["fetch", reference],
+        1 => &["prepare", reference, "/probe", "exit", "0"],
+        2 => &["run", "--rm", reference, "/probe", "wait"],
+        _ => &["run", "-d", reference, "/probe", "wait"],
+    };
+    // Milliseconds within which the kill comes: a fetch takes longer than a start.
+    let window = if round.is_multiple_of(4) { 400 } else { 60 };
+    (sandbox.call().args(args).start(), window)
+}
+
+/// Kills one process of the sandbox, chosen by `random`; tells whether there was one.
+fn kill_one(sandbox: &Sandbox, random: &mut Random) -> bool {
+    let processes = sandbox.cgroup().map(|cgroup| cgroup.processes()).unwrap_or_default();
+    let count = u64::try_from(processes.len()).expect("it is a few");
+    if count == 0 {
+        return false;
+    }
+    let index = usize::try_from(random.below(count)).expect("it is below a few");
+    kill(Pid::from_raw(processes[index]), Signal::SIGKILL).is_ok()
+}
+
+#[test]
+fn a_hundred_kills_leave_nothing_that_gc_does_not_clean() {
+    if !require::root("a pod takes namespaces") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.expect_debris();
+    let reference = image(&sandbox);
+    let mut random = Random(SEED);
+    let (mut killed, mut round) = (0, 0);
+    while killed < KILLS {
+        round += 1;
+        assert!(round < 20 * u64::from(KILLS), "only {killed} processes could be killed");
+        if random.below(3) == 0 {
+            let _ = sandbox.pod(["image", "rm", &reference]);
+            let _ = sandbox.pod(["image", "gc"]);
+        }
+        let (running, window) = start(&sandbox, &reference, round);
+        let moment = random.below(window * 1000);
+        // The moment is the point of the test; nothing can be waited for.
+        thread::sleep(Duration::from_micros(moment));
+        killed += u32::from(kill_one(&sandbox, &mut random));
+        // Whoever survived the kill of another is ended, too: by its own means where it can.
+        let pids = sandbox.cgroup().map(|cgroup| cgroup.processes()).unwrap_or_default();
+        for pid in pids {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let drained = sandbox.cgroup().is_none_or(|cgroup| cgroup.drains(20_000));
+        let left = sandbox.cgroup().map(|cgroup| cgroup.processes()).unwrap_or_default();
+        assert!(drained, "round {round}, {moment} us: {left:?} do not end");
+        let _ = running.wait();
+        if round.is_multiple_of(10) {
+            check(&sandbox, round);
+        }
+    }
+    check(&sandbox, round);
+}
+
+fn check(sandbox: &Sandbox, round: u64) {
+    sandbox.pod(["gc"]).success();
+    let fsck = sandbox.pod(["image", "fsck"]);
+    assert_eq!(fsck.code, 0, "round {round}: {fsck}");
+    let images: Value = sandbox.pod(["image", "ls", "-o", "json"]).json();
+    let listed = images.as_array().map_or(0, Vec::len);
+    if listed > 0 {
+        let reference = format!("oci:{}:victim", sandbox.path("layout").display());
+        let args = ["run", "--rm", "--pull", "never", &reference, "/probe", "exit", "0"];
+        let said = sandbox.pod(args);
+        assert_eq!(said.code, 0, "round {round}: an image that is listed runs: {said}");
+    }
+    // `pod gc` keeps what can still be started: what was prepared in time.
+    let prepared = sandbox.pod(["ps", "-a", "-q"]);
+    let ids: Vec<String> = prepared.raw.lines().map(str::to_owned).collect();
+    prepared.success();
+    for id in ids {
+        sandbox.pod(["rm", &id]).success();
+    }
+    let leaks = sandbox.leaks();
+    assert!(leaks.is_empty(), "round {round}:\n  {}", leaks.join("\n  "));
+}
