@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use crate::layer;
+
 /// Unpacks the layer on standard input into the current directory and reports on standard output.
 ///
 /// It confines itself before it reads the first byte of the layer. Only [`crate::layer::Unpack`]
 /// starts it.
 #[must_use]
 pub fn run() -> ExitCode {
-    ExitCode::FAILURE
+    if layer::serve() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -5,11 +5,24 @@
 //! archive, it is refused. Nothing here may build a host path from a name in an archive, remember
 //! a resolved path, or keep more in memory than a bound allows.
 
+mod chunks;
+mod decompress;
+mod entry;
 mod error;
 mod facts;
+mod fault;
+mod jail;
+mod pump;
+mod tar;
+mod tree;
 mod unpack;
+mod whiteout;
+mod wire;
+mod work;
+mod xattr;
 
 pub(crate) use error::{Error, ErrorKind};
 pub use facts::WorkerProgram;
 pub(crate) use facts::{LayerFacts, Limits};
 pub(crate) use unpack::Unpack;
+pub(crate) use work::serve;

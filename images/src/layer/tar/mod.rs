@@ -1,0 +1,14 @@
+//! A strict, streaming reader of tar archives: ustar, PAX, GNU long names and sparse files.
+//!
+//! Of the `tar` crate only the layout of a header is used, never its `Archive`, whose idea of PAX
+//! differs from everybody else's (reference: the table of parser differentials). Whatever two
+//! widespread parsers read differently is an error here. Memory is bounded by what one entry's
+//! metadata may take.
+
+mod name;
+mod number;
+mod pax;
+mod reader;
+mod sparse;
+
+pub(super) use reader::{Piece, Reader};

@@ -1,0 +1,123 @@
+//! Removes what a later entry replaces, however deep it is.
+//!
+//! Links let an archive nest directories deeper than any path is long, so nothing here recurses or
+//! holds a descriptor per level: directories are moved to the root, under names no entry can have,
+//! and emptied one by one.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::root::Root;
+
+/// Removes `name` in `parent`, and everything in it if it is a directory.
+///
+/// # Errors
+///
+/// Those of the system; a part of it may be left, in the root, under a name beginning `.wh.`.
+pub(super) fn remove(root: &Root, parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+    match unlinkat(&parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        result => return result,
+    }
+    match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        result => return result,
+    }
+    let mut doomed = Doomed { root, pending: Vec::new(), next: 0 };
+    doomed.take(parent, name)?;
+    while let Some(name) = doomed.pending.pop() {
+        doomed.empty(&name)?;
+        unlinkat(root, name.as_slice(), AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+struct Doomed<'a> {
+    root: &'a Root,
+    pending: Vec<Vec<u8>>,
+    next: u64,
+}
+
+impl Doomed<'_> {
+    /// Moves a directory to the root.
+    fn take(&mut self, parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+        let to = format!(".wh..removed.{}", self.next).into_bytes();
+        self.next += 1;
+        renameat(parent, name, self.root, to.as_slice())?;
+        self.pending.push(to);
+        Ok(())
+    }
+
+    /// Empties a directory of the root.
+    fn empty(&mut self, name: &[u8]) -> Result<(), Errno> {
+        let directory = self.root.directory(name)?;
+        for (name, _) in names(&directory)? {
+            match unlinkat(&directory, name.as_slice(), AtFlags::empty()) {
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                result => {
+                    result?;
+                    continue;
+                }
+            }
+            match unlinkat(&directory, name.as_slice(), AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => self.take(&directory, &name)?,
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists a directory, with the type of each entry.
+fn names(directory: &OwnedFd) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.to_vec(), entry.file_type()));
+        }
+    }
+    Ok(names)
+}
+
+/// Removes the whiteouts in the directory `path` and below: it hides everything already, and
+/// `readdir` of overlayfs would show them as devices.
+///
+/// # Errors
+///
+/// Those of the system, `ENAMETOOLONG` among them for a tree deeper than a path is long.
+pub(super) fn remove_whiteouts(root: &Root, path: &[u8]) -> Result<(), Errno> {
+    let mut pending = vec![path.to_vec()];
+    while let Some(path) = pending.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(root.pass(&path)?, c".", flags, Mode::empty())?;
+        for (name, kind) in names(&directory)? {
+            let stat = || statat(&directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+            match kind {
+                FileType::Directory => pending.push(join(&path, &name)),
+                FileType::RegularFile | FileType::Symlink | FileType::Fifo => {}
+                _ => {
+                    let stat = stat()?;
+                    if is_whiteout(&stat) {
+                        unlinkat(&directory, name.as_slice(), AtFlags::empty())?;
+                    } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                        pending.push(join(&path, &name));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
+}
+
+/// Tells whether an inode is a whiteout of overlayfs: the character device 0/0.
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
