@@ -1,6 +1,8 @@
 //! The harness itself: a check that finds nothing is worth something only if it would find.
 
 use nix::sys::signal::Signal;
+use tests::fixtures::{self, Fixture};
+use tests::registry::Registry;
 use tests::require;
 use tests::sandbox::Sandbox;
 
@@ -65,4 +67,24 @@ fn a_command_that_hangs_is_ended_and_shown() {
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.wait()));
     let message = *panic.unwrap_err().downcast::<String>().unwrap();
     assert!(message.contains("did not end in time") && message.contains("before"), "{message}");
+}
+
+#[test]
+fn another_tool_reads_what_we_write_and_a_registry_serves_it() {
+    if !require::root("a sandbox makes namespaces")
+        || !require::program("docker-registry", "a real registry")
+        || !require::program("skopeo", "another reader of images")
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let layout = fixtures::layout(sandbox.programs(), Fixture::App).unwrap();
+    let registry = Registry::start_in(&sandbox).unwrap();
+    let reference = registry.push(&layout, "app", "team/app:1").unwrap();
+    let said = sandbox
+        .program("skopeo")
+        .args(["inspect", "--tls-verify=false", "--config", &format!("docker://{reference}")])
+        .run();
+    let config: serde_json::Value = said.json();
+    assert_eq!(config["config"]["Cmd"][0], "sh");
 }
