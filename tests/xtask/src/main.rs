@@ -3,6 +3,7 @@
 //! ```text
 //! cargo xtask build [--release]    builds the programs and lays them out as they are installed
 //! cargo xtask images               makes the fixture images
+//! cargo xtask images DIR           writes an image of busybox to DIR: `oci:DIR:busybox`
 //! cargo xtask demo                 shows a pod of two apps from a real registry
 //! cargo xtask test [FILTER…]       everything CI runs
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
@@ -14,7 +15,8 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::process::ExitCode;
+use std::fmt;
+use std::process::{Command, ExitCode};
 
 use crate::error::Error;
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["build"] => build::programs(build::Profile::Debug).map(drop),
         ["build", "--release"] => build::programs(build::Profile::Release).map(drop),
         ["images"] => images(),
+        ["images", directory] => image_into(directory),
         ["demo"] => demo::run(),
         ["bench", "start"] => bench::start(None),
         ["bench", "start", rounds] => match rounds.parse() {
@@ -49,6 +52,25 @@ fn main() -> ExitCode {
             say::error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn image_into(directory: &str) -> Result<(), Error> {
+    use harness::fixtures::{self, Fixture};
+
+    packages::need(packages::FIXTURES)?;
+    let programs = build::programs(build::Profile::Debug)?;
+    let failed =
+        |error: &dyn fmt::Display| Error::of(&format!("cannot write `{directory}`"), error);
+    let layout = fixtures::layout(&programs, Fixture::Busybox).map_err(|error| failed(&error))?;
+    let copied = Command::new("cp").arg("-aT").arg(layout).arg(directory).status();
+    match copied {
+        Ok(status) if status.success() => {
+            say::fact("image", &format!("oci:{directory}:{}", Fixture::Busybox.name()));
+            Ok(())
+        }
+        Ok(status) => Err(failed(&status)),
+        Err(error) => Err(failed(&error)),
     }
 }
 

@@ -1,0 +1,89 @@
+//! Every command line in the documents runs.
+//!
+//! A line counts if it begins with `$ ` inside a `console` block. The lines of one document are
+//! run one after another in one sandbox, as a reader would type them, and each must succeed. The
+//! image they use is what `cargo xtask images box` writes.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tests::fixtures::Fixture;
+use tests::require;
+use tests::sandbox::Sandbox;
+
+/// Lines that are not run from here, and who runs them instead.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("cargo xtask demo", "part of `cargo xtask test`"),
+    ("cargo xtask test", "this test is part of it"),
+];
+
+fn documents() -> Vec<PathBuf> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
+    let beneath = |directory: PathBuf| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).expect("the workspace can be read").flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    };
+    let mut documents = [beneath(top.to_owned()), beneath(top.join("docs"))].concat();
+    documents.sort();
+    documents
+}
+
+/// The command lines of a document.
+fn commands(text: &str) -> Vec<&str> {
+    let mut in_console = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some(language) = line.strip_prefix("```") {
+            in_console = language == "console";
+        } else if in_console && let Some(command) = line.strip_prefix("$ ") {
+            found.push(command);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_line_in_the_documents_runs() {
+    if !require::root("the commands start pods") {
+        return;
+    }
+    let mut count = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a document can be read");
+        let here = |command: &&str| ELSEWHERE.iter().all(|(elsewhere, _)| elsewhere != command);
+        let commands: Vec<&str> = commands(&text).into_iter().filter(here).collect();
+        if commands.is_empty() {
+            continue;
+        }
+        let sandbox = Sandbox::new();
+        let reference = sandbox.fixture(Fixture::Busybox);
+        let layout = reference.trim_start_matches("oci:").rsplit_once(':').expect("it has a tag").0;
+        symlink(layout, sandbox.path("box")).expect("the sandbox can be written");
+        let path =
+            format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", sandbox.programs().directory().display());
+        for command in commands {
+            let said = sandbox.program("sh").args(["-ec", command]).env("PATH", &path).run();
+            assert_eq!(said.code, 0, "{}: `{command}` said:\n{said}", document.display());
+            count += 1;
+        }
+    }
+    assert!(
+        count > 20,
+        "only {count} command lines were found; has the form of the documents changed?"
+    );
+}
+
+#[test]
+fn documents_that_are_named_exist() {
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a document can be read");
+        let folder = document.parent().expect("a file has a folder");
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            let is_file = file.is_empty() || file.contains("://") || folder.join(file).is_file();
+            assert!(is_file, "{} names `{target}`, which is not there", document.display());
+        }
+    }
+}
