@@ -1,8 +1,35 @@
-//! A library of `pod`.
+//! Images: names, registries, verification, the store and its layers.
+//!
+//! ```text
+//! Reference ──▶ Store::resolve ──▶ Image                       no network
+//!           └─▶ Store::pull: registry | layout ─▶ document ─▶ layer (jailed worker) ─▶ store
+//! ```
+//!
+//! Knows what an image is and nothing of pods or stages; prints nothing and asks nobody. All that
+//! comes from outside - registries, layouts, archives - is hostile: bounded, checked by digest,
+//! refused where it could be read two ways. Whoever calls gets [`Error`] with a kind to act on.
 
-#[allow(dead_code, unused_imports, reason = "the store, its only user, is about to be written")]
+#![forbid(unsafe_code)]
+
+mod document;
+mod error;
+mod hash;
+mod image;
 pub(crate) mod layer;
+mod platform;
+mod progress;
+mod pull;
+mod reference;
 pub mod registry;
+mod store;
 pub mod worker;
 
+pub use error::{Error, ErrorKind};
+pub use image::{Image, ImageDetails, ImageRecord, ImageSettings};
 pub use layer::WorkerProgram;
+pub use platform::{Platform, PlatformError};
+pub use progress::{Event, Progress, Silent};
+pub use pull::{PullOptions, PullPolicy};
+pub use reference::{Reference, ReferenceError};
+pub use registry::{Patience, Transport};
+pub use store::{Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store};

@@ -94,6 +94,12 @@ impl Client {
         Ok(Self(Arc::new(Inner { host, base, patience, wire, auth })))
     }
 
+    /// Tells whether this registry is spoken to without TLS.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.base.starts_with("http://")
+    }
+
     /// Begins to count attempts for one thing.
     pub(super) fn attempts(&self) -> Attempts {
         Attempts::new(self.0.patience)

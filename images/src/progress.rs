@@ -1,0 +1,69 @@
+//! What a pull tells while it works; showing it is the caller's business.
+
+use pod_abi::Digest;
+
+/// Something that happened during a pull. Layers are called by the digest of their blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The source is asked what a name means.
+    Resolving {
+        /// The canonical reference.
+        reference: String,
+    },
+    /// The manifest of the platform is known.
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// How many layers the image has.
+        layers: usize,
+    },
+    /// A layer is in the store already.
+    LayerExists {
+        /// The layer's blob.
+        digest: Digest,
+    },
+    /// A layer is being fetched and unpacked.
+    LayerStarted {
+        /// The layer's blob.
+        digest: Digest,
+        /// Its size in bytes, compressed.
+        size: u64,
+    },
+    /// More of a layer has arrived.
+    LayerBytes {
+        /// The layer's blob.
+        digest: Digest,
+        /// How many bytes are there by now; it may fall back when a download starts anew.
+        done: u64,
+    },
+    /// A layer is complete, its digests are right, and it is unpacked.
+    LayerDone {
+        /// The layer's blob.
+        digest: Digest,
+    },
+    /// Finished layers are being made durable.
+    Committing {
+        /// How many.
+        layers: usize,
+    },
+    /// The image is in the store.
+    Done {
+        /// The digest of its manifest.
+        digest: Digest,
+    },
+}
+
+/// Who is told. Called from several threads at once; it must not block for long.
+pub trait Progress: Sync {
+    /// Takes note of `event`.
+    fn event(&self, event: Event);
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: Event) {}
+}

@@ -1,0 +1,57 @@
+//! Where an image comes from, as far as a pull cares.
+
+use std::io::{self, Read};
+
+use pod_abi::Digest;
+use pod_abi::app::Verified;
+
+use crate::document::Blob;
+use crate::error::{Error, ErrorKind};
+use crate::registry;
+
+/// A document as it came; its bytes have the digest.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    pub(super) digest: Digest,
+    pub(super) bytes: Vec<u8>,
+    /// What it was served as; empty if nobody said.
+    pub(super) media_type: String,
+}
+
+/// A registry's repository, or a layout on disk.
+pub(super) trait Source: Sync {
+    /// Returns what the name leads to.
+    fn top(&self) -> Result<Document, Error>;
+
+    /// Returns a document named by another one.
+    fn document(&self, digest: &Digest) -> Result<Document, Error>;
+
+    /// Opens a blob from byte `offset` on. Its digest is for the reader to check, and so is that it
+    /// has no more bytes than it should.
+    fn blob(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + '_>, Error>;
+
+    /// What vouches for the first digest.
+    fn verified(&self) -> Verified;
+}
+
+/// Wraps what a registry says.
+pub(super) fn remote_error(sentence: impl Into<String>, source: registry::Error) -> Error {
+    use registry::Kind;
+    let kind = match source.kind() {
+        Kind::NotFound => ErrorKind::NotFound,
+        Kind::Denied => ErrorKind::Denied,
+        Kind::Unreachable | Kind::RateLimited => ErrorKind::Unreachable,
+        Kind::RefusedPlainHttp => ErrorKind::Refused,
+        Kind::Settings => ErrorKind::Storage,
+        _ => ErrorKind::Invalid,
+    };
+    Error::caused(kind, sentence, source)
+}
+
+/// Wraps what reading a blob says: a registry's own error, or the file system's.
+pub(super) fn read_error(sentence: impl Into<String>, source: io::Error) -> Error {
+    match source.downcast::<registry::Error>() {
+        Ok(remote) => remote_error(sentence, remote),
+        Err(local) => Error::storage(sentence, local),
+    }
+}

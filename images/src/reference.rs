@@ -1,0 +1,359 @@
+//! Names of images: what a person types, parsed once.
+//!
+//! ```text
+//! [docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]      an image of a registry
+//! oci:DIRECTORY[:TAG][@DIGEST]                            an image of an OCI layout on this host
+//! ```
+//!
+//! Without a host `docker.io` is meant, without a tag `latest`; nothing else is ever guessed, and
+//! no file of the working directory beats a name. Nothing here touches the network or the disk.
+//! Source: distribution-spec "Pulling manifests" and the grammar of distribution/reference.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use pod_abi::Digest;
+
+/// The registry that is meant when none is named.
+const DEFAULT_HOST: &str = "docker.io";
+/// The tag that is meant when neither tag nor digest is named.
+const DEFAULT_TAG: &str = "latest";
+/// The longest repository with its host, as registries have it.
+const MAX_REPOSITORY: usize = 255;
+/// The longest tag.
+const MAX_TAG: usize = 128;
+
+/// Where an image is to be had, and under which name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Place {
+    /// A repository of a registry; at least one of tag and digest is there.
+    Registry { host: String, repository: String, tag: Option<String>, digest: Option<Digest> },
+    /// An OCI layout; without tag and digest it must hold one image only.
+    Layout { directory: PathBuf, tag: Option<String>, digest: Option<Digest> },
+}
+
+/// Why a word names no image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` names no image: {why}")]
+pub struct ReferenceError {
+    word: String,
+    why: &'static str,
+}
+
+impl Reference {
+    /// Parses a reference; a relative directory of `oci:` is completed by the working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ReferenceError`] says which part cannot stand.
+    pub fn parse(word: &str) -> Result<Self, ReferenceError> {
+        let parsed = if word.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            Err("it holds white space or control characters")
+        } else if let Some(rest) = word.strip_prefix("oci:") {
+            parse_layout(rest)
+        } else {
+            parse_registry(word.strip_prefix("docker://").unwrap_or(word))
+        };
+        parsed
+            .map(Self)
+            .map_err(|why| ReferenceError { word: word.chars().take(200).collect(), why })
+    }
+
+    /// Returns the last component of the repository or directory: what to call an app by.
+    #[must_use]
+    pub fn repository_name(&self) -> &str {
+        match &self.0 {
+            Place::Registry { repository, .. } => {
+                repository.rsplit('/').next().unwrap_or(repository)
+            }
+            Place::Layout { directory, .. } => {
+                directory.file_name().and_then(|name| name.to_str()).unwrap_or("image")
+            }
+        }
+    }
+
+    /// Returns the digest that was named, if one was.
+    #[must_use]
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.0 {
+            Place::Registry { digest, .. } | Place::Layout { digest, .. } => digest.as_ref(),
+        }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.0
+    }
+
+    /// Tells whether both name the same repository or the same directory.
+    pub(crate) fn same_repository(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (
+                Place::Registry { host, repository, .. },
+                Place::Registry { host: other_host, repository: other_repository, .. },
+            ) => host == other_host && repository == other_repository,
+            (Place::Layout { directory, .. }, Place::Layout { directory: other_directory, .. }) => {
+                directory == other_directory
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the hexadecimal digits that this may mean as the beginning of an image's id: a bare
+    /// word of at least eight of them, or `sha256:` and all.
+    pub(crate) fn id_prefix(&self) -> Option<&str> {
+        let Place::Registry { host, repository, tag: Some(tag), digest: None } = &self.0 else {
+            return None;
+        };
+        let word = repository.strip_prefix("library/").filter(|_| host == DEFAULT_HOST)?;
+        let hex = if word == "sha256" && tag.len() == 64 {
+            tag
+        } else if tag == DEFAULT_TAG && (8..=64).contains(&word.len()) {
+            word
+        } else {
+            return None;
+        };
+        hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)).then_some(hex)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tag, digest) = match &self.0 {
+            Place::Registry { host, repository, tag, digest } => {
+                write!(f, "{host}/{repository}")?;
+                (tag, digest)
+            }
+            Place::Layout { directory, tag, digest } => {
+                write!(f, "oci:{}", directory.display())?;
+                (tag, digest)
+            }
+        };
+        if let Some(tag) = tag {
+            write!(f, ":{tag}")?;
+        }
+        match digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Splits `@DIGEST` off the end.
+fn split_digest(word: &str) -> Result<(&str, Option<Digest>), &'static str> {
+    match word.split_once('@') {
+        None => Ok((word, None)),
+        Some((name, digest)) => Digest::parse(digest).map(|digest| (name, Some(digest))).map_err(
+            |_| "what follows `@` is no digest, such as `sha256:` and 64 hexadecimal digits",
+        ),
+    }
+}
+
+/// Splits `:TAG` off the end; a colon before the last slash belongs to a port.
+fn split_tag(name: &str) -> Result<(&str, Option<String>), &'static str> {
+    let path_start = name.rfind('/').map_or(0, |slash| slash + 1);
+    let Some(colon) = name[path_start..].find(':').map(|at| path_start + at) else {
+        return Ok((name, None));
+    };
+    let tag = &name[colon + 1..];
+    let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let further = |b: u8| first(b) || b == b'.' || b == b'-';
+    let good =
+        tag.len() <= MAX_TAG && tag.bytes().next().is_some_and(first) && tag.bytes().all(further);
+    if !good {
+        return Err(
+            "a tag takes 1 to 128 letters, digits, `_`, `.` and `-`, the last two not first",
+        );
+    }
+    Ok((&name[..colon], Some(tag.to_owned())))
+}
+
+fn parse_layout(rest: &str) -> Result<Place, &'static str> {
+    let (name, digest) = split_digest(rest)?;
+    let (directory, tag) = split_tag(name)?;
+    if directory.is_empty() {
+        return Err("`oci:` takes a directory");
+    }
+    let directory = std::path::absolute(Path::new(directory))
+        .map_err(|_| "the working directory is gone, so a relative directory means nothing")?;
+    Ok(Place::Layout { directory, tag, digest })
+}
+
+fn parse_registry(rest: &str) -> Result<Place, &'static str> {
+    if rest.contains("://") {
+        return Err("the only transports are `docker://` and `oci:`");
+    }
+    let (name, digest) = split_digest(rest)?;
+    let (host, path) = split_host(name);
+    let (repository, tag) = split_tag(path)?;
+    check_host(host)?;
+    check_repository(repository)?;
+    let host = if host == "index.docker.io" { DEFAULT_HOST } else { host };
+    let repository = if host == DEFAULT_HOST && !repository.contains('/') {
+        format!("library/{repository}")
+    } else {
+        repository.to_owned()
+    };
+    if host.len() + 1 + repository.len() > MAX_REPOSITORY {
+        return Err("host and repository are longer than 255 characters");
+    }
+    let tag = match (&tag, &digest) {
+        (None, None) => Some(DEFAULT_TAG.to_owned()),
+        _ => tag,
+    };
+    Ok(Place::Registry { host: host.to_ascii_lowercase(), repository, tag, digest })
+}
+
+/// The first component is a host if it could not be part of a repository: it holds a dot or a
+/// colon, is in brackets, or is `localhost`.
+fn split_host(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':']) || first.starts_with('[') || first == "localhost" =>
+        {
+            (first, rest)
+        }
+        _ => (DEFAULT_HOST, name),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), &'static str> {
+    const WHY: &str = "the registry is no host name or address with an optional port";
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or(WHY)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| WHY)?;
+            match after {
+                "" => (None, None),
+                _ => (None, Some(after.strip_prefix(':').ok_or(WHY)?)),
+            }
+        }
+        None => match host.split_once(':') {
+            Some((name, port)) => (Some(name), Some(port)),
+            None => (Some(host), None),
+        },
+    };
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name_stands = name.is_none_or(|name| name.split('.').all(label));
+    let port_stands = port.is_none_or(|port| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if name_stands && port_stands { Ok(()) } else { Err(WHY) }
+}
+
+fn check_repository(repository: &str) -> Result<(), &'static str> {
+    if repository.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err("a repository is written in lower case");
+    }
+    if repository.split('/').all(is_component) {
+        Ok(())
+    } else {
+        Err("a repository takes words of a-z and 0-9, joined by `/`, `.`, `_`, `__` or dashes")
+    }
+}
+
+fn is_component(component: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    if !word(*first) || !word(*last) {
+        return false;
+    }
+    bytes
+        .split(|b| word(*b))
+        .all(|joint| matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|b| *b == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn every_short_form_has_one_long_form() {
+        let digest = format!("sha256:{HEX}");
+        for (word, canonical) in [
+            ("busybox", "docker.io/library/busybox:latest"),
+            ("docker://busybox:1.36", "docker.io/library/busybox:1.36"),
+            ("a/b", "docker.io/a/b:latest"),
+            ("index.docker.io/a", "docker.io/library/a:latest"),
+            ("127.0.0.1:5000/app", "127.0.0.1:5000/app:latest"),
+            ("localhost/app:v1", "localhost/app:v1"),
+            ("[::1]:5000/x/y:t", "[::1]:5000/x/y:t"),
+            ("Quay.IO/a/b__c-d.e:T_1", "quay.io/a/b__c-d.e:T_1"),
+            ("oci:/srv/img", "oci:/srv/img"),
+            ("oci:/srv/img:1", "oci:/srv/img:1"),
+            ("oci:/a:b/img", "oci:/a:b/img"),
+            (&format!("r.io/a@{digest}"), &format!("r.io/a@{digest}")),
+            (&format!("r.io/a:t@{digest}"), &format!("r.io/a:t@{digest}")),
+        ] {
+            let reference = Reference::parse(word).expect(word);
+            assert_eq!(reference.to_string(), canonical, "{word}");
+            assert_eq!(Reference::parse(canonical).as_ref(), Ok(&reference), "{canonical}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for bad in [
+            "",
+            "/",
+            "a//b",
+            "Busybox",
+            "r.io/A",
+            "a:",
+            "a:-x",
+            "a@sha256:12",
+            "a b",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "r.io/",
+            "r.io:0/a",
+            "r.io:99999/a",
+            "[::1/a",
+            "[x]/a",
+            "r..io/a",
+            "http://r.io/a",
+            "docker-archive://x",
+            "oci:",
+            "oci::tag",
+            "a/../b",
+            "a:b:c",
+            "../a",
+            "r.io:+1/a",
+        ] {
+            assert!(Reference::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Reference::parse(&format!("r.io/{}", "a".repeat(300))).is_err());
+    }
+
+    #[test]
+    fn an_app_is_called_after_the_last_component() {
+        for (word, name) in
+            [("busybox", "busybox"), ("r.io/a/web:1", "web"), ("oci:/srv/img:1", "img")]
+        {
+            assert_eq!(Reference::parse(word).expect(word).repository_name(), name);
+        }
+    }
+
+    #[test]
+    fn only_bare_hexadecimal_words_may_be_ids() {
+        let id = |word: &str| Reference::parse(word).expect(word).id_prefix().map(str::to_owned);
+        assert_eq!(id("deadbeef").as_deref(), Some("deadbeef"));
+        assert_eq!(id(&format!("sha256:{HEX}")).as_deref(), Some(HEX));
+        for other in ["dead", "busybox", "deadbeef:1", "r.io/deadbeef", "a/deadbeef"] {
+            assert_eq!(id(other), None, "{other}");
+        }
+    }
+}

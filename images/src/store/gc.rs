@@ -1,0 +1,288 @@
+//! Garbage: what no name, no living operation and no pod needs.
+//!
+//! Mark under the exclusive lock, rename into the trash, let go of the lock, delete. A kill at any
+//! moment leaves things where they were or in the trash, and the next gc goes on. Leases are read
+//! before pins, pins before names: whoever hands over from one to the next writes the next first.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use pod_abi::Digest;
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::handle::Store;
+use super::lease::DeadLeases;
+use super::{files, layers, trash};
+use crate::document::{Config, MAX_DOCUMENT, Top};
+use crate::error::Error;
+use crate::hash;
+
+/// How a collection is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GcOptions {
+    /// What is younger is kept, needed or not.
+    pub grace: Duration,
+    /// Whether something is deleted at all.
+    pub mode: GcMode,
+}
+
+/// Whether a collection deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GcMode {
+    /// It does.
+    #[default]
+    Delete,
+    /// It only tells what it would delete.
+    DryRun,
+}
+
+/// What a collection deleted, or would have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GcReport {
+    /// Blobs, by digest.
+    pub blobs: Vec<String>,
+    /// Layers, by the name of their directory.
+    pub layers: Vec<String>,
+    /// Interrupted downloads and trees nobody finishes.
+    pub residue: Vec<String>,
+    /// Bytes of blobs, of layers' file contents and of downloads.
+    pub bytes: u64,
+}
+
+/// What must stay.
+#[derive(Debug, Default)]
+struct Marked {
+    blobs: BTreeSet<Digest>,
+    /// Names of directories in `layers/`.
+    layers: BTreeSet<String>,
+}
+
+impl Store {
+    /// Deletes what is neither named, nor leased, nor pinned, and older than the grace. `pins` is
+    /// asked once, while nothing new can be resolved, for the digests pods have pinned.
+    ///
+    /// # Errors
+    ///
+    /// What `pins` says, or [`ErrorKind::Storage`](crate::ErrorKind::Storage); what is not deleted
+    /// by then is whole.
+    pub fn gc(
+        &self,
+        pins: impl FnOnce() -> Result<BTreeSet<Digest>, Error>,
+        options: &GcOptions,
+    ) -> Result<GcReport, Error> {
+        let mut report = GcReport::default();
+        {
+            let _lock = self.lock_exclusive()?;
+            let dead = match options.mode {
+                GcMode::Delete => DeadLeases::Remove,
+                GcMode::DryRun => DeadLeases::Keep,
+            };
+            let mut roots = self.leased(dead)?;
+            roots.extend(pins()?);
+            for stored in self.all_refs()? {
+                roots.extend(stored.record.digests().cloned());
+                roots.extend(hash::chain(&stored.record.layers));
+            }
+            let marked = self.mark(roots);
+            let sweep = Sweep { store: self, options: *options, now: SystemTime::now() };
+            sweep.blobs(&marked, &mut report)?;
+            sweep.layers(&marked, &mut report)?;
+            sweep.residue(&mut report)?;
+        }
+        if options.mode == GcMode::Delete {
+            trash::empty(self)?;
+        }
+        Ok(report)
+    }
+
+    /// Follows documents from the roots to all they name. A digest is taken for a layer as well as
+    /// for a blob, for pins and leases do not tell. A document that cannot be read leads nowhere.
+    fn mark(&self, roots: BTreeSet<Digest>) -> Marked {
+        let mut marked = Marked::default();
+        let mut todo: Vec<Digest> = roots.into_iter().collect();
+        while let Some(digest) = todo.pop() {
+            marked.layers.insert(layers::self_name(&digest));
+            marked.layers.insert(layers::chain_name(&digest));
+            if !marked.blobs.insert(digest.clone()) {
+                continue;
+            }
+            // Layers are blobs too, and large; documents are small.
+            let Ok(bytes) = self.read_blob(&digest, MAX_DOCUMENT) else { continue };
+            let Ok(Top::Manifest(manifest)) = Top::parse(&bytes, "") else { continue };
+            todo.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+            todo.push(manifest.config.digest.clone());
+            let config = self.read_blob(&manifest.config.digest, MAX_DOCUMENT).ok();
+            let config = config.and_then(|b| Config::parse(&b, manifest.layers.len()).ok());
+            if let Some(config) = config {
+                todo.extend(hash::chain(&config.layers));
+                todo.extend(config.layers);
+            }
+        }
+        marked
+    }
+}
+
+struct Sweep<'s> {
+    store: &'s Store,
+    options: GcOptions,
+    now: SystemTime,
+}
+
+impl Sweep<'_> {
+    fn blobs(&self, marked: &Marked, report: &mut GcReport) -> Result<(), Error> {
+        for algorithm in ["sha256", "sha512"] {
+            let dir = format!("blobs/{algorithm}");
+            for name in self.list(&dir)? {
+                let word = format!("{algorithm}:{name}");
+                if Digest::parse(&word).is_ok_and(|digest| marked.blobs.contains(&digest)) {
+                    continue;
+                }
+                if let Some(size) = self.take(&format!("{dir}/{name}"))? {
+                    report.bytes += size;
+                    report.blobs.push(word);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn layers(&self, marked: &Marked, report: &mut GcReport) -> Result<(), Error> {
+        for name in self.list("layers")? {
+            if marked.layers.contains(&name) {
+                continue;
+            }
+            let bytes = self.store.layer_meta(&name).map_or(0, |meta| meta.bytes);
+            if self.take(&format!("layers/{name}"))?.is_some() {
+                report.bytes += bytes;
+                report.layers.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what lies in `tmp/` and is locked by nobody.
+    fn residue(&self, report: &mut GcReport) -> Result<(), Error> {
+        for name in self.list("tmp")? {
+            let path = format!("tmp/{name}");
+            let abandoned = match self.is_abandoned(&path) {
+                Ok(abandoned) => abandoned,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => return Err(self.store.failed(&format!("look at `{path}`"), error)),
+            };
+            if abandoned && let Some(size) = self.take(&path)? {
+                report.bytes += size;
+                report.residue.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Downloads and trees are locked by their makers, so a free lock tells that theirs are gone.
+    /// Small files are written without a lock, in a moment: those go by age, a minute at least.
+    fn is_abandoned(&self, path: &str) -> io::Result<bool> {
+        let name = path.trim_start_matches("tmp/");
+        if name.starts_with("u-") {
+            return files::try_lock(files::open_dir(self.store.dir(), path)?);
+        }
+        let file = files::open(self.store.dir(), path)?;
+        if !name.ends_with(".part") {
+            let age = self.now.duration_since(file.metadata()?.modified()?).unwrap_or_default();
+            return Ok(age >= Duration::from_secs(60));
+        }
+        files::try_lock(file)
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
+        files::list(self.store.dir(), dir)
+            .map_err(|source| self.store.failed(&format!("list `{dir}`"), source))
+    }
+
+    /// Moves away what is old enough and returns its own size; `None` if it stays or is gone.
+    fn take(&self, path: &str) -> Result<Option<u64>, Error> {
+        let failed = |source| self.store.failed(&format!("sweep `{path}`"), source);
+        let stat = match rustix::fs::statat(self.store.dir(), path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(other) => return Err(failed(other.into())),
+        };
+        let modified = u64::try_from(stat.st_mtime).unwrap_or(0);
+        let age = self
+            .now
+            .duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(modified))
+            .unwrap_or_default();
+        if age < self.options.grace {
+            return Ok(None);
+        }
+        if self.options.mode == GcMode::Delete {
+            let moved = trash::move_away(self.store, path).map_err(failed)?;
+            if moved.is_none() {
+                return Ok(None);
+            }
+        }
+        let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+        Ok(Some(if is_file { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pod_abi::digest::Algorithm;
+
+    use super::*;
+
+    fn no_pins() -> Result<BTreeSet<Digest>, Error> {
+        Ok(BTreeSet::new())
+    }
+
+    fn store_with(contents: &[&[u8]]) -> (tempfile::TempDir, Store, Vec<Digest>) {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let digests: Vec<Digest> =
+            contents.iter().map(|bytes| hash::of(Algorithm::Sha256, bytes)).collect();
+        for (digest, bytes) in digests.iter().zip(contents) {
+            store.write_blob(digest, bytes).unwrap();
+        }
+        (root, store, digests)
+    }
+
+    #[test]
+    fn what_is_leased_or_pinned_stays_and_the_rest_goes() {
+        let (_root, store, digests) = store_with(&[b"leased", b"pinned", b"garbage"]);
+        let lease = store.lease().unwrap();
+        lease.hold([&digests[0]]).unwrap();
+        let pins = || Ok(BTreeSet::from([digests[1].clone()]));
+        let report = store.gc(pins, &GcOptions::default()).unwrap();
+        assert_eq!(report.blobs, [digests[2].to_string()]);
+        assert_eq!(report.bytes, 7);
+        drop(lease);
+        let report = store.gc(no_pins, &GcOptions::default()).unwrap();
+        assert_eq!(report.blobs.len(), 2);
+    }
+
+    #[test]
+    fn young_garbage_and_dry_runs_delete_nothing() {
+        let (_root, store, digests) = store_with(&[b"garbage"]);
+        let young = GcOptions { grace: Duration::from_secs(3600), mode: GcMode::Delete };
+        assert_eq!(store.gc(no_pins, &young).unwrap(), GcReport::default());
+        let dry = GcOptions { mode: GcMode::DryRun, ..GcOptions::default() };
+        assert_eq!(store.gc(no_pins, &dry).unwrap().blobs.len(), 1);
+        assert!(store.has_blob(&digests[0]).unwrap());
+    }
+
+    #[test]
+    fn residue_goes_when_its_maker_is_gone() {
+        let (_root, store, digests) = store_with(&[b"x"]);
+        let part = store.part(&digests[0]).unwrap().unwrap();
+        let staging = store.staging().unwrap();
+        rustix::fs::mkdirat(store.dir(), "tmp/u-dead", rustix::fs::Mode::from(0o700)).unwrap();
+        let report = store.gc(no_pins, &GcOptions::default()).unwrap();
+        assert_eq!(report.residue, ["u-dead"]);
+        drop((part, staging));
+        let report = store.gc(no_pins, &GcOptions::default()).unwrap();
+        assert_eq!(report.residue.len(), 1, "the download; the tree went with its owner");
+    }
+}
