@@ -12,6 +12,7 @@ mod fds;
 mod loopback;
 mod mount;
 mod seccomp;
+mod signal;
 mod wait;
 
 pub use clone::{CloneFlags, Forked, clone3, unshare};
@@ -19,4 +20,5 @@ pub use fds::{close_on_exec_from, inherited, place};
 pub use loopback::bring_loopback_up;
 pub use mount::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 pub use seccomp::{MAX_INSTRUCTIONS, SockFilter, set_seccomp_filter};
+pub use signal::{send_signal, unignore_signals};
 pub use wait::{Exit, Waited, wait_any, wait_pidfd};

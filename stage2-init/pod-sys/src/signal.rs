@@ -1,0 +1,67 @@
+//! Signals by number: sending one through a pidfd, resetting what was inherited.
+//!
+//! nix and rustix know named signals only; real-time signals are numbers, and images do ask to be
+//! stopped by them (systemd's `SIGRTMIN+3`).
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Sends the signal of this number to a process; 0 only asks whether it lives.
+///
+/// # Errors
+///
+/// `ESRCH` if it has ended and is reaped, `EINVAL` for a number above 64; else those of
+/// `pidfd_send_signal(2)`.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: u8) -> io::Result<()> {
+    let no_info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: a null siginfo_t asks the kernel to fill in what kill(2) would; nothing is read.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::c_int::from(signal),
+            no_info,
+            0,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives every signal that is ignored its default action again.
+///
+/// Ignored signals survive `clone3` and `exec`: an app would inherit SIGPIPE from the Rust runtime
+/// and SIGHUP from somebody's `nohup`.
+///
+/// # Errors
+///
+/// Those of reading `/proc/self/status`.
+pub fn unignore_signals() -> io::Result<()> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ignored = ignored(&status)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no line `SigIgn:`"))?;
+    for number in (1..=64).filter(|number| ignored & (1 << (number - 1)) != 0) {
+        // SAFETY: SIG_DFL is no function of ours, so nothing of this program can be entered by a
+        // signal because of this call. It fails for the two numbers the C library keeps for
+        // itself, which it does not ignore.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    Ok(())
+}
+
+/// Returns the mask of ignored signals from the text of `/proc/PID/status`.
+fn ignored(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read_from_the_status() {
+        assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t1\n"), Some(0x1000));
+        assert_eq!(ignored("Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! The life of a process between `clone3` and `execve`.
+//!
+//! One straight sequence; the order is a security property and each step says why it stands where
+//! it does. No logging, no reading of anything foreign but paths resolved beneath the app's root.
+//! The process cannot be traced by the app meanwhile: PID 1 is not dumpable, and neither is this
+//! copy of it until `execve`.
+
+use std::convert::Infallible;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sched::{CloneFlags as NsFlags, setns};
+use nix::sys::resource::setrlimit;
+use nix::sys::signal::SigSet;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::setsid;
+use pod_abi::exit::OURS;
+use pod_sys::{close_on_exec_from, place, set_seccomp_filter};
+use rustix::thread::set_no_new_privs;
+
+use super::execute::execute;
+use super::failure::{At, Failure, Phase};
+use super::identity::become_user;
+use super::prepared::Prepared;
+use super::{Launch, Place, cwd, surround};
+
+/// Whether this process is a child on its way to `execve`, for the panic hook.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Tells whether this process is a launcher's child: not PID 1, although a copy of it.
+#[must_use]
+pub fn is_child() -> bool {
+    IS_CHILD.load(Ordering::Relaxed)
+}
+
+/// Goes the way to `execve`, or says why not and ends.
+pub(super) fn go(launch: &Launch<'_>, prepared: &Prepared<'_>, report: BorrowedFd<'_>) -> ! {
+    IS_CHILD.store(true, Ordering::Relaxed);
+    let Err(failure) = walk(launch, prepared);
+    let _ = rustix::io::write(report, &failure.encode()); // PID 1 reads it, or is gone and we with it
+    #[expect(clippy::exit, reason = "the process has no caller to return to")]
+    process::exit(OURS.into())
+}
+
+/// The way, in order:
+///
+/// 1. The signal mask back to empty, a session of its own: no terminal is shared with anybody.
+/// 2. `oom_score_adj`, through PID 1's own procfs, before any of the app's is in reach.
+/// 3. The namespaces, and what is mounted for them (see [`surround`]); or those of the app's main
+///    process. From here on only the app's root can be reached.
+/// 4. Standard input, output and error.
+/// 5. The working directory, while still root: it may have to be made.
+/// 6. The umask, and everything else CLOEXEC: no descriptor of PID 1 reaches the app.
+/// 7. Resource limits: late enough that they do not hinder the steps before, early enough that
+///    raising one is still allowed where it is at all.
+/// 8. If file capabilities shall work, the filter now: later the right to install one is gone.
+/// 9. The identity.
+/// 10. Else no_new_privs and the filter, last: it has least to allow.
+/// 11. The program.
+fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<Infallible, Failure> {
+    SigSet::empty().thread_set_mask().at(Phase::Inherit, "the signal mask")?;
+    setsid().at(Phase::Inherit, "the session")?;
+    set_oom_score(prepared)?;
+    match launch.place {
+        Place::Fresh { mounts, masked, read_only } => {
+            setns(mounts, NsFlags::CLONE_NEWNS).at(Phase::Join, "the mount namespace")?;
+            surround::surround(launch.pid, launch.cgroup.is_some())?;
+            super::masks::apply(masked, read_only)?;
+        }
+        Place::Joined { main } => {
+            let mut namespaces = NsFlags::CLONE_NEWNS;
+            namespaces.set(NsFlags::CLONE_NEWCGROUP, launch.cgroup.is_some());
+            setns(main, namespaces).at(Phase::Join, "the namespaces")?;
+        }
+    }
+    for (fd, at) in launch.stdio.into_iter().zip(0..) {
+        place(fd, at).at(Phase::Stdio, "standard input, output and error")?;
+    }
+    cwd::enter(prepared.cwd)?;
+    umask(Mode::from_bits_truncate(prepared.umask));
+    close_on_exec_from(3).at(Phase::Descriptors, "the descriptors of PID 1")?;
+    for (resource, soft, hard) in &prepared.limits {
+        setrlimit(*resource, *soft, *hard)
+            .at(Phase::Limit, &format!("{resource:?} to {soft}:{hard}"))?;
+    }
+    if !prepared.no_new_privileges {
+        install_filter(prepared)?;
+    }
+    become_user(prepared)?;
+    if prepared.no_new_privileges {
+        set_no_new_privs(true).at(Phase::Filter, "no_new_privs")?;
+        install_filter(prepared)?;
+    }
+    Err(execute(prepared))
+}
+
+fn set_oom_score(prepared: &Prepared<'_>) -> Result<(), Failure> {
+    let Some(score) = prepared.oom_score_adj else { return Ok(()) };
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open("/proc/self/oom_score_adj")?;
+        file.write_all(score.to_string().as_bytes())
+    };
+    write().at(Phase::OomScore, &format!("oom_score_adj to {score}"))
+}
+
+fn install_filter(prepared: &Prepared<'_>) -> Result<(), Failure> {
+    match &prepared.filter {
+        Some(filter) => set_seccomp_filter(filter).at(Phase::Filter, "the seccomp filter"),
+        None => Ok(()),
+    }
+}

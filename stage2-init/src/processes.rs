@@ -1,0 +1,123 @@
+//! The processes PID 1 has launched and not reaped yet, and what each of them is.
+//!
+//! Only these are its business; whatever else ends as a child of PID 1 is an orphan of some app
+//! and is reaped without a word.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::unistd::Pid;
+use pod_abi::name::AppName;
+
+use crate::launch::{Failure, Launched, Outcome, Verdict};
+
+/// What a process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The main process of an app.
+    Main(AppName),
+    /// A process the supervisor asked for, in an app.
+    Exec {
+        /// The supervisor's number.
+        id: u32,
+        /// The app.
+        app: AppName,
+    },
+}
+
+/// A process that lives, or waits to be reaped.
+#[derive(Debug)]
+pub struct Living {
+    /// What it is.
+    pub role: Role,
+    /// Its id in this pid namespace.
+    pub pid: Pid,
+    pidfd: OwnedFd,
+    /// Until it is known whether it executes its program.
+    verdict: Option<Verdict>,
+    /// Why it does not.
+    pub failure: Option<Failure>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Processes {
+    living: Vec<Living>,
+}
+
+impl Processes {
+    /// Takes in a launched process.
+    pub fn insert(&mut self, role: Role, launched: Launched) {
+        let Launched { pid, pidfd, verdict } = launched;
+        self.living.push(Living { role, pid, pidfd, verdict: Some(verdict), failure: None });
+    }
+
+    /// Takes out the process of this id.
+    pub fn remove(&mut self, pid: Pid) -> Option<Living> {
+        let index = self.living.iter().position(|living| living.pid == pid)?;
+        Some(self.living.swap_remove(index))
+    }
+
+    /// Returns the process of this id.
+    pub fn by_pid(&mut self, pid: Pid) -> Option<&mut Living> {
+        self.living.iter_mut().find(|living| living.pid == pid)
+    }
+
+    /// Returns the main process of an app.
+    #[must_use]
+    pub fn main_of(&self, name: &AppName) -> Option<&Living> {
+        self.living.iter().find(|living| matches!(&living.role, Role::Main(app) if app == name))
+    }
+
+    /// Returns the process of an exec.
+    #[must_use]
+    pub fn exec(&self, number: u32) -> Option<&Living> {
+        self.living
+            .iter()
+            .find(|living| matches!(&living.role, Role::Exec { id, .. } if *id == number))
+    }
+
+    /// Returns the processes of all execs in an app.
+    pub fn execs_in(&self, name: &AppName) -> impl Iterator<Item = &Living> {
+        self.living
+            .iter()
+            .filter(move |living| matches!(&living.role, Role::Exec { app, .. } if app == name))
+    }
+}
+
+impl Living {
+    /// Returns its descriptor.
+    #[must_use]
+    pub const fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// Tells whether its program is being executed, as far as is known.
+    #[must_use]
+    pub const fn is_executed(&self) -> bool {
+        self.verdict.is_none() && self.failure.is_none()
+    }
+
+    /// Asks for its verdict; gives it out once, with what it came through.
+    pub fn settle(&mut self) -> Option<(Verdict, Outcome)> {
+        let outcome = match self.verdict.as_ref()?.ask() {
+            Outcome::Pending => return None,
+            outcome => outcome,
+        };
+        if let Outcome::Failed(failure) = &outcome {
+            self.failure = Some(failure.clone());
+        }
+        Some((self.verdict.take()?, outcome))
+    }
+
+    /// Sends it a signal; one that has ended meanwhile has no need of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pidfd_send_signal(2)` but `ESRCH`.
+    pub fn signal(&self, signal: u8) -> std::io::Result<()> {
+        match pod_sys::send_signal(self.pidfd.as_fd(), signal) {
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => Ok(()),
+            other => other,
+        }
+    }
+}
