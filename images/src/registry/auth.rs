@@ -85,6 +85,11 @@ impl Auth {
         found.is_fresh().then(|| found.header.clone())
     }
 
+    /// Returns whether there are credentials for `repo`.
+    pub(super) fn knows(&self, repo: &str) -> bool {
+        self.credentials.find(&self.host, repo).is_some()
+    }
+
     /// Finds an answer to the challenges in `headers` and remembers it.
     ///
     /// # Errors

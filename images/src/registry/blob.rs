@@ -171,8 +171,7 @@ impl BlobReader {
             self.attempts.forgive();
         }
         self.since_failure = 0;
-        let truncated =
-            || Error::Truncated { place: self.place.clone(), got: self.at, wanted: self.size };
+        let truncated = || Error::Truncated { place: self.place.clone(), wanted: self.size };
         let error = match error {
             None => truncated(),
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => truncated(),

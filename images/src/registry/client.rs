@@ -145,7 +145,7 @@ impl Client {
             form: None,
         };
         let response = exchange(&self.0.wire, &ask, place, attempts)?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        if response.status() != StatusCode::UNAUTHORIZED || !self.0.wire.is_own(&response) {
             return Ok(response);
         }
         let refused = Refused { repo, place, header: ask.authorization.as_ref() };
@@ -153,7 +153,17 @@ impl Client {
         let answer = self.0.auth.answer(&self.0.wire, &refused, headers, attempts)?;
         drop(response);
         ask.authorization = Some(answer);
-        exchange(&self.0.wire, &ask, place, attempts)
+        let response = exchange(&self.0.wire, &ask, place, attempts)?;
+        let refused = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if refused && !self.0.auth.knows(repo) {
+            // Many registries say the same of what does not exist.
+            let why = format!(
+                "it does not exist, or wants credentials and none for `{}` are known",
+                self.0.host
+            );
+            return Err(Error::Denied { place: place.clone(), why });
+        }
+        Ok(response)
     }
 
     /// Returns whether asking again may help after a connection broke with `error`.

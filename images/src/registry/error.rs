@@ -105,12 +105,10 @@ pub enum Error {
         limit: u64,
     },
     /// The bytes ended early, each time.
-    #[error("{place} ended after {got} of {wanted} bytes")]
+    #[error("{place} ended before its {wanted} bytes were there")]
     Truncated {
         /// What was asked for.
         place: Place,
-        /// How many bytes came, all attempts together.
-        got: u64,
         /// How many should have come.
         wanted: u64,
     },

@@ -52,6 +52,9 @@ impl Client {
                 return Err(refusal(&place, response));
             }
             let headers = response.headers().clone();
+            if announced(&headers).is_some_and(|length| length > MAX_MANIFEST) {
+                return Err(Error::TooLarge { place, limit: MAX_MANIFEST });
+            }
             match read_bounded(body(&place, response)?, MAX_MANIFEST) {
                 Ok(bytes) => break (headers, bytes),
                 Err(Unread::TooLarge) => {
@@ -144,12 +147,14 @@ fn media_type(headers: &HeaderMap) -> String {
     whole.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn broken(place: &Place, headers: &HeaderMap, error: io::Error) -> Error {
-    let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    match (error.kind(), announced) {
+    match (error.kind(), announced(headers)) {
         (io::ErrorKind::UnexpectedEof, Some(wanted)) => {
-            Error::Truncated { place: place.clone(), got: 0, wanted }
+            Error::Truncated { place: place.clone(), wanted }
         }
         _ => unreachable(place, ureq::Error::from(error)),
     }

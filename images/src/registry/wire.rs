@@ -14,7 +14,7 @@ use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, LOCATION};
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, ResponseExt};
 
 use super::error::Error;
 use super::host::{Scheme, Transport, is_loopback};
@@ -52,6 +52,7 @@ pub(super) enum Failure {
 
 /// The connections for one registry and the places it sends us to.
 pub(super) struct Wire {
+    base: Uri,
     plain: Agent,
     secure: OnceLock<Agent>,
     trust: Trust,
@@ -101,7 +102,16 @@ impl Wire {
         let nobody = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[])).build();
         let plain = agent(stall, proxy, nobody);
         let answered = AtomicBool::new(false);
-        Self { plain, secure: OnceLock::new(), trust, stall, plain_http, proxy, answered }
+        let (base, secure) = (base.clone(), OnceLock::new());
+        Self { base, plain, secure, trust, stall, plain_http, proxy, answered }
+    }
+
+    /// Returns whether the registry itself said this, and not a place it redirected us to.
+    ///
+    /// SECURITY: only the registry may ask for credentials; a challenge from elsewhere could name
+    /// a realm that collects them.
+    pub(super) fn is_own(&self, response: &Response<Body>) -> bool {
+        origin(response.get_uri()) == origin(&self.base)
     }
 
     /// Returns whether `uri` may be asked at all.
