@@ -1,3 +1,100 @@
-//! A program of `pod`.
+//! stage1 of pods in namespaces: becomes a pod's supervisor, or tells what it would do.
+//!
+//! | argument | what it does |
+//! |---|---|
+//! | `run` | runs a pod as `pod_abi::stage` says, and becomes `pod reap` |
+//! | `plan` | reads an order from standard input and prints the steps |
+//! | `features` | prints what this stage1 understands, as JSON |
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod cgroup;
+mod devices;
+mod helper;
+mod init;
+mod mounts;
+mod namespaces;
+mod plan;
+mod root;
+mod staging;
+mod tree;
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use pod_abi::exit;
+use pod_abi::stage::Order;
+use pod_abi::version::{AbiRange, STAGE_ABI};
+use supervisor::{During, Failure, Handover, supervise};
+
+use crate::namespaces::Namespaces;
+
+/// The versions of the stage ABI this program understands; `stage1.json` says the same.
+const ABI: AbiRange = AbiRange { oldest: STAGE_ABI, newest: STAGE_ABI };
+
+/// The longest order `plan` reads, in bytes.
+const MAX_ORDER: u64 = 64 << 20;
+
+fn main() -> ExitCode {
+    let argument = env::args().nth(1);
+    let done = match argument.as_deref() {
+        Some("run") => run(),
+        Some("plan") => print_plan(),
+        Some("features") => print_features(),
+        _ => Err(Failure::new("usage: stage1-ns run|plan|features")),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            say(&failure);
+            ExitCode::from(exit::OURS)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let Handover { order, inherited, layers } = Handover::adopt(ABI)?;
+    let code = {
+        let plan = plan::plan(&order);
+        let mut wall = Namespaces::new(&order, &inherited, &layers, plan);
+        supervise(&order, &inherited, &mut wall)
+    };
+    say(&inherited.become_reaper(&order, code));
+    Ok(ExitCode::from(code))
+}
+
+fn print_plan() -> Result<ExitCode, Failure> {
+    let mut text = Vec::new();
+    io::stdin()
+        .take(MAX_ORDER)
+        .read_to_end(&mut text)
+        .during(|| "cannot read the order from standard input")?;
+    let order: Order = serde_json::from_slice(&text)
+        .map_err(|error| Failure::of("the order is not understood", error))?;
+    print(&plan::plan(&order)?.to_string())
+}
+
+fn print_features() -> Result<ExitCode, Failure> {
+    let features = serde_json::json!({ "name": "ns", "abi": ABI, "userns": true });
+    print(&format!("{features}\n"))
+}
+
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    io::stdout().write_all(text.as_bytes()).during(|| "cannot write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what went wrong where nobody else can: before there is a status, and after the last.
+fn say(failure: &Failure) {
+    let report = failure.report();
+    let mut text = format!("error: {}\n", report.message);
+    for cause in report.causes {
+        text.push_str(&format!("  caused by: {cause}\n"));
+    }
+    for hint in report.hints {
+        text.push_str(&format!("  hint: {hint}\n"));
+    }
+    // There is nowhere else to say it.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -1,1 +1,41 @@
-//! A library of `pod`.
+//! The outside half of a living pod, the same for every wall.
+//!
+//! ```text
+//!   pod exec, pod stop, …          this library                     behind the wall
+//!   ─────────────────────▶ control ─▶ pod ─▶ link ───────────────▶ stage2-init (PID 1)
+//!        status.json    ◀─ records ◀──┘  ▲                             │
+//!        app.log        ◀─ logs ◀────────┼── pipes ◀────────────────── apps
+//!        stdout, stderr ◀─ screen ◀──────┘
+//! ```
+//!
+//! A stage1 takes over with [`Handover::adopt`], builds whatever isolates the pod as a [`Wall`],
+//! and calls [`supervise`], which returns when the pod has ended and all that was said is written
+//! down. [`Handover::become_reaper`] is the last deed.
+//!
+//! One thread, one epoll. What comes from behind the wall is hostile: it is bounded, checked, and
+//! a word that no honest PID 1 would say ends the pod.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod control;
+mod error;
+mod events;
+mod handover;
+mod link;
+mod living;
+mod log;
+mod notify;
+mod outputs;
+mod pod;
+mod records;
+mod requests;
+mod screen;
+mod signals;
+mod stream;
+mod wall;
+
+pub use error::{During, Failure};
+pub use handover::{Handover, Inherited};
+pub use living::supervise;
+pub use wall::{Added, Born, Wall};

@@ -1,0 +1,94 @@
+//! What can fail in the supervisor: one thing it could not do, with its cause.
+//!
+//! Errors here end the pod and are shown to a person, never matched on; so there is one type that
+//! says what could not be done to which object, and no list of variants that nobody reads.
+
+use std::io;
+
+use pod_abi::Report;
+
+/// Something the supervisor or a stage1 could not do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Failure {
+    what: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    code: &'static str,
+    hint: Option<&'static str>,
+    told: Option<Box<Report>>,
+}
+
+impl Failure {
+    /// Makes a failure without a cause beneath it.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None, code: "pod.failed", hint: None, told: None }
+    }
+
+    /// Makes a failure of an operating system call or a parser.
+    #[must_use]
+    pub fn of(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            source: Some(source.into()),
+            code: "pod.failed",
+            hint: None,
+            told: None,
+        }
+    }
+
+    /// Sets the stable word for programs.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// Makes the report that crosses to whoever waits for the pod.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        if let Some(told) = &self.told {
+            return Report::clone(told);
+        }
+        let report = Report::of(self.code, self);
+        match self.hint {
+            Some(hint) => report.hint(hint),
+            None => report,
+        }
+    }
+}
+
+impl From<Report> for Failure {
+    /// Takes over a failure that another process has told.
+    fn from(report: Report) -> Self {
+        let told = Some(Box::new(report.clone()));
+        Self { told, ..Self::new(report.message) }
+    }
+}
+
+/// Gives the errors of system calls their object.
+pub trait During<T> {
+    /// Turns an error into a [`Failure`] that says what was being done.
+    ///
+    /// # Errors
+    ///
+    /// The error there was, with its object.
+    fn during<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, Failure> {
+        self.map_err(|source| Failure::of(what(), source.into()))
+    }
+}

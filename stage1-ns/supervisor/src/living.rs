@@ -1,0 +1,581 @@
+//! The life of a pod, from the supervisor's side: one loop that waits, hears, records and tells.
+//!
+//! 1. the first status is written, so that whatever is made from here on can be found and undone;
+//!    signals are blocked and the control socket is bound;
+//! 2. the wall is raised, the apps laid out, PID 1 told to run them;
+//! 3. the loop, until everything behind the wall has ended;
+//! 4. the wall and the socket are taken away and the last status is written.
+//!
+//! Steps 1 and 4 happen whatever fails in between.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process;
+use std::time::{Duration, Instant};
+
+use pod_abi::control::{Reply, Request};
+use pod_abi::exit;
+use pod_abi::inner::{FromInit, Setup, Target, ToInit};
+use pod_abi::manifest::Network;
+use pod_abi::stage::{Order, Output};
+use pod_abi::status::Event;
+use pod_abi::{Report, version};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::client::{Over, Waiting};
+use crate::control::{self, Control, Replied};
+use crate::error::{During, Failure};
+use crate::events::{Events, Interest, Token};
+use crate::handover::Inherited;
+use crate::link::{Link, Silence};
+use crate::log::Log;
+use crate::notify::Notify;
+use crate::outputs::{Outcome, Outputs};
+use crate::pod::{Consequence, Pod};
+use crate::records::{self, Records};
+use crate::requests::{self, Answer};
+use crate::signals::{Meaning, Signals};
+use crate::wall::{Born, Wall};
+
+/// How long PID 1 may take to answer its first frame, and to end once it has said that the pod
+/// is over. It does next to nothing in either; a machine under load may be a thousand times slow.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The number of SIGKILL.
+const SIGKILL: u8 = 9;
+
+/// The exit status of a pod that was killed rather than ended.
+const KILLED: u8 = 137;
+
+/// Runs a pod from its first status to its last and returns its exit status.
+///
+/// Whatever goes wrong is written into the status; it is not printed. When this returns, nothing
+/// of the pod runs any more; what `wall` could not take away is in the status for `pod reap`.
+pub fn supervise(order: &Order, inherited: &Inherited, wall: &mut impl Wall) -> u8 {
+    let mut pod = Pod::new(order, process::id(), records::boot_id(), records::now());
+    pod.status.cgroup = wall.cgroup();
+    match begin(order, inherited, &pod) {
+        Ok((records, signals, control, events)) => {
+            let stage = Stage { order, inherited, wall, records, signals, control, events };
+            Living::new(stage, pod).live()
+        }
+        Err(failure) => {
+            pod.end(exit::OURS, Some(failure.report()), records::now());
+            // If this is what cannot be written, whoever waits sees the exit status alone.
+            let _ = records::write_status(inherited.pod.as_fd(), &pod.status);
+            exit::OURS
+        }
+    }
+}
+
+fn begin(
+    order: &Order,
+    inherited: &Inherited,
+    pod: &Pod,
+) -> Result<(Records, Signals, Control, Events), Failure> {
+    records::write_status(inherited.pod.as_fd(), &pod.status)?;
+    let mut records = Records::open(inherited.pod.as_fd(), order.attempt)?;
+    records.event(pod.status.started, Event::PodStarted);
+    let signals = Signals::block().during(|| "cannot block signals, signalfd4()")?;
+    let control = Control::bind(inherited.run.as_fd())?;
+    let events = Events::new().during(|| "cannot wait for events, epoll_create1()")?;
+    Ok((records, signals, control, events))
+}
+
+/// What a living pod stands on.
+struct Stage<'a, W> {
+    order: &'a Order,
+    inherited: &'a Inherited,
+    wall: &'a mut W,
+    records: Records,
+    signals: Signals,
+    control: Control,
+    events: Events,
+}
+
+/// Why the pod ends.
+#[derive(Debug)]
+enum Verdict {
+    /// PID 1 has said so, with this status.
+    Over(u8),
+    /// Something of ours, or PID 1, went wrong.
+    Failed(Report),
+}
+
+/// Who asked the pod to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// A signal to this process.
+    Signal(u8),
+    /// A client.
+    Request,
+}
+
+/// A pod whose supervisor waits.
+struct Living<'a, W> {
+    order: &'a Order,
+    inherited: &'a Inherited,
+    wall: &'a mut W,
+    records: Records,
+    signals: Signals,
+    control: Control,
+    events: Events,
+    pod: Pod,
+    outputs: Outputs,
+    notify: Notify,
+    link: Option<Link>,
+    end: Option<OwnedFd>,
+    stopping: Option<Stopping>,
+    killed: bool,
+    verdict: Option<Verdict>,
+    patience: Option<Instant>,
+    paused: bool,
+}
+
+impl<'a, W: Wall> Living<'a, W> {
+    fn new(stage: Stage<'a, W>, pod: Pod) -> Self {
+        Self {
+            outputs: Outputs::new(stage.order.output, stage.order.apps.len()),
+            order: stage.order,
+            inherited: stage.inherited,
+            wall: stage.wall,
+            records: stage.records,
+            signals: stage.signals,
+            control: stage.control,
+            events: stage.events,
+            pod,
+            notify: Notify::from_environment(),
+            link: None,
+            end: None,
+            stopping: None,
+            killed: false,
+            verdict: None,
+            patience: None,
+            paused: false,
+        }
+    }
+
+    fn live(mut self) -> u8 {
+        match self.start() {
+            Ok(()) => {
+                if let Err(failure) = self.run() {
+                    self.fail(failure.report());
+                }
+            }
+            Err(failure) => self.fail(failure.report()),
+        }
+        self.finish()
+    }
+
+    /// Raises the wall, lays the apps out and lets them run.
+    fn start(&mut self) -> Result<(), Failure> {
+        let Born { channel, end, pid } = self.wall.raise()?;
+        let link = Link::new(channel);
+        self.pod.status.init = pid;
+        let sandbox = &self.order.pod.sandbox;
+        let hostname = sandbox.hostname.as_ref().unwrap_or(&self.order.pod.name);
+        let setup = Setup {
+            version: version::INNER,
+            hostname: hostname.to_string(),
+            own_network: sandbox.network != Network::Host,
+            exit_policy: sandbox.exit_policy.clone(),
+        };
+        link.send(&ToInit::Setup(setup), &[])?;
+        self.patience = Some(Instant::now() + PATIENCE);
+        let added = self.wall.add_apps(&self.order.apps)?;
+        for (app, added) in self.order.apps.iter().zip(added) {
+            let spec = &app.spec;
+            let log = Log::open(self.inherited.pod.as_fd(), &spec.name, spec.log)?;
+            self.outputs.add(spec.name.clone(), log, added.stdout, added.stderr);
+            let message = ToInit::AddApp { spec: Box::new(spec.clone()), fds: added.fds };
+            let descriptors: Vec<_> = added.descriptors.iter().map(AsFd::as_fd).collect();
+            link.send(&message, &descriptors)?;
+        }
+        link.send(&ToInit::Run, &[])?;
+        self.watch(&link, &end).during(|| "cannot wait for the pod, epoll_ctl()")?;
+        (self.link, self.end) = (Some(link), Some(end));
+        Ok(())
+    }
+
+    fn watch(&self, link: &Link, end: &OwnedFd) -> rustix::io::Result<()> {
+        self.events.add(&self.signals, Token::Signals, Interest::Read)?;
+        self.events.add(link, Token::Channel, Interest::Read)?;
+        self.events.add(end, Token::End, Interest::Read)?;
+        self.events.add(&self.control, Token::Listener, Interest::Read)?;
+        for (place, source, pipe) in self.outputs.open() {
+            self.events.add(pipe, Token::Stream(place, source), Interest::Read)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            if self.pod.changed {
+                self.pod.changed = false;
+                // A full disk must not end the pod; the next change tries again.
+                let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
+            }
+            let deadline = [self.patience, self.control.deadline()].into_iter().flatten().min();
+            let tokens = self.events.wait(deadline).during(|| "cannot wait, epoll_wait()")?;
+            for token in tokens {
+                if token == Token::End {
+                    self.hear_last_words();
+                    return Ok(());
+                }
+                self.turn(token);
+            }
+            self.overdue(Instant::now());
+        }
+    }
+
+    fn turn(&mut self, token: Token) {
+        match token {
+            Token::Signals => {
+                while let Some(meaning) = self.signals.next() {
+                    self.obey(meaning);
+                }
+            }
+            Token::Channel => self.hear(),
+            Token::Listener => self.accept(),
+            Token::Client(number) => self.serve(number),
+            Token::Stream(place, source) => {
+                if !self.outputs.is_clogged() {
+                    // What has closed has left the epoll with its descriptor.
+                    let _: Outcome = self.outputs.pump(place, source, records::now());
+                }
+                self.pause_or_resume();
+            }
+            Token::Screen => {
+                if let Some(screen) = self.outputs.screen() {
+                    screen.flush();
+                }
+                self.pause_or_resume();
+            }
+            Token::End => {}
+        }
+    }
+
+    fn overdue(&mut self, now: Instant) {
+        for number in self.control.overdue(now) {
+            self.hang_up(number);
+        }
+        if self.patience.is_some_and(|patience| patience <= now) {
+            self.patience = None;
+            self.fail(Report::new("pod.init-hangs", "the pod's PID 1 does not answer"));
+        }
+    }
+
+    fn obey(&mut self, meaning: Meaning) {
+        match meaning {
+            Meaning::Forward(signal) => {
+                self.tell(&ToInit::Signal { target: Target::AllApps, signal })
+            }
+            Meaning::End(_) if self.stopping.is_some() => self.kill(),
+            Meaning::End(signal) => self.stop(Stopping::Signal(signal), None),
+        }
+    }
+
+    fn stop(&mut self, stopping: Stopping, grace_ms: Option<u64>) {
+        if self.stopping.is_none() {
+            self.stopping = Some(stopping);
+            self.records.event(records::now(), Event::PodStopping);
+            self.notify.stopping();
+        }
+        self.tell(&ToInit::Shutdown { grace_ms });
+    }
+
+    fn kill(&mut self) {
+        self.killed = true;
+        self.wall.kill();
+    }
+
+    fn fail(&mut self, report: Report) {
+        // The first failure is the cause; what follows from it is not told.
+        self.verdict.get_or_insert(Verdict::Failed(report));
+        self.wall.kill();
+    }
+
+    fn tell(&mut self, message: &ToInit) {
+        self.tell_with(message, &[]);
+    }
+
+    /// Sends a frame to PID 1; a PID 1 that cannot be reached ends the pod. One that has ended
+    /// says so by its end, not by our failing to reach it.
+    fn tell_with(&mut self, message: &ToInit, descriptors: &[OwnedFd]) {
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        if let Some(link) = &self.link
+            && let Err(failure) = link.send(message, &descriptors)
+        {
+            self.fail(failure.report());
+        }
+    }
+
+    fn hear(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let mut words = VecDeque::new();
+        let silence = link.receive(&mut words);
+        for word in words {
+            self.heed(word);
+        }
+        let Err(silence) = silence else { return };
+        if let Some(link) = self.link.take() {
+            self.events.remove(&link);
+        }
+        match silence {
+            Silence::Nonsense(failure) => self.fail(failure.report()),
+            // It closes its end by ending; one that lives on is not waited for.
+            Silence::Closed => self.patience = Some(Instant::now() + PATIENCE),
+        }
+    }
+
+    fn hear_last_words(&mut self) {
+        while self.link.is_some() && !matches!(self.verdict, Some(Verdict::Failed(_))) {
+            self.hear();
+        }
+        if self.verdict.is_none() && !self.killed {
+            let what = "the pod's PID 1 was killed or ended without a word";
+            self.verdict = Some(Verdict::Failed(Report::new("pod.init-died", what)));
+        }
+    }
+
+    fn heed(&mut self, word: FromInit) {
+        match self.pod.hear(word, records::now()) {
+            Ok(consequences) => {
+                if self.pod.answered && self.verdict.is_none() {
+                    self.patience = None;
+                }
+                for consequence in consequences {
+                    self.follow(consequence);
+                }
+            }
+            Err(violation) => self.fail(Report::of("pod.init-broke-protocol", &violation)),
+        }
+    }
+
+    fn follow(&mut self, consequence: Consequence) {
+        match consequence {
+            Consequence::Record(event) => self.records.event(records::now(), event),
+            Consequence::Ready => self.notify.ready(self.order.apps.len()),
+            Consequence::Started(app, pid) => {
+                let host = self.wall.host_pid(&app, pid);
+                if let Some(app) = self.pod.app(&app) {
+                    app.pid = host;
+                }
+                self.reply(&Waiting::Start(app), &Reply::Done);
+            }
+            Consequence::AppEnded(app, error) => {
+                let report = error.unwrap_or_else(|| {
+                    Report::new("app.ended", format!("app `{app}` ended before it ran"))
+                });
+                let refused = Reply::Refused(Box::new(report));
+                self.reply(&Waiting::Start(app.clone()), &refused);
+                self.reply(&Waiting::Stop(app), &Reply::Done);
+            }
+            Consequence::Refused(app, report) => {
+                let refused = Reply::Refused(Box::new(report));
+                self.reply(&Waiting::Start(app.clone()), &refused);
+                self.reply(&Waiting::Stop(app), &refused);
+            }
+            Consequence::ExecStarted(id) => {
+                if !self.reply(&Waiting::Exec(id), &Reply::ExecStarted) {
+                    self.kill_exec(id);
+                }
+            }
+            Consequence::ExecEnded(id, exit, error) => {
+                let reply = match error {
+                    Some(report) => Reply::Refused(Box::new(report.exit(exit.code()))),
+                    None => Reply::ExecEnded { exit },
+                };
+                self.reply(&Waiting::Exec(id), &reply);
+            }
+            Consequence::Over(code) => {
+                self.verdict.get_or_insert(Verdict::Over(code));
+                self.patience = Some(Instant::now() + PATIENCE);
+            }
+            Consequence::Failed(report) => self.fail(report),
+        }
+    }
+
+    /// Replies to those who wait for `waiting`, and tells whether there was anybody.
+    fn reply(&mut self, waiting: &Waiting, reply: &Reply) -> bool {
+        let replied = self.control.reply(waiting, reply);
+        for Replied { number, over } in &replied {
+            if *over {
+                self.hang_up(*number);
+            } else {
+                self.await_room(*number);
+            }
+        }
+        !replied.is_empty()
+    }
+
+    fn kill_exec(&mut self, id: u32) {
+        self.tell(&ToInit::Signal { target: Target::Exec(id), signal: SIGKILL });
+    }
+
+    fn accept(&mut self) {
+        while let Some(number) = self.control.accept() {
+            if let Some(client) = self.control.client(number)
+                && self.events.add(client, Token::Client(number), Interest::Read).is_err()
+            {
+                self.control.close(number);
+            }
+        }
+        if self.control.is_full() {
+            self.events.remove(&self.control);
+        }
+    }
+
+    fn serve(&mut self, number: u32) {
+        let Some(client) = self.control.client(number) else { return };
+        let mut over = client.flush().is_err() || client.read().is_err();
+        while !over {
+            let Some(client) = self.control.client(number) else { return };
+            match client.next() {
+                Ok(Some((request, descriptors))) => {
+                    over = self.fulfil(number, request, &descriptors).is_err();
+                }
+                Ok(None) => break,
+                Err(Over) => over = true,
+            }
+        }
+        if over {
+            self.hang_up(number);
+        } else {
+            self.await_room(number);
+        }
+    }
+
+    fn fulfil(
+        &mut self,
+        number: u32,
+        request: Request,
+        descriptors: &[OwnedFd],
+    ) -> Result<(), Over> {
+        let client = self.control.client(number).ok_or(Over)?;
+        let reply = match requests::answer(&mut self.pod, client.waiting.as_ref(), request)? {
+            Answer::Reply(reply) => reply,
+            Answer::Wait(message, waiting) => {
+                client.waiting = Some(waiting);
+                self.tell_with(&message, descriptors);
+                return Ok(());
+            }
+            Answer::Done(message) => {
+                self.tell(&message);
+                Reply::Done
+            }
+            Answer::Stop(grace_ms) => {
+                self.stop(Stopping::Request, grace_ms);
+                Reply::Done
+            }
+        };
+        self.control.client(number).ok_or(Over)?.reply(&reply)
+    }
+
+    /// Waits for room to write to a client exactly as long as something is held for it.
+    fn await_room(&mut self, number: u32) {
+        let Some(client) = self.control.client(number) else { return };
+        let held_up = client.is_held_up();
+        if client.room_awaited == held_up {
+            return;
+        }
+        client.room_awaited = held_up;
+        let interest = if held_up { Interest::Both } else { Interest::Read };
+        // The entry is there, so it can be changed.
+        let _ = self.events.change(&*client, Token::Client(number), interest);
+    }
+
+    /// Closes a connection, and kills what it has started.
+    fn hang_up(&mut self, number: u32) {
+        let was_full = self.control.is_full();
+        let Some(client) = self.control.close(number) else { return };
+        self.events.remove(&client);
+        if was_full {
+            // If this fails nobody can connect any more; the pod itself goes on.
+            let _ = self.events.add(&self.control, Token::Listener, Interest::Read);
+        }
+        if let Some(Waiting::Exec(id)) = client.waiting {
+            self.kill_exec(id);
+        }
+    }
+
+    /// Keeps the apps' streams out of the epoll as long as the screen takes nothing.
+    fn pause_or_resume(&mut self) {
+        let clogged = self.outputs.is_clogged();
+        if clogged == self.paused {
+            return;
+        }
+        self.paused = clogged;
+        for (place, source, pipe) in self.outputs.open() {
+            if clogged {
+                self.events.remove(pipe);
+            } else {
+                // Lost output at worst; the kernel has no memory for one more entry.
+                let _ = self.events.add(pipe, Token::Stream(place, source), Interest::Read);
+            }
+        }
+        self.watch_screen();
+    }
+
+    fn watch_screen(&mut self) {
+        let paused = self.paused;
+        let Some(screen) = self.outputs.screen() else { return };
+        for stream in screen.both() {
+            self.events.remove(stream);
+        }
+        if paused {
+            for stream in screen.clogged() {
+                // A file that no epoll takes is always writable and never clogged.
+                let _ = self.events.add(stream, Token::Screen, Interest::Write);
+            }
+        }
+    }
+
+    /// Takes everything away and writes the last status.
+    fn finish(mut self) -> u8 {
+        self.wall.kill();
+        self.wall.take_down();
+        self.outputs.drain(records::now());
+        self.show_the_rest();
+        let (code, error) = self.outcome();
+        let now = records::now();
+        self.pod.end(code, error, now);
+        self.records.event(now, Event::PodEnded { code });
+        // A full disk keeps the status of before; its reader sees a supervisor that is gone.
+        let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
+        control::remove_socket(self.inherited.run.as_fd());
+        code
+    }
+
+    /// Waits until the screen has taken everything, or a signal ends the wait.
+    fn show_the_rest(&mut self) {
+        while let Some(screen) = self.outputs.screen()
+            && screen.is_clogged()
+        {
+            let signals = PollFd::new(&self.signals, PollFlags::IN);
+            let mut polled: Vec<_> = std::iter::once(signals)
+                .chain(
+                    screen.clogged().map(|stream| PollFd::from_borrowed_fd(stream, PollFlags::OUT)),
+                )
+                .collect();
+            let interrupted = poll(&mut polled, None).is_err()
+                || polled.first().is_some_and(|signals| !signals.revents().is_empty());
+            if interrupted {
+                return;
+            }
+            screen.flush();
+        }
+    }
+
+    fn outcome(&mut self) -> (u8, Option<Report>) {
+        let by_signal = match (self.stopping, self.order.output) {
+            (Some(Stopping::Signal(signal)), Output::Shown) => Some(128_u8.saturating_add(signal)),
+            _ => None,
+        };
+        match self.verdict.take() {
+            Some(Verdict::Failed(report)) => (exit::OURS, Some(report)),
+            Some(Verdict::Over(code)) => (by_signal.unwrap_or(code), None),
+            None => (by_signal.unwrap_or(KILLED), None),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What the supervisor knows of the living pod, and what it makes of PID 1's words. Pure: no
+//! descriptors, no clock.
+//!
+//! PID 1 is inside the boundary. A word that no honest one would say is a [`Violation`]; the
+//! caller ends the pod. Whatever is let through is bounded: texts are tamed, names are those of
+//! the manifest, numbers are in range.
+
+use std::collections::BTreeMap;
+
+use pod_abi::exit::Ended;
+use pod_abi::inner::FromInit;
+use pod_abi::stage::Order;
+use pod_abi::status::{AppState, AppStatus, Event, PodStatus};
+use pod_abi::{AppName, Report, Timestamp, version};
+
+/// The most processes of `pod exec` at once, those whose client has gone included.
+const MAX_EXECS: usize = 256;
+
+/// A word no honest PID 1 would say.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pod's PID 1 broke the protocol: {0}")]
+pub(crate) struct Violation(&'static str);
+
+/// What follows from a word of PID 1.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// Something for the history.
+    Record(Event),
+    /// Every app is ready.
+    Ready,
+    /// An app was executed; its process id as PID 1 sees it.
+    Started(AppName, u32),
+    /// An app ended or could not be executed.
+    AppEnded(AppName, Option<Report>),
+    /// A process of `pod exec` runs.
+    ExecStarted(u32),
+    /// A process of `pod exec` has ended, or could not be executed.
+    ExecEnded(u32, Ended, Option<Report>),
+    /// A request about an app was refused.
+    Refused(AppName, Report),
+    /// The pod is over.
+    Over(u8),
+    /// PID 1 cannot go on.
+    Failed(Report),
+}
+
+/// The living pod.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// Its record.
+    pub(crate) status: PodStatus,
+    /// Whether the record has changed since it was last written.
+    pub(crate) changed: bool,
+    /// Whether PID 1 has answered the first frame.
+    pub(crate) answered: bool,
+    execs: BTreeMap<u32, bool>,
+    next_exec: u32,
+}
+
+impl Pod {
+    /// Makes the record of a pod that begins.
+    pub(crate) fn new(order: &Order, supervisor: u32, boot_id: String, now: Timestamp) -> Self {
+        let app = |name: &AppName| AppStatus {
+            name: name.clone(),
+            state: AppState::Waiting,
+            restarts: 0,
+            pid: None,
+            started: None,
+            ended: None,
+            exit: None,
+            error: None,
+        };
+        let status = PodStatus {
+            version: version::STATUS,
+            boot_id,
+            attempt: order.attempt,
+            supervisor,
+            init: None,
+            cgroup: None,
+            ids: order.ids,
+            started: now,
+            ready: None,
+            ended: None,
+            code: None,
+            error: None,
+            apps: order.apps.iter().map(|entry| app(&entry.spec.name)).collect(),
+        };
+        let execs = BTreeMap::new();
+        Self { status, changed: true, answered: false, execs, next_exec: 0 }
+    }
+
+    /// Returns an app of the pod to be changed.
+    pub(crate) fn app(&mut self, name: &AppName) -> Option<&mut AppStatus> {
+        self.status.apps.iter_mut().find(|app| app.name == *name)
+    }
+
+    /// Numbers a new process of `pod exec`; `None` if there are too many.
+    pub(crate) fn new_exec(&mut self) -> Option<u32> {
+        if self.execs.len() >= MAX_EXECS {
+            return None;
+        }
+        self.next_exec = self.next_exec.checked_add(1)?;
+        self.execs.insert(self.next_exec, false);
+        Some(self.next_exec)
+    }
+
+    /// Takes in a word of PID 1.
+    pub(crate) fn hear(
+        &mut self,
+        word: FromInit,
+        now: Timestamp,
+    ) -> Result<Vec<Consequence>, Violation> {
+        if !self.answered && !matches!(word, FromInit::Ready | FromInit::Failed(_)) {
+            return Err(Violation("it spoke before it was ready"));
+        }
+        match word {
+            FromInit::Ready if self.answered => Err(Violation("it became ready twice")),
+            FromInit::Ready => {
+                self.answered = true;
+                Ok(Vec::new())
+            }
+            FromInit::AppStarted { app, restarts, pid } => {
+                self.app_started(&app, restarts, now)?;
+                let record = Consequence::Record(Event::AppStarted { app: app.clone() });
+                Ok(vec![record, Consequence::Started(app, pid)])
+            }
+            FromInit::AppEnded { app, exit, error, restart_in_ms } => {
+                self.app_ended(app, exit, error.map(|report| report.tamed()), restart_in_ms, now)
+            }
+            FromInit::PodReady if self.status.ready.is_some() => {
+                Err(Violation("it told twice that the pod is ready"))
+            }
+            FromInit::PodReady => {
+                self.status.ready = Some(now);
+                self.changed = true;
+                Ok(vec![Consequence::Record(Event::PodReady), Consequence::Ready])
+            }
+            FromInit::ExecStarted { id } => match self.execs.get_mut(&id) {
+                Some(started) if !*started => {
+                    *started = true;
+                    Ok(vec![Consequence::ExecStarted(id)])
+                }
+                _ => Err(Violation("it started a process nobody asked for")),
+            },
+            FromInit::ExecEnded { id, exit, error } => {
+                check(exit)?;
+                self.execs.remove(&id).ok_or(Violation("it ended a process nobody asked for"))?;
+                Ok(vec![Consequence::ExecEnded(id, exit, error.map(|report| report.tamed()))])
+            }
+            FromInit::Refused { app: None, .. } => Ok(Vec::new()),
+            FromInit::Refused { app: Some(app), report } => {
+                self.app(&app).ok_or(UNKNOWN_APP)?;
+                Ok(vec![Consequence::Refused(app, report.tamed())])
+            }
+            FromInit::PodEnded { code } => Ok(vec![Consequence::Over(code)]),
+            FromInit::Failed(report) => Ok(vec![Consequence::Failed(report.tamed())]),
+        }
+    }
+
+    fn app_started(
+        &mut self,
+        name: &AppName,
+        restarts: u32,
+        now: Timestamp,
+    ) -> Result<(), Violation> {
+        let app = self.app(name).ok_or(UNKNOWN_APP)?;
+        if app.state == AppState::Running {
+            return Err(Violation("it started an app that runs"));
+        }
+        app.state = AppState::Running;
+        app.restarts = restarts;
+        app.started = Some(now);
+        app.pid = None;
+        app.error = None;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn app_ended(
+        &mut self,
+        name: AppName,
+        exit: Ended,
+        error: Option<Report>,
+        restart_in_ms: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Vec<Consequence>, Violation> {
+        check(exit)?;
+        let app = self.app(&name).ok_or(UNKNOWN_APP)?;
+        app.state = if restart_in_ms.is_some() { AppState::BackingOff } else { AppState::Exited };
+        app.pid = None;
+        app.ended = Some(now);
+        app.exit = Some(exit);
+        app.error.clone_from(&error);
+        self.changed = true;
+        let mut consequences =
+            vec![Consequence::Record(Event::AppEnded { app: name.clone(), exit })];
+        if let Some(delay_ms) = restart_in_ms {
+            let event = Event::AppBackingOff { app: name.clone(), delay_ms };
+            consequences.push(Consequence::Record(event));
+        }
+        consequences.push(Consequence::AppEnded(name, error));
+        Ok(consequences)
+    }
+
+    /// Closes the record: whatever ran does so no more.
+    pub(crate) fn end(&mut self, code: u8, error: Option<Report>, now: Timestamp) {
+        for app in &mut self.status.apps {
+            if app.state == AppState::Running {
+                app.ended = Some(now);
+            }
+            if app.state != AppState::Waiting {
+                app.state = AppState::Exited;
+            }
+            app.pid = None;
+        }
+        self.status.init = None;
+        self.status.ended = Some(now);
+        self.status.code = Some(code);
+        self.status.error = error;
+        self.changed = true;
+    }
+}
+
+const UNKNOWN_APP: Violation = Violation("it spoke of an app the pod does not have");
+
+fn check(exit: Ended) -> Result<(), Violation> {
+    match exit {
+        Ended::Signaled { signal, .. } if !(1..=64).contains(&signal) => {
+            Err(Violation("it told of a signal there is not"))
+        }
+        Ended::NotStarted { code } if !(125..=127).contains(&code) => {
+            Err(Violation("it told of a failure there is not"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(word: &str) -> AppName {
+        AppName::parse(word).unwrap()
+    }
+
+    fn pod() -> Pod {
+        let app = |name: AppName| AppStatus {
+            name,
+            state: AppState::Waiting,
+            restarts: 0,
+            pid: None,
+            started: None,
+            ended: None,
+            exit: None,
+            error: None,
+        };
+        let status = PodStatus {
+            version: version::STATUS,
+            boot_id: String::new(),
+            attempt: 1,
+            supervisor: 1,
+            init: None,
+            cgroup: None,
+            ids: None,
+            started: Timestamp(0),
+            ready: None,
+            ended: None,
+            code: None,
+            error: None,
+            apps: vec![app(name("web"))],
+        };
+        let execs = BTreeMap::new();
+        let mut pod = Pod { status, changed: false, answered: false, execs, next_exec: 0 };
+        assert_eq!(pod.hear(FromInit::Ready, Timestamp(0)), Ok(Vec::new()));
+        pod
+    }
+
+    fn started(app: &str) -> FromInit {
+        FromInit::AppStarted { app: name(app), restarts: 0, pid: 2 }
+    }
+
+    fn ended(app: &str, exit: Ended) -> FromInit {
+        FromInit::AppEnded { app: name(app), exit, error: None, restart_in_ms: None }
+    }
+
+    #[test]
+    fn an_app_starts_and_ends_in_the_record() {
+        let mut pod = pod();
+        pod.hear(started("web"), Timestamp(1)).unwrap();
+        assert_eq!(pod.status.apps[0].state, AppState::Running);
+        let exit = Ended::Exited { code: 3 };
+        let consequences = pod.hear(ended("web", exit), Timestamp(2)).unwrap();
+        assert_eq!(consequences.len(), 2);
+        assert_eq!(pod.status.apps[0].state, AppState::Exited);
+        assert_eq!(pod.status.apps[0].exit, Some(exit));
+    }
+
+    #[test]
+    fn words_no_honest_pid_1_would_say_are_violations() {
+        let oom = false;
+        for word in [
+            FromInit::Ready,
+            started("other"),
+            ended("other", Ended::Exited { code: 0 }),
+            ended("web", Ended::Signaled { signal: 0, oom }),
+            ended("web", Ended::Signaled { signal: 200, oom }),
+            ended("web", Ended::NotStarted { code: 0 }),
+            FromInit::ExecStarted { id: 7 },
+            FromInit::ExecEnded { id: 7, exit: Ended::Exited { code: 0 }, error: None },
+        ] {
+            let said = format!("{word:?}");
+            assert!(pod().hear(word, Timestamp(0)).is_err(), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_process_of_exec_starts_and_ends_once() {
+        let mut pod = pod();
+        let id = pod.new_exec().unwrap();
+        let end = || FromInit::ExecEnded { id, exit: Ended::Exited { code: 0 }, error: None };
+        assert!(pod.hear(FromInit::ExecStarted { id }, Timestamp(0)).is_ok());
+        assert!(pod.hear(end(), Timestamp(0)).is_ok());
+        assert!(pod.hear(end(), Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn what_pid_1_says_of_an_error_is_tamed() {
+        let mut pod = pod();
+        let error = Some(Box::new(Report::new("x", "\u{1b}[2J")));
+        let exit = Ended::NotStarted { code: 127 };
+        let word = FromInit::AppEnded { app: name("web"), exit, error, restart_in_ms: None };
+        pod.hear(word, Timestamp(0)).unwrap();
+        let told = pod.status.apps[0].error.as_ref().unwrap();
+        assert!(!told.message.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,91 @@
+//! The records of a pod's run: `status.json`, replaced as a whole, and `events.jsonl`, appended.
+//!
+//! Written through the descriptor of the pod's directory, which may be renamed at any time. The
+//! supervisor is the only writer. A full disk must not end a pod: after the first status, which
+//! says what there is to clean up, failures are forgotten and the next change tries again.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use pod_abi::Timestamp;
+use pod_abi::layout;
+use pod_abi::status::{Event, EventRecord, PodStatus};
+use rustix::fs::{Mode, OFlags, fstat, openat, renameat};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::{During, Failure};
+
+/// The name a status has until it is whole.
+const STATUS_TEMPORARY: &str = ".status.json.tmp";
+
+/// The size of the history at which only the pod's own events are still added, in bytes: an app
+/// that is restarted for ever must not fill the disk.
+const MAX_EVENTS: u64 = 4 << 20;
+
+/// The open history.
+#[derive(Debug)]
+pub(crate) struct Records {
+    events: Option<File>,
+    size: u64,
+    attempt: u32,
+}
+
+impl Records {
+    /// Opens the history of a pod.
+    pub(crate) fn open(pod: BorrowedFd<'_>, attempt: u32) -> Result<Self, Failure> {
+        let flags =
+            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let events = openat(pod, layout::EVENTS, flags, Mode::from_raw_mode(0o600))
+            .during(|| format!("cannot open `{}`", layout::EVENTS))?;
+        let size = fstat(&events).ok().and_then(|stat| u64::try_from(stat.st_size).ok());
+        Ok(Self { events: Some(File::from(events)), size: size.unwrap_or(0), attempt })
+    }
+
+    /// Appends an event.
+    pub(crate) fn event(&mut self, time: Timestamp, event: Event) {
+        let of_pod = matches!(
+            event,
+            Event::PodStarted | Event::PodReady | Event::PodStopping | Event::PodEnded { .. }
+        );
+        if self.size > MAX_EVENTS && !of_pod {
+            return;
+        }
+        let record = EventRecord { time, attempt: self.attempt, event };
+        let Ok(mut line) = serde_json::to_vec(&record) else { return };
+        line.push(b'\n');
+        if let Some(file) = &mut self.events
+            && file.write_all(&line).is_ok()
+        {
+            self.size += line.len() as u64;
+        }
+    }
+}
+
+/// Replaces `status.json`.
+///
+/// # Errors
+///
+/// What could not be done; the old status is still there, whole.
+pub(crate) fn write_status(pod: BorrowedFd<'_>, status: &PodStatus) -> Result<(), Failure> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let writing = || format!("cannot write `{}`", layout::STATUS);
+    let text = serde_json::to_vec(status).map_err(io::Error::other).during(writing)?;
+    let mode = Mode::from_raw_mode(0o600);
+    let file = openat(pod, STATUS_TEMPORARY, flags | OFlags::NOFOLLOW, mode).during(writing)?;
+    File::from(file).write_all(&text).during(writing)?;
+    renameat(pod, STATUS_TEMPORARY, pod.as_fd(), layout::STATUS).during(writing)
+}
+
+/// Returns the time of day.
+pub(crate) fn now() -> Timestamp {
+    let time = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Timestamp(seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Returns the id of this boot, or nothing where the kernel does not tell.
+pub(crate) fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}

@@ -1,0 +1,156 @@
+//! What the caller sees: apps' output on the supervisor's own standard streams.
+//!
+//! One app is passed through byte for byte; of several, each line bears its app's name. A reader
+//! that is slow slows the apps down, as it would without us: what is not taken is held here, and
+//! apps are not read until it is ([`Screen::is_clogged`]). Nothing else waits for it: control,
+//! signals and restarts go on. A reader that is gone is forgotten, and logging goes on alone.
+
+use std::io::{self, Stderr, Stdout};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, write};
+
+use crate::stream::Source;
+
+/// The most written at once, in bytes: `PIPE_BUF`, so that a pipe that polls as writable takes
+/// it without blocking (`pipe(7)`).
+const AT_ONCE: usize = 4096;
+
+/// The supervisor's own standard output and error.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    stdout: Sink<Stdout>,
+    stderr: Sink<Stderr>,
+}
+
+impl Screen {
+    /// Takes the standard streams of this process.
+    pub(crate) fn new() -> Self {
+        Self { stdout: Sink::new(io::stdout()), stderr: Sink::new(io::stderr()) }
+    }
+
+    /// Shows bytes.
+    pub(crate) fn show(&mut self, source: Source, bytes: &[u8]) {
+        match source {
+            Source::Stdout => self.stdout.push(bytes),
+            Source::Stderr => self.stderr.push(bytes),
+        }
+    }
+
+    /// Shows one line, or piece of one, of an app under its name.
+    pub(crate) fn show_line(&mut self, source: Source, app: &str, text: &[u8]) {
+        let mut line = Vec::with_capacity(app.len() + text.len() + 4);
+        line.extend_from_slice(app.as_bytes());
+        line.extend_from_slice(b" | ");
+        line.extend_from_slice(text);
+        line.push(b'\n');
+        self.show(source, &line);
+    }
+
+    /// Writes what is held, as far as it is taken.
+    pub(crate) fn flush(&mut self) {
+        self.stdout.flush();
+        self.stderr.flush();
+    }
+
+    /// Tells whether something is held.
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.stdout.is_clogged() || self.stderr.is_clogged()
+    }
+
+    /// Returns both descriptors.
+    pub(crate) fn both(&self) -> [BorrowedFd<'_>; 2] {
+        [self.stdout.stream.as_fd(), self.stderr.stream.as_fd()]
+    }
+
+    /// Returns the descriptors something is held for.
+    pub(crate) fn clogged(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let stdout = self.stdout.is_clogged().then(|| self.stdout.stream.as_fd());
+        let stderr = self.stderr.is_clogged().then(|| self.stderr.stream.as_fd());
+        stdout.into_iter().chain(stderr)
+    }
+}
+
+#[derive(Debug)]
+struct Sink<S> {
+    stream: S,
+    held: Vec<u8>,
+    broken: bool,
+}
+
+impl<S: AsFd> Sink<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, held: Vec::new(), broken: false }
+    }
+
+    fn is_clogged(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if !self.broken {
+            self.held.extend_from_slice(bytes);
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut done = 0;
+        while done < self.held.len() && self.takes_more() {
+            let end = self.held.len().min(done + AT_ONCE);
+            match write(&self.stream, &self.held[done..end]) {
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    self.broken = true;
+                    done = self.held.len();
+                }
+            }
+        }
+        self.held.drain(..done);
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+    }
+
+    fn takes_more(&self) -> bool {
+        let mut polled = [PollFd::new(&self.stream, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    #[test]
+    fn what_a_slow_reader_does_not_take_is_held_and_comes_later() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut sink = Sink::new(write);
+        let text = vec![b'x'; 200_000];
+        sink.push(&text);
+        assert!(sink.is_clogged());
+        let mut reader = File::from(read);
+        let mut got = 0;
+        while got < text.len() {
+            let mut piece = [0; 8192];
+            got += reader.read(&mut piece).unwrap();
+            sink.flush();
+        }
+        assert!(!sink.is_clogged());
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_forgotten() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        drop(read);
+        let mut sink = Sink::new(write);
+        sink.push(b"x");
+        assert!(sink.broken && !sink.is_clogged());
+    }
+}

@@ -1,0 +1,70 @@
+//! The wall: everything that differs between a pod in namespaces and one in a virtual machine.
+//!
+//! The supervisor calls these in the order of the methods; nothing else in this crate knows what
+//! isolates the pod. A wall holds what it needs to come down again, and comes down in
+//! [`Wall::take_down`] whether or not it ever stood.
+
+use std::os::fd::OwnedFd;
+
+use pod_abi::AppName;
+use pod_abi::inner::AppFds;
+use pod_abi::stage::AppOrder;
+
+use crate::error::Failure;
+
+/// What isolates one pod.
+pub trait Wall {
+    /// Returns the pod's cgroup as the status is to tell it, known before it is made, so that
+    /// whatever is made can be found by the record alone.
+    fn cgroup(&self) -> Option<String>;
+
+    /// Starts PID 1, which waits for the first frame on its channel.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; [`Wall::take_down`] is still to be called.
+    fn raise(&mut self) -> Result<Born, Failure>;
+
+    /// Lays out the apps, in the order given; nothing of them runs yet. Called after
+    /// [`Wall::raise`] and after the first frame has been sent.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done for which app.
+    fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure>;
+
+    /// Translates a process id of app `app` as PID 1 told it to that of the host, if there is one.
+    /// The number is not to be believed: the answer names a process of this app or none.
+    fn host_pid(&self, app: &AppName, pid: u32) -> Option<u32>;
+
+    /// Ends everything behind the wall at once; returns without waiting.
+    fn kill(&mut self);
+
+    /// Waits for PID 1, which has ended or was killed, and takes away all the wall was made of.
+    /// What cannot be taken away is left to `pod reap`.
+    fn take_down(&mut self);
+}
+
+/// PID 1 as it was born.
+#[derive(Debug)]
+pub struct Born {
+    /// The stream to it.
+    pub channel: OwnedFd,
+    /// Becomes readable once it and everything behind the wall has ended.
+    pub end: OwnedFd,
+    /// Its process id on the host, where it has one.
+    pub pid: Option<u32>,
+}
+
+/// An app that was laid out.
+#[derive(Debug)]
+pub struct Added {
+    /// Which descriptors there are in `descriptors`.
+    pub fds: AppFds,
+    /// What is sent along with the app's specification.
+    pub descriptors: Vec<OwnedFd>,
+    /// Where its standard output arrives.
+    pub stdout: OwnedFd,
+    /// Where its standard error arrives.
+    pub stderr: OwnedFd,
+}
