@@ -268,7 +268,7 @@ impl<'a, W: Wall> Living<'a, W> {
     fn obey(&mut self, meaning: Meaning) {
         match meaning {
             Meaning::Forward(signal) => {
-                self.tell(&ToInit::Signal { target: Target::AllApps, signal })
+                self.tell(&ToInit::Signal { target: Target::AllApps, signal });
             }
             Meaning::End(_) if self.stopping.is_some() => self.kill(),
             Meaning::End(signal) => self.stop(Stopping::Signal(signal), None),
