@@ -49,6 +49,12 @@ pub(super) struct Ready<'p> {
     pub(super) facts: LayerFacts,
 }
 
+/// Where a layer's bytes were.
+enum Arrival {
+    Stored,
+    Fetched,
+}
+
 impl Ready<'_> {
     /// Tells whether the tree is right above any other layers.
     pub(super) fn is_self_contained(&self) -> bool {
@@ -79,22 +85,27 @@ impl<'p> Context<'p> {
             }
         };
         self.progress.event(Event::LayerStarted { digest: digest.clone(), size: job.blob.size });
-        let ready = self.unpack_stored(job)?;
-        let (facts, staging, part) = match ready {
-            Some((facts, staging)) => {
-                self.store.drop_part(&part)?;
-                (facts, staging, None)
-            }
-            None => match self.unpack_fetched(job, &mut part) {
-                Ok((facts, staging)) => (facts, staging, Some(part)),
-                Err(error) => {
-                    if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NoSpace) {
-                        // Nothing of it is worth being resumed.
-                        self.store.drop_part(&part)?;
-                    }
-                    return Err(error);
+        let unpacked = match self.unpack_stored(job) {
+            Ok(Some(unpacked)) => Ok((unpacked, Arrival::Stored)),
+            Ok(None) => self.unpack_fetched(job, &mut part).map(|done| (done, Arrival::Fetched)),
+            Err(error) => Err(error),
+        };
+        let ((facts, staging), arrival) = match unpacked {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                let worthless = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NoSpace);
+                if worthless || part.len().is_ok_and(|length| length == 0) {
+                    self.store.drop_part(&part)?;
                 }
-            },
+                return Err(error);
+            }
+        };
+        let part = match arrival {
+            Arrival::Fetched => Some(part),
+            Arrival::Stored => {
+                self.store.drop_part(&part)?;
+                None
+            }
         };
         self.progress.event(Event::LayerDone { digest: digest.clone() });
         Ok(Some(Ready { job: job.clone(), staging, part, facts }))
@@ -106,7 +117,11 @@ impl<'p> Context<'p> {
         let mut feed = Feed::start(self, job)?;
         match feed.take_all(&mut file, &mut io::sink()).and_then(|()| feed.finish()) {
             Ok(done) => Ok(Some(done)),
-            Err(error) if error.kind() == ErrorKind::Invalid => {
+            // A sound blob that another image describes wrongly stays where it is.
+            Err(error)
+                if error.kind() == ErrorKind::Invalid
+                    && !self.store.is_sound(&job.blob.digest)? =>
+            {
                 self.store.drop_blob(&job.blob.digest)?;
                 Ok(None)
             }

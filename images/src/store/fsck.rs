@@ -121,6 +121,14 @@ impl Store {
         Ok(())
     }
 
+    /// Tells whether the blob `digest` is there and what its name says.
+    pub(crate) fn is_sound(&self, digest: &Digest) -> Result<bool, Error> {
+        let Some(file) = self.open_blob(digest)? else { return Ok(false) };
+        let found = hash(digest, file);
+        let found = found.map_err(|e| self.failed(&format!("read blob `{digest}`"), e))?;
+        Ok(found == *digest)
+    }
+
     fn check_blob(&self, algorithm: &str, name: &str, report: &mut FsckReport) {
         let path = format!("blobs/{algorithm}/{name}");
         let Ok(digest) = Digest::parse(&format!("{algorithm}:{name}")) else {
