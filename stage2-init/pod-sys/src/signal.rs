@@ -41,12 +41,38 @@ pub fn unignore_signals() -> io::Result<()> {
     let ignored = ignored(&status)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no line `SigIgn:`"))?;
     for number in (1..=64).filter(|number| ignored & (1 << (number - 1)) != 0) {
-        // SAFETY: SIG_DFL is no function of ours, so nothing of this program can be entered by a
-        // signal because of this call. It fails for the two numbers the C library keeps for
-        // itself, which it does not ignore.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        reset(number)?;
     }
     Ok(())
+}
+
+/// Gives one signal its default action, also those two the C library keeps for itself and would
+/// refuse to touch.
+fn reset(number: libc::c_int) -> io::Result<()> {
+    /// `struct kernel_sigaction` of x86-64; all zeroes is the default action.
+    #[repr(C)]
+    #[derive(Default)]
+    struct SigAction {
+        handler: usize,
+        flags: libc::c_ulong,
+        restorer: usize,
+        mask: u64,
+    }
+    let default = SigAction::default();
+    let before: *mut SigAction = std::ptr::null_mut();
+    // SAFETY: the kernel reads `default`, which is a sigaction in its layout with a mask of the
+    // size given, during the call, and writes nothing through a null pointer. SIG_DFL (0) is no
+    // function of ours, so nothing of this program can be entered by a signal because of it.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            &raw const default,
+            before,
+            size_of_val(&default.mask),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Returns the mask of ignored signals from the text of `/proc/PID/status`.
