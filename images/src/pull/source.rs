@@ -40,7 +40,8 @@ pub(super) fn remote_error(sentence: impl Into<String>, source: registry::Error)
     let kind = match source.kind() {
         Kind::NotFound => ErrorKind::NotFound,
         Kind::Denied => ErrorKind::Denied,
-        Kind::Unreachable | Kind::RateLimited => ErrorKind::Unreachable,
+        // What ended early was good until then: worth being resumed.
+        Kind::Unreachable | Kind::RateLimited | Kind::Truncated => ErrorKind::Unreachable,
         Kind::RefusedPlainHttp => ErrorKind::Refused,
         Kind::Settings => ErrorKind::Storage,
         _ => ErrorKind::Invalid,
