@@ -26,3 +26,6 @@ pub use facts::WorkerProgram;
 pub(crate) use facts::{LayerFacts, Limits};
 pub(crate) use unpack::Unpack;
 pub(crate) use work::serve;
+
+#[cfg(test)]
+mod tests;

@@ -311,8 +311,7 @@ impl<R: BufRead> Reader<R> {
             let Some(block) = self.block()? else { return Err(self.fault("is cut short")) };
             sparse::gnu_pairs(&block[..504], &mut segments).map_err(|what| self.fault(what))?;
             more = block[504];
-            // Blocks without a segment would make this loop endless in memory terms of nobody,
-            // but no writer makes them.
+            // The bound on segments bounds this loop only if every block has one.
             if block[..24].iter().all(|byte| *byte == 0) && more != 0 {
                 return Err(self.fault(BAD));
             }

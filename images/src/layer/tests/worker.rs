@@ -1,0 +1,107 @@
+//! The worker as a process: what it says, and how it dies.
+//!
+//! It is the example `unpack-worker` of this crate, which `cargo test` builds.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use super::{Archive, Place, is_root};
+use crate::layer::error::{Error, ErrorKind};
+use crate::layer::facts::{LayerFacts, Limits, WorkerProgram};
+use crate::layer::unpack::Unpack;
+
+fn program() -> Option<WorkerProgram> {
+    let test = std::env::current_exe().unwrap();
+    let exe: PathBuf = test.parent().unwrap().parent().unwrap().join("examples/unpack-worker");
+    if !exe.exists() {
+        println!("skipped: `{}` was not built", exe.display());
+        return None;
+    }
+    is_root().then_some(WorkerProgram { exe, args: Vec::new() })
+}
+
+fn unpack(place: &Place, archive: &[u8]) -> Option<Result<LayerFacts, Error>> {
+    let program = program()?;
+    let limits = Limits { reserve: 0, ..Limits::default() };
+    let staging = File::open(place.root()).unwrap();
+    let mut unpack = Unpack::start(&program, staging.as_fd(), &limits).unwrap();
+    match unpack.write_all(archive) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result.unwrap(),
+    }
+    Some(unpack.finish())
+}
+
+#[test]
+fn a_worker_makes_the_same_tree_as_its_parts() {
+    let archive = Archive::new()
+        .pax(&[(
+            "SCHILY.xattr.security.capability",
+            b"\x01\0\0\x02\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        )])
+        .entry(b'0', "d/f", "", b"x", |h| h[100..108].copy_from_slice(b"0006755\0"))
+        .whiteout("d/.wh..wh..opq")
+        .whiteout(".wh.gone")
+        .symlink("l", "d")
+        .hard("l/h", "d/f")
+        .entry(b'6', "pipe", "", b"", |h| h[100..108].copy_from_slice(b"0000666\0"))
+        .dir("replaced")
+        .dir("replaced/deep")
+        .file("replaced/deep/f", "x")
+        .file("replaced", "y")
+        .end();
+    let (alone, together) = (Place::new(), Place::new());
+    let Some(facts) = unpack(&alone, &archive) else { return };
+    assert_eq!(facts.unwrap(), together.unpack(&archive).unwrap());
+    let pipe = "fifo 666 (0, 0) (1700000000, 0)".to_owned();
+    let mut expected = together.tree();
+    // The tests' own umask is not ours to change.
+    expected.insert("pipe".to_owned(), pipe);
+    assert_eq!(alone.tree(), expected);
+}
+
+#[test]
+fn a_worker_tells_whose_fault_it_was() {
+    let place = Place::new();
+    let archive = Archive::new().symlink(".", "x").end();
+    let Some(result) = unpack(&place, &archive) else { return };
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Layer);
+    assert_eq!(error.to_string(), "entry `/` is the root, but no directory");
+}
+
+#[test]
+fn a_worker_that_gives_up_early_breaks_the_pipe_and_still_tells_why() {
+    let place = Place::new();
+    let archive = [Archive::new().symlink(".", "x").end(), vec![0; 64 << 20]].concat();
+    let Some(result) = unpack(&place, &archive) else { return };
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Layer);
+}
+
+#[test]
+fn a_layer_that_stops_in_the_middle_is_refused() {
+    let archive = Archive::new().file("f", &"x".repeat(100_000)).end();
+    for length in [1, 600, 50_000] {
+        let place = Place::new();
+        let Some(result) = unpack(&place, &archive[..length]) else { return };
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Layer, "{length}");
+    }
+}
+
+#[test]
+fn a_program_that_is_no_worker_is_told_as_such() {
+    let place = Place::new();
+    let staging = File::open(place.root()).unwrap();
+    for (exe, starts) in [("/bin/true", true), ("/bin/false", true), ("/nowhere", false)] {
+        let program = WorkerProgram { exe: exe.into(), args: Vec::new() };
+        match Unpack::start(&program, staging.as_fd(), &Limits::default()) {
+            Ok(unpack) => {
+                assert!(starts, "{exe}");
+                assert!(matches!(unpack.finish(), Err(Error::Died { .. })), "{exe}");
+            }
+            Err(error) => assert!(!starts, "{exe}: {error}"),
+        }
+    }
+}
