@@ -77,6 +77,13 @@ impl Error {
         self.0.kind.code()
     }
 
+    /// Makes the error of a caller whose own part in an operation failed, such as telling which
+    /// digests are pinned.
+    #[must_use]
+    pub fn outside(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::caused(ErrorKind::Storage, "what must be kept is not known", source)
+    }
+
     pub(crate) fn new(kind: ErrorKind, sentence: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, sentence: sentence.into(), source: None }))
     }

@@ -1,0 +1,191 @@
+//! What is left of a pod in the cgroup tree: killing it and taking its directories away.
+//!
+//! The supervisor makes and removes cgroups; this is for when it could not. Only directories
+//! called `pod-UUID` for a pod of ours are touched. Source: kernel `cgroup-v2.rst`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pod_abi::{PodId, layout};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::error::{CommandError, Context as _, Result};
+
+/// How long killed processes may take to be gone. They are SIGKILLed; only one stuck in the
+/// kernel takes longer than milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How deep and how wide the tree is searched at most; apps may make cgroups without number.
+const MAX_DEPTH: usize = 16;
+const MAX_DIRECTORIES: usize = 50_000;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Returns where the version 2 hierarchy is mounted.
+pub(crate) fn mount_point() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mount_point_in(&text).map(PathBuf::from)
+}
+
+fn mount_point_in(mountinfo: &str) -> Option<&str> {
+    mountinfo.lines().find_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        (back.split(' ').next() == Some("cgroup2")).then(|| front.split(' ').nth(4))?
+    })
+}
+
+/// Kills what lives in the cgroup a pod has recorded, and removes it.
+///
+/// # Errors
+///
+/// `cgroup.busy` if something in it does not die, `storage` otherwise.
+pub(crate) fn remove_recorded(recorded: &str, id: &PodId) -> Result<()> {
+    let name = layout::cgroup(id);
+    // What is recorded may be a directory beneath the pod's; never one above or beside it.
+    let mut path = PathBuf::new();
+    for part in recorded.split('/').filter(|part| !part.is_empty()) {
+        path.push(part);
+        if part == name {
+            return match mount_point() {
+                Some(mount) => remove(&mount.join(path), id),
+                None => Ok(()),
+            };
+        }
+        if part == ".." {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Finds cgroups of the pods `ids`, wherever they are, and removes them. Returns how many.
+///
+/// # Errors
+///
+/// As [`remove_recorded`].
+pub(crate) fn remove_everywhere(ids: &BTreeSet<PodId>) -> Result<usize> {
+    let Some(mount) = mount_point().filter(|_| !ids.is_empty()) else { return Ok(0) };
+    let mut found = Vec::new();
+    let mut left = vec![(mount, 0)];
+    let mut seen = 0;
+    while let Some((path, depth)) = left.pop() {
+        let Ok(entries) = fs::read_dir(&path) else { continue };
+        for entry in entries.filter_map(std::result::Result::ok) {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            seen += 1;
+            let id = entry.file_name().to_str().and_then(pod_of);
+            match id.filter(|id| ids.contains(id)) {
+                Some(id) => found.push((entry.path(), id)),
+                None if depth < MAX_DEPTH && seen < MAX_DIRECTORIES => {
+                    left.push((entry.path(), depth + 1));
+                }
+                None => {}
+            }
+        }
+    }
+    for (path, id) in &found {
+        remove(path, id)?;
+    }
+    Ok(found.len())
+}
+
+fn pod_of(name: &str) -> Option<PodId> {
+    PodId::parse(name.strip_prefix("pod-")?).ok()
+}
+
+fn remove(path: &Path, id: &PodId) -> Result<()> {
+    let dir = match rustix::fs::open(path, DIRECTORY, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => {
+            return Err(error).context(|| format!("cannot open cgroup `{}`", path.display()));
+        }
+    };
+    kill(&dir)?;
+    remove_beneath(&dir, 0);
+    match unlinkat(rustix::fs::CWD, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::BUSY) => Err(CommandError::new(
+            "cgroup.busy",
+            format!("processes of pod `{id}` do not die; cgroup `{}` stays", path.display()),
+        )
+        .hint("`pod gc` tries again")),
+        Err(error) => Err(error).context(|| format!("cannot remove cgroup `{}`", path.display())),
+    }
+}
+
+/// Kills everything at and beneath `dir` and waits until it is gone.
+fn kill(dir: &OwnedFd) -> Result<()> {
+    let write = OFlags::WRONLY | OFlags::CLOEXEC;
+    match openat(dir, "cgroup.kill", write, Mode::empty()) {
+        Ok(file) => fs::File::from(file)
+            .write_all(b"1")
+            .context(|| "cannot write `1` to `cgroup.kill`".to_owned())?,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error).context(|| "cannot open `cgroup.kill`".to_owned()),
+    }
+    let events = openat(dir, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "cannot open `cgroup.events`".to_owned())?;
+    let deadline = Instant::now() + PATIENCE;
+    while is_populated(&events) {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+        let left = Timespec::try_from(left).ok();
+        // The kernel wakes whoever polls for a change of this file (POLLPRI).
+        let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], left.as_ref()); // looked at again
+    }
+    Ok(())
+}
+
+fn is_populated(events: &OwnedFd) -> bool {
+    let mut text = [0; 256];
+    let read = rustix::io::pread(events, &mut text, 0).unwrap_or(0);
+    text[..read].split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
+}
+
+/// Removes all directories beneath `dir`, innermost first, as far as they let themselves be.
+fn remove_beneath(dir: &OwnedFd, depth: usize) {
+    let Ok(entries) = Dir::read_from(dir) else { return };
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let name = entry.file_name();
+        if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
+            continue;
+        }
+        if depth < MAX_DEPTH
+            && let Ok(child) = openat(dir.as_fd(), name, DIRECTORY, Mode::empty())
+        {
+            remove_beneath(&child, depth + 1);
+        }
+        let _ = unlinkat(dir, name, AtFlags::REMOVEDIR); // the caller sees what is left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hierarchy_is_found_by_its_file_system() {
+        let text = "29 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                    36 23 0:33 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 none rw\n";
+        assert_eq!(mount_point_in(text), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mount_point_in("1 2 3:4 / /cgroup2 rw - tmpfs cgroup2 rw\n"), None);
+    }
+
+    #[test]
+    fn only_names_of_pods_are_ours() {
+        let id = "0b6a1f2e-3c4d-4e5f-8a9b-0c1d2e3f4a5b";
+        assert!(pod_of(&format!("pod-{id}")).is_some());
+        for other in [id, "pod-x", "machine.slice"] {
+            assert!(pod_of(other).is_none(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The grammar of the command line but for `run` and `prepare`, whose lines
+//! [`crate::grammar`] reads.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::flags::{FetchFlags, Globals};
+
+/// Run pods of apps from OCI images, without a daemon
+#[derive(Debug, Parser)]
+#[command(
+    name = "pod",
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = false,
+    after_help = "\
+Exit status:
+  of run, start and exec: the app's own, 128+n for signal n, 127 program not found,
+  126 program cannot be executed, 125 an error of pod; of all others: 1 refused, 2 usage"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a pod of one or more apps
+    Run,
+    /// Lay out a pod without starting it, and print its id
+    Prepare,
+    /// Start a prepared pod, or one that has ended
+    Start(StartArgs),
+    /// List running pods
+    Ps(PsArgs),
+    /// Show what a pod and its apps do
+    Status(PodArgs),
+    /// Show all that is known of a pod, as JSON
+    Inspect(PodArgs),
+    /// Show what a pod's apps have written
+    Logs(LogsArgs),
+    /// Run a command in an app of a running pod
+    Exec(ExecArgs),
+    /// Stop pods in order
+    Stop(StopArgs),
+    /// Remove pods that do not run
+    Rm(PodsArgs),
+    /// Remove what is dead: pods that have ended, and what they left
+    Gc(GcArgs),
+    /// Fetch images into the store
+    Fetch(FetchArgs),
+    /// Images in the store
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Tell what this host can do and what to change
+    Doctor,
+    /// Print the version
+    Version,
+    /// Take back what a pod held
+    #[command(hide = true)]
+    Reap(ReapArgs),
+    /// Unpack a layer, in a jail
+    #[command(hide = true)]
+    InternalUnpack,
+}
+
+/// One pod.
+#[derive(Args, Debug)]
+pub(crate) struct PodArgs {
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+}
+
+/// Several pods.
+#[derive(Args, Debug)]
+pub(crate) struct PodsArgs {
+    /// Name, id, or start of an id
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// `pod start`.
+#[derive(Args, Debug)]
+pub(crate) struct StartArgs {
+    /// Start in the background: print the pod's id once all apps are ready
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Become the supervisor of a pod whose starter waits
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+}
+
+/// `pod ps`.
+#[derive(Args, Debug)]
+pub(crate) struct PsArgs {
+    /// List all pods, not only running ones
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Print ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `pod logs`.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Go on until the pod ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin with the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    /// One app instead of all
+    pub(crate) app: Option<String>,
+}
+
+/// `pod exec`.
+#[derive(Args, Debug)]
+pub(crate) struct ExecArgs {
+    /// In which app [default: the only one]
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Variable beside the app's; without a value, yours if you have it (repeatable)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Working directory [default: the app's]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Who it runs as, by name or number [default: as the app]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = false)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `pod stop`.
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    /// Seconds until SIGKILL [default: each app's own grace]
+    #[arg(short, long, value_name = "SECS")]
+    pub(crate) time: Option<u64>,
+    /// Name, id, or start of an id
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// `pod gc` and `pod image gc`.
+#[derive(Args, Debug)]
+pub(crate) struct GcArgs {
+    /// Keep what is younger, such as `90s`, `30m`, `12h`, `7d`
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub(crate) grace: u64,
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `pod fetch`.
+#[derive(Args, Debug)]
+pub(crate) struct FetchArgs {
+    #[command(flatten)]
+    pub(crate) fetch: FetchFlags,
+    /// `registry/repository[:tag][@digest]` or `oci:DIR[:tag]`
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// `pod image …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// Fetch images into the store
+    Pull(FetchArgs),
+    /// List images
+    #[command(alias = "list")]
+    Ls,
+    /// Show all that is known of an image, as JSON
+    Inspect(ImageArgs),
+    /// Forget images; `pod image gc` frees their space
+    Rm(ImagesArgs),
+    /// Remove what no image and no pod needs
+    Gc(GcArgs),
+    /// Check everything in the store against its digests
+    Fsck,
+}
+
+/// One image.
+#[derive(Args, Debug)]
+pub(crate) struct ImageArgs {
+    /// Its reference
+    pub(crate) image: String,
+}
+
+/// Several images.
+#[derive(Args, Debug)]
+pub(crate) struct ImagesArgs {
+    /// Their references
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// `pod reap`.
+#[derive(Args, Debug)]
+pub(crate) struct ReapArgs {
+    /// Descriptors of the stage ABI are open
+    #[arg(long)]
+    pub(crate) inherited: bool,
+    /// Print the error the pod has recorded
+    #[arg(long)]
+    pub(crate) show_error: bool,
+    /// Exit with this status
+    #[arg(long, value_name = "STATUS", default_value_t = 0)]
+    pub(crate) code: u8,
+    /// The pod's id
+    pub(crate) pod: String,
+}
+
+/// Reads a span of time in seconds.
+fn duration(word: &str) -> Result<u64, String> {
+    let (digits, factor) = match word.char_indices().last() {
+        Some((at, 's')) => (&word[..at], 1),
+        Some((at, 'm')) => (&word[..at], 60),
+        Some((at, 'h')) => (&word[..at], 3_600),
+        Some((at, 'd')) => (&word[..at], 86_400),
+        _ => (word, 1),
+    };
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = digits.parse::<u64>().ok().filter(|_| plain);
+    seconds
+        .and_then(|seconds| seconds.checked_mul(factor))
+        .ok_or_else(|| "it takes a number and `s`, `m`, `h` or `d`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_grammar_is_one_clap_accepts() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn spans_of_time_have_units() {
+        let table = [("0s", Some(0)), ("90", Some(90)), ("2m", Some(120)), ("1d", Some(86_400))];
+        for (word, expected) in table {
+            assert_eq!(duration(word).ok(), expected, "{word}");
+        }
+        for bad in ["", "s", "-1s", "1w", "+1s", "99999999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_of_exec_keeps_its_flags() {
+        let line = "pod exec shop -c web -u 5 ls -la --app x";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Verb::Exec(exec) = cli.verb else { panic!("exec") };
+        assert_eq!((exec.app.as_deref(), exec.user.as_deref()), (Some("web"), Some("5")));
+        assert_eq!(exec.command, ["ls", "-la", "--app", "x"]);
+        let cli = Cli::try_parse_from("pod exec shop -- -x".split(' ')).unwrap();
+        let Verb::Exec(exec) = cli.verb else { panic!("exec") };
+        assert_eq!(exec.command, ["-x"]);
+    }
+}

@@ -1,0 +1,138 @@
+//! `pod exec`: a command in an app of a running pod, started as the app itself was.
+
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::AsFd;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pod_abi::app::AppSpec;
+use pod_abi::control::{Reply, Request, SignalTarget};
+use pod_abi::phase::Phase;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::Session;
+use super::logs::unknown_app;
+use crate::cli::ExecArgs;
+use crate::compose::{ExecRequest, compose_exec, resolve_user};
+use crate::control::Connection;
+use crate::error::{CommandError, Context as _, Result};
+use crate::fetch;
+use crate::pods::{Pod, Query};
+use crate::{request, rundir};
+
+/// Signals that are meant for the command rather than for us.
+const FORWARDED: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+/// Runs a command and returns its exit status.
+///
+/// # Errors
+///
+/// `pod.not-found`, `pod.not-running`, `app.not-found`, and what the supervisor reports.
+pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
+    let pod = session.pods.find(&Query(&args.pod))?;
+    let phase = pod.phase();
+    if phase != Phase::Running {
+        return Err(CommandError::new(
+            "pod.not-running",
+            format!("pod `{}` is {} and does not run", args.pod, phase.as_str()),
+        )
+        .hint(format!("`pod start -d {}` starts it", args.pod)));
+    }
+    let app = choose(&pod, args.app.as_deref())?;
+    let name = app.name.clone();
+    let process = Box::new(compose_exec(read(session, args, &app)?, &app));
+    let signals = block_signals()?;
+    let mut connection = connect(session, &pod)?;
+    let streams = (stdin(), stdout(), stderr());
+    let fds = [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()];
+    connection.request(&Request::Exec { app: name, process }, &fds)?;
+    attend(&mut connection, &signals)
+}
+
+fn connect(session: &Session, pod: &Pod) -> Result<Connection> {
+    let run = rundir::open(session.run_root(), &pod.id).ok_or_else(|| {
+        CommandError::new("pod.unreachable", format!("pod `{}` has no run directory", pod.id))
+            .hint("was it started with another `--run-root`?")
+    })?;
+    Connection::open(run.as_fd(), &pod.id)
+}
+
+fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
+    let manifest = pod.manifest()?;
+    let apps = &manifest.sandbox.apps;
+    let name = match (word, &apps[..]) {
+        (None, [only]) => only,
+        (None, several) => {
+            let names: Vec<String> = several.iter().map(|app| format!("`{app}`")).collect();
+            return Err(CommandError::usage(format!("pod `{}` has several apps", pod.id.short()))
+                .hint(format!("`--app` takes one of {}", names.join(", "))));
+        }
+        (Some(word), _) => apps
+            .iter()
+            .find(|app| app.as_str() == word)
+            .ok_or_else(|| unknown_app(pod, word, apps))?,
+    };
+    pod.app(name)
+}
+
+fn read(session: &Session, args: ExecArgs, app: &AppSpec) -> Result<ExecRequest> {
+    let user = match &args.user {
+        None => None,
+        Some(word) => {
+            let accounts = fetch::accounts(&session.store()?, &app.image.layers)?;
+            let who = resolve_user(word, &accounts)
+                .map_err(|error| CommandError::usage(error.to_string()))?;
+            Some((who.user, who.home))
+        }
+    };
+    if args.command.iter().any(|word| word.contains('\0')) || args.command[0].is_empty() {
+        return Err(CommandError::usage("the command is empty or holds a NUL byte"));
+    }
+    Ok(ExecRequest {
+        env: request::read_env(&args.env, &|name| std::env::var(name).ok())?,
+        workdir: args.workdir.as_deref().map(request::path).transpose()?,
+        args: args.command,
+        user,
+    })
+}
+
+fn block_signals() -> Result<SignalFd> {
+    let set: SigSet = FORWARDED.into_iter().collect();
+    set.thread_block().context(|| "cannot block signals".to_owned())?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context(|| "cannot receive signals".to_owned())
+}
+
+/// Waits for the end of the command, passing on signals.
+fn attend(connection: &mut Connection, signals: &SignalFd) -> Result<u8> {
+    loop {
+        while let Some(reply) = connection.take()? {
+            match reply {
+                Reply::ExecEnded { exit } => return Ok(exit.code()),
+                Reply::Refused(report) => return Err(CommandError::reported(report.tamed())),
+                Reply::ExecStarted | Reply::Done | Reply::Status(_) => {}
+            }
+        }
+        let mut fds = [PollFd::new(connection, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context(|| "cannot wait for the command".to_owned()),
+        }
+        let answered = !fds[0].revents().is_empty();
+        while let Ok(Some(signal)) = signals.read_signal() {
+            if let Ok(signal) = u8::try_from(signal.ssi_signo) {
+                connection.request(&Request::Signal { target: SignalTarget::Exec, signal }, &[])?;
+            }
+        }
+        if answered && !connection.receive()? {
+            return Err(CommandError::new("pod.ended", "the pod ended while the command ran"));
+        }
+    }
+}

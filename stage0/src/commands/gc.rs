@@ -1,0 +1,125 @@
+//! `pod gc`: marks what is dead, then sweeps it.
+//!
+//! Marking is a rename to a garbage home, under the pod's lock; sweeping removes what lies there.
+//! Safe at any time beside anything: what is alive is locked, and what another root owns is not
+//! looked at.
+
+use pod_abi::phase::{Home, Phase};
+use pod_abi::{PodId, Timestamp};
+use serde::Serialize;
+
+use super::Session;
+use crate::cli::GcArgs;
+use crate::error::Result;
+use crate::pods::{Entry, Lock, Pod};
+use crate::ui::{self, Format};
+use crate::{host, ids, leftovers};
+
+/// What was removed; `pod gc -o json` prints it.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    dry_run: bool,
+    pods: Vec<PodId>,
+    names: usize,
+    leases: usize,
+    kept: Vec<String>,
+}
+
+/// Removes what is dead.
+///
+/// # Errors
+///
+/// The last thing's that could not be removed; everything else has been.
+pub(crate) fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
+    let mut report = Report { dry_run: args.dry_run, ..Report::default() };
+    let mut problems = Vec::new();
+    if !args.dry_run {
+        problems.extend(leftovers::sweep(&session.pods, session.run_root()).err());
+    }
+    for home in Home::ALL {
+        for entry in session.pods.list(home)? {
+            match entry {
+                Entry::Alien(home, name) => {
+                    report.kept.push(format!("{}/{name}", home.directory()));
+                }
+                Entry::Pod(mut pod) => match collect(session, &mut pod, args) {
+                    Ok(Fate::Removed) => report.pods.push(pod.id),
+                    Ok(Fate::Kept) => {}
+                    Err(error) => problems.push(error),
+                },
+            }
+        }
+    }
+    if !args.dry_run {
+        report.names = session.pods.sweep_names()?;
+        report.leases = ids::sweep(session.run_root())?;
+    }
+    show(session, &report)?;
+    let Some(last) = problems.pop() else { return Ok(0) };
+    for problem in &problems {
+        ui::error(problem, session.context.format);
+    }
+    Err(last)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Removed,
+    Kept,
+}
+
+fn collect(session: &Session, pod: &mut Pod, args: &GcArgs) -> Result<Fate> {
+    if pod.home == Home::Prepared || pod.try_lock() == Lock::Theirs {
+        return Ok(Fate::Kept);
+    }
+    let phase = Phase::of(pod.home, false);
+    if phase == Phase::Exited && !is_older(pod, args.grace) {
+        return Ok(Fate::Kept);
+    }
+    if args.dry_run {
+        return Ok(Fate::Removed);
+    }
+    leftovers::take_back(pod, session.run_root())?;
+    let garbage = match pod.home {
+        Home::Run => Some(Home::ExitedGarbage),
+        Home::Embryo | Home::Prepare => Some(Home::Garbage),
+        _ => None,
+    };
+    let moved = garbage.map_or(Ok(()), |home| session.pods.rename(pod, home));
+    match moved.and_then(|()| session.pods.sweep(pod)) {
+        Ok(()) => Ok(Fate::Removed),
+        Err(error) if error.code() == "pod.vanished" => Ok(Fate::Kept),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether a pod that has ended did so at least `grace` seconds ago. One whose end nobody
+/// recorded counts from its start.
+fn is_older(pod: &Pod, grace: u64) -> bool {
+    if grace == 0 {
+        return true;
+    }
+    let status = pod.status().ok().flatten();
+    let since = match status {
+        Some(status) => Some(status.ended.unwrap_or(status.started)),
+        None => pod.manifest().ok().map(|manifest| manifest.created),
+    };
+    let age = |since: Timestamp| host::now().seconds().saturating_sub(since.seconds());
+    since.is_none_or(|since| age(since) >= grace)
+}
+
+fn show(session: &Session, report: &Report) -> Result<()> {
+    if session.context.format == Format::Json {
+        return ui::json(report);
+    }
+    let word = if report.dry_run { "would remove" } else { "removed" };
+    let mut text: String = report.pods.iter().map(|id| format!("{word} pod {id}\n")).collect();
+    if report.names > 0 {
+        text.push_str(&format!("{word} {} stale names\n", report.names));
+    }
+    for kept in &report.kept {
+        ui::note(&format!("note: `{kept}` is no pod and was left alone"));
+    }
+    ui::out(&text)
+}

@@ -1,0 +1,168 @@
+//! `pod image …` and `pod fetch`: the store of images.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use images::{GcMode, GcOptions};
+use pod_abi::Digest;
+use pod_abi::phase::Home;
+
+use super::{Session, each};
+use crate::cli::{FetchArgs, GcArgs, ImageVerb};
+use crate::error::{CommandError, Result};
+use crate::fetch as fetching;
+use crate::pods::Entry;
+use crate::request::{Pull, read_fetch};
+use crate::ui::{self, Format};
+
+/// Does what is asked of the store.
+///
+/// # Errors
+///
+/// `image.…`.
+pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
+    match verb {
+        ImageVerb::Pull(args) => fetch(session, args),
+        ImageVerb::Ls => ls(session),
+        ImageVerb::Inspect(args) => {
+            let reference = fetching::reference(&args.image)?;
+            let details = session.store()?.inspect(&reference);
+            let details = details.map_err(|error| fetching::told(&error, &reference))?;
+            ui::json(&details).map(|()| 0)
+        }
+        ImageVerb::Rm(args) => {
+            let store = session.store()?;
+            each(&session.context, &args.images, |word| {
+                let reference = fetching::reference(word)?;
+                store.remove(&reference).map_err(|error| fetching::told(&error, &reference))?;
+                ui::out(&format!("{reference}\n"))
+            })?;
+            Ok(0)
+        }
+        ImageVerb::Gc(args) => gc(session, args),
+        ImageVerb::Fsck => fsck(session),
+    }
+}
+
+/// Fetches images and prints what their names mean now.
+///
+/// # Errors
+///
+/// The last image's that could not be fetched.
+pub(crate) fn fetch(session: &Session, args: &FetchArgs) -> Result<u8> {
+    let store = session.store()?;
+    let lease = store.lease().map_err(|error| fetching::failed(&error))?;
+    let mut request = read_fetch(&args.fetch)?;
+    // Whoever types `fetch` wants what the registry has now.
+    if args.fetch.pull.is_none() {
+        request.pull = Pull::Always;
+    }
+    let mut fetched = Vec::new();
+    let done = each(&session.context, &args.images, |word| {
+        let reference = fetching::reference(word)?;
+        let image = fetching::obtain(&store, &lease, &reference, &request)?;
+        match session.context.format {
+            Format::Table => ui::out(&format!("{}\n", image.manifest))?,
+            Format::Json => fetched.push(serde_json::json!({
+                "reference": image.reference,
+                "manifest": image.manifest,
+                "config": image.config,
+                "layers": image.layers,
+                "verified": image.verified,
+                "size": image.size,
+            })),
+        }
+        Ok(())
+    });
+    if session.context.format == Format::Json {
+        ui::json(&fetched)?;
+    }
+    done.map(|()| 0)
+}
+
+fn ls(session: &Session) -> Result<u8> {
+    let images = session.store()?.images().map_err(|error| fetching::failed(&error))?;
+    if session.context.format == Format::Json {
+        return ui::json(&images).map(|()| 0);
+    }
+    let now = crate::host::now().seconds();
+    let rows: Vec<Vec<String>> = images
+        .iter()
+        .map(|image| {
+            vec![
+                image.reference.clone(),
+                image.manifest.short().to_owned(),
+                image.platform.clone(),
+                ui::size(image.size),
+                format!("{} ago", ui::span(now.saturating_sub(image.pulled.seconds()))),
+            ]
+        })
+        .collect();
+    ui::out(&ui::table(&["REFERENCE", "ID", "PLATFORM", "SIZE", "PULLED"], &rows)).map(|()| 0)
+}
+
+fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
+    let options = GcOptions {
+        grace: Duration::from_secs(args.grace),
+        mode: if args.dry_run { GcMode::DryRun } else { GcMode::Delete },
+    };
+    let report = session
+        .store()?
+        .gc(|| pins(session).map_err(images::Error::outside), &options)
+        .map_err(|error| fetching::failed(&error))?;
+    if session.context.format == Format::Json {
+        return ui::json(&report).map(|()| 0);
+    }
+    let word = if args.dry_run { "would free" } else { "freed" };
+    ui::out(&format!(
+        "{word} {}: {} blobs, {} layers, {} leftovers\n",
+        ui::size(report.bytes),
+        report.blobs.len(),
+        report.layers.len(),
+        report.residue.len()
+    ))
+    .map(|()| 0)
+}
+
+/// Collects what pods keep. A pod whose pins cannot be read stops the collection: freeing what it
+/// needs would be worse than freeing nothing.
+fn pins(session: &Session) -> Result<BTreeSet<Digest>> {
+    let mut pins = BTreeSet::new();
+    for home in Home::ALL {
+        for entry in session.pods.list(home)? {
+            match entry {
+                Entry::Pod(pod) => pins.extend(pod.pins()?),
+                Entry::Alien(..) => {}
+            }
+        }
+    }
+    Ok(pins)
+}
+
+fn fsck(session: &Session) -> Result<u8> {
+    let report = session.store()?.fsck().map_err(|error| fetching::failed(&error))?;
+    if session.context.format == Format::Json {
+        ui::json(&report)?;
+    } else {
+        let lines: String = report
+            .findings
+            .iter()
+            .map(|finding| format!("{}: {}\n", finding.object, finding.problem))
+            .collect();
+        ui::out(&format!(
+            "{lines}checked {} references, {} blobs, {} layers: {} problems\n",
+            report.refs,
+            report.blobs,
+            report.layers,
+            report.findings.len()
+        ))?;
+    }
+    if report.findings.is_empty() {
+        return Ok(0);
+    }
+    Err(CommandError::new(
+        "image.damaged",
+        format!("the store has {} problems", report.findings.len()),
+    )
+    .hint("`pod fetch IMAGE` fetches what is damaged again"))
+}

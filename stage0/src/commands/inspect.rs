@@ -1,0 +1,115 @@
+//! `pod status` and `pod inspect`: one pod, for people and for programs.
+
+use pod_abi::app::AppSpec;
+use pod_abi::exit::Ended;
+use pod_abi::manifest::PodManifest;
+use pod_abi::phase::Phase;
+use pod_abi::status::{AppState, AppStatus, PodStatus};
+use pod_abi::{PodId, PodName, Timestamp};
+use serde::Serialize;
+
+use super::Session;
+use crate::error::Result;
+use crate::host;
+use crate::pods::Query;
+use crate::ui::{self, Format};
+
+/// What `pod status -o json` prints.
+#[derive(Debug, Serialize)]
+struct StatusDocument {
+    uuid: PodId,
+    name: PodName,
+    phase: Phase,
+    status: Option<PodStatus>,
+}
+
+/// What `pod inspect` prints.
+#[derive(Debug, Serialize)]
+struct InspectDocument {
+    phase: Phase,
+    manifest: PodManifest,
+    apps: Vec<AppSpec>,
+    status: Option<PodStatus>,
+}
+
+/// Shows what a pod and its apps do.
+///
+/// # Errors
+///
+/// `pod.not-found`, `pod.corrupt`, or `storage`.
+pub(crate) fn status(session: &Session, word: &str) -> Result<u8> {
+    let pod = session.pods.find(&Query(word))?;
+    let (phase, manifest, status) = (pod.phase(), pod.manifest()?, pod.status()?);
+    let document = StatusDocument { uuid: pod.id.clone(), name: manifest.name, phase, status };
+    match session.context.format {
+        Format::Json => ui::json(&document)?,
+        Format::Table => ui::out(&text(&document, host::now()))?,
+    }
+    Ok(0)
+}
+
+/// Shows all that is known of a pod.
+///
+/// # Errors
+///
+/// `pod.not-found`, `pod.corrupt`, or `storage`.
+pub(crate) fn inspect(session: &Session, word: &str) -> Result<u8> {
+    let pod = session.pods.find(&Query(word))?;
+    let (phase, manifest, status) = (pod.phase(), pod.manifest()?, pod.status()?);
+    let apps = pod.apps(&manifest)?;
+    ui::json(&InspectDocument { phase, manifest, apps, status }).map(|()| 0)
+}
+
+fn text(document: &StatusDocument, now: Timestamp) -> String {
+    let mut text = format!(
+        "pod {} ({})\n  phase:   {}\n",
+        document.name,
+        document.uuid,
+        document.phase.as_str()
+    );
+    let Some(status) = &document.status else { return text };
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:8} {value}\n"));
+    line("attempt:", status.attempt.to_string());
+    line("started:", status.started.to_string());
+    if let Some(ended) = status.ended {
+        line("ended:", ended.to_string());
+    }
+    if let Some(code) = status.code {
+        line("status:", code.to_string());
+    }
+    if let Some(report) = &status.error {
+        line("error:", report.message.clone());
+    }
+    let living = document.phase == Phase::Running;
+    let rows: Vec<Vec<String>> = status.apps.iter().map(|app| cells(app, living, now)).collect();
+    text.push_str(&ui::table(&["APP", "STATE", "PID", "RESTARTS", "SINCE"], &rows));
+    text
+}
+
+fn cells(app: &AppStatus, living: bool, now: Timestamp) -> Vec<String> {
+    let ago = |time: Timestamp| ui::span(now.seconds().saturating_sub(time.seconds()));
+    let state = match (app.state, app.exit) {
+        (AppState::Running, _) if living => "running".to_owned(),
+        (AppState::Running, _) => "killed".to_owned(),
+        (AppState::Waiting, _) => "waiting".to_owned(),
+        (AppState::BackingOff, exit) => format!("backing off{}", exit.map_or(String::new(), how)),
+        (AppState::Exited, exit) => format!("exited{}", exit.map_or(String::new(), how)),
+    };
+    let since = if app.state == AppState::Running { app.started } else { app.ended };
+    vec![
+        app.name.to_string(),
+        state,
+        app.pid.filter(|_| living).map_or("-".to_owned(), |pid| pid.to_string()),
+        app.restarts.to_string(),
+        since.map_or("-".to_owned(), |since| format!("{} ago", ago(since))),
+    ]
+}
+
+fn how(exit: Ended) -> String {
+    match exit {
+        Ended::Exited { code } => format!(", status {code}"),
+        Ended::Signaled { signal, oom: true } => format!(", signal {signal}, out of memory"),
+        Ended::Signaled { signal, oom: false } => format!(", signal {signal}"),
+        Ended::NotStarted { code } => format!(", not started, status {code}"),
+    }
+}

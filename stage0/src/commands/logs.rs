@@ -1,0 +1,80 @@
+//! `pod logs`: what the apps of a pod have written, and write.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use pod_abi::AppName;
+
+use super::Session;
+use crate::cli::LogsArgs;
+use crate::control::Connection;
+use crate::error::{CommandError, Result};
+use crate::logs::{self, History, Line, Stream};
+use crate::pods::{Pod, Query};
+use crate::rundir;
+use crate::ui;
+
+/// Shows logs.
+///
+/// # Errors
+///
+/// `pod.not-found`, `app.not-found`, or `storage`.
+pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
+    let pod = session.pods.find(&Query(&args.pod))?;
+    let manifest = pod.manifest()?;
+    let apps = match &args.app {
+        None => manifest.sandbox.apps,
+        Some(word) => {
+            let known = manifest.sandbox.apps;
+            let app = known.iter().find(|app| app.as_str() == word).cloned();
+            vec![app.ok_or_else(|| unknown_app(&pod, word, &known))?]
+        }
+    };
+    let ended = if args.follow { supervisor(session, &pod) } else { None };
+    let history = args.tail.map_or(History::All, History::Last);
+    let mut printer = Printer { apps: &apps, mid_line: vec![false; apps.len()] };
+    logs::stream(&pod, &apps, history, ended.as_ref(), &mut |line| printer.print(&line))?;
+    Ok(0)
+}
+
+/// Returns the refusal of an app a pod does not have.
+pub(super) fn unknown_app(pod: &Pod, word: &str, known: &[AppName]) -> CommandError {
+    let names: Vec<String> = known.iter().map(|app| format!("`{app}`")).collect();
+    CommandError::new("app.not-found", format!("pod `{}` has no app `{word}`", pod.id.short()))
+        .hint(format!("it has {}", names.join(", ")))
+}
+
+/// Returns a pidfd of a pod's supervisor; `None` if there is nothing to wait for.
+fn supervisor(session: &Session, pod: &Pod) -> Option<OwnedFd> {
+    let run = rundir::open(session.run_root(), &pod.id)?;
+    let connection = Connection::open(run.as_fd(), &pod.id).ok()?;
+    connection.supervisor().ok()
+}
+
+/// Writes lines to where the apps wrote them, under the app's name if there are several.
+struct Printer<'a> {
+    apps: &'a [AppName],
+    mid_line: Vec<bool>,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, line: &Line) -> Result<()> {
+        let mut bytes = Vec::new();
+        if self.apps.len() > 1 && !self.mid_line[line.app] {
+            bytes.extend_from_slice(format!("{} | ", self.apps[line.app]).as_bytes());
+        }
+        bytes.extend_from_slice(&line.text);
+        // Several apps may write parts of lines in turn; then parts end in line ends as well.
+        let ends = !line.part || self.apps.len() > 1;
+        if ends {
+            bytes.push(b'\n');
+        }
+        self.mid_line[line.app] = !ends;
+        match line.stream {
+            Stream::Stdout => ui::bytes_out(&bytes),
+            Stream::Stderr => {
+                ui::bytes_note(&bytes);
+                Ok(())
+            }
+        }
+    }
+}

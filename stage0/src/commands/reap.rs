@@ -1,0 +1,117 @@
+//! `pod reap`: what a supervisor becomes when its pod has ended.
+//!
+//! Takes back what the pod held on the host, removes the pod itself if it was started with
+//! `--rm`, prints what went wrong, and exits with the pod's status. Called without inherited
+//! descriptors it does the same for a pod whose supervisor was killed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use pod_abi::PodId;
+use pod_abi::phase::Home;
+use pod_abi::stage::fd;
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+
+use super::Session;
+use crate::cgroup;
+use crate::cli::ReapArgs;
+use crate::context::Context;
+use crate::error::{CommandError, Context as _, Result};
+use crate::pods::{Lock, Pod, Pods, Query};
+use crate::ui::{self, Format};
+use crate::{failure, ids, leftovers, rundir};
+
+/// Descriptors of the stage ABI, adopted. To be made before anything else opens one.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    pod: OwnedFd,
+    run: OwnedFd,
+    ids: Option<OwnedFd>,
+}
+
+impl Inherited {
+    fn adopt() -> Result<Self> {
+        let adopt = |number: i32| {
+            pod_sys::inherited(number)
+                .context(|| format!("cannot adopt descriptor {number} of the stage ABI"))
+        };
+        drop(adopt(fd::SELF));
+        Ok(Self { pod: adopt(fd::POD)?, run: adopt(fd::RUN)?, ids: adopt(fd::IDS).ok() })
+    }
+}
+
+/// Reaps a pod. Returns the status to exit with.
+///
+/// # Errors
+///
+/// Only without inherited descriptors; with them all errors are printed, because the status is
+/// the pod's.
+pub(crate) fn reap(context: &Context, args: &ReapArgs) -> Result<u8> {
+    let id = PodId::parse(&args.pod).map_err(|error| CommandError::usage(error.to_string()))?;
+    if !args.inherited {
+        return reap_by_id(context, args, &id);
+    }
+    let reaped = Inherited::adopt().and_then(|held| reap_inherited(held, args, id));
+    if let Err(error) = reaped {
+        ui::error(&error, context.format);
+    }
+    Ok(args.code)
+}
+
+fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
+    let root = parent(held.pod.as_fd(), "../../..")?;
+    let run_root = parent(held.run.as_fd(), "..")?;
+    let mut pod = Pod::adopt(id, Home::Run, held.pod);
+    let mut problems = Vec::new();
+    let status = pod.status().ok().flatten();
+    if let Some(recorded) = status.as_ref().and_then(|status| status.cgroup.as_deref()) {
+        problems.extend(cgroup::remove_recorded(recorded, &pod.id).err());
+    } else if status.is_none() {
+        problems.extend(cgroup::remove_everywhere(&BTreeSet::from([pod.id.clone()])).err());
+    }
+    if let Some(lease) = &held.ids
+        && let Some(base) = base_of(lease)
+    {
+        ids::release(run_root.as_fd(), base, lease.as_fd());
+    }
+    problems.extend(rundir::remove(run_root.as_fd(), &pod.id).err());
+    let remove = pod.manifest().is_ok_and(|manifest| manifest.remove);
+    let never_ready = status.is_some_and(|status| status.ready.is_none());
+    // Of a pod that is about to go, nobody could read the error later.
+    if args.show_error || (remove && never_ready) {
+        failure::show(&pod, Format::Table);
+    }
+    if remove {
+        let pods = Pods::open(root)?;
+        problems.extend(leftovers::remove_if_asked(&pods, &mut pod).err());
+    }
+    problems.into_iter().next_back().map_or(Ok(()), Err)
+}
+
+fn reap_by_id(context: &Context, args: &ReapArgs, id: &PodId) -> Result<u8> {
+    let session = Session::open(context.clone(), "reap")?;
+    let mut pod = session.pods.find(&Query(id.as_str()))?;
+    if pod.lock() == Lock::Theirs {
+        return Err(CommandError::new("pod.running", format!("pod `{id}` runs")));
+    }
+    leftovers::take_back(&pod, session.run_root())?;
+    if args.show_error {
+        failure::show(&pod, context.format);
+    }
+    leftovers::remove_if_asked(&session.pods, &mut pod)?;
+    Ok(args.code)
+}
+
+fn parent(dir: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(dir, path, flags, Mode::empty()).context(|| format!("cannot open `{path}` of a pod"))
+}
+
+/// Reads off the path of the lease which range it is for; whoever releases it compares the file.
+fn base_of(lease: &OwnedFd) -> Option<u32> {
+    let link = format!("/proc/self/fd/{}", lease.as_raw_fd());
+    let target = readlinkat(rustix::fs::CWD, link, Vec::new()).ok()?;
+    Path::new(target.to_str().ok()?).file_name().and_then(OsStr::to_str)?.parse().ok()
+}

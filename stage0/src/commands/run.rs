@@ -1,0 +1,257 @@
+//! `pod run` and `pod prepare`: one path, `run` goes on where `prepare` stops.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use images::{Lease, Reference, Store};
+use pod_abi::app::{AppSpec, ImagePin};
+use pod_abi::manifest::{PodManifest, PodSpec};
+use pod_abi::phase::Home;
+use pod_abi::stage::Output;
+use pod_abi::{Digest, version};
+
+use super::Session;
+use crate::compose::{AppImage, compose};
+use crate::error::{CommandError, Context as _, Result};
+use crate::fetch;
+use crate::host;
+use crate::launch::{Launch, check_volumes};
+use crate::pods::{Draft, Durability, generated_name};
+use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
+use crate::ui;
+
+/// The longest file `--spec` takes, in bytes.
+const MAX_SPEC: u64 = 16 << 20;
+
+/// Runs a pod. Returns the exit status, or does not return: in the foreground this process
+/// becomes the pod's supervisor.
+///
+/// # Errors
+///
+/// Whatever kept the pod from running.
+pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
+    let store = session.store()?;
+    let lease = store.lease().map_err(|error| fetch::failed(&error))?;
+    let spec = resolve(session, &store, &lease, request)?;
+    if request.dry_run {
+        return ui::json(&spec).map(|()| 0);
+    }
+    check_volumes(&spec.sandbox, &session.context.root)?;
+    session.sweep_leftovers();
+    let (draft, manifest, apps) = lay_out(session, spec, request)?;
+    drop(lease); // the pod's pins keep its images from here on
+    let launcher = session.launcher(&store);
+    match request.stdio {
+        Stdio::Attached => {
+            let launch = Launch { manifest, apps, attempt: 1, output: Output::Shown };
+            let never =
+                launcher.in_place(launch, || draft.into(Home::Run, Durability::Volatile))?;
+            match never {}
+        }
+        Stdio::Detached => {
+            let pod = draft.into(Home::Prepared, Durability::Volatile)?;
+            let id = pod.id.clone();
+            drop(pod); // its lock is the supervisor's to take
+            let reader = session.pods.open_in(Home::Prepared, &id)?;
+            let pod = reader.ok_or_else(|| {
+                CommandError::new("pod.vanished", format!("pod `{id}` has just gone"))
+            })?;
+            let started = launcher.in_background(&pod);
+            discard_if_never_started(session, &id);
+            started
+        }
+    }
+}
+
+/// Lays out a pod and prints its id.
+///
+/// # Errors
+///
+/// Whatever kept it from being laid out; nothing is left of it then.
+pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
+    if request.stdio == Stdio::Detached {
+        return Err(CommandError::usage("`pod prepare` starts nothing that could be detached")
+            .hint("`pod start --detach` takes the flag"));
+    }
+    let store = session.store()?;
+    let lease = store.lease().map_err(|error| fetch::failed(&error))?;
+    let spec = resolve(session, &store, &lease, request)?;
+    if request.dry_run {
+        return ui::json(&spec).map(|()| 0);
+    }
+    check_volumes(&spec.sandbox, &session.context.root)?;
+    let (draft, ..) = lay_out(session, spec, request)?;
+    let pod = draft.into(Home::Prepared, Durability::Durable)?;
+    drop(lease); // the pod's pins keep its images from here on
+    ui::out(&format!("{}\n", pod.id)).map(|()| 0)
+}
+
+/// A pod made for a start that never came to pass is of no use to anybody.
+fn discard_if_never_started(session: &Session, id: &pod_abi::PodId) {
+    if let Ok(Some(mut pod)) = session.pods.open_in(Home::Prepared, id)
+        && session.pods.rename(&mut pod, Home::Garbage).is_ok()
+    {
+        let _ = session.pods.sweep(&pod); // what is left is garbage by its place
+    }
+}
+
+fn resolve(session: &Session, store: &Store, lease: &Lease, request: &Request) -> Result<PodSpec> {
+    match &request.source {
+        Source::Line(pod) => resolve_line(session, store, lease, request, pod),
+        Source::Spec(path) => {
+            let mut spec = read_spec(path)?;
+            for app in &spec.apps {
+                obtain_pinned(store, lease, &app.image, &request.fetch)?;
+            }
+            if request.name.is_some() {
+                spec.name.clone_from(&request.name);
+            }
+            Ok(spec)
+        }
+    }
+}
+
+fn resolve_line(
+    session: &Session,
+    store: &Store,
+    lease: &Lease,
+    request: &Request,
+    pod: &PodRequest,
+) -> Result<PodSpec> {
+    let mut images = Vec::new();
+    for app in &pod.apps {
+        let reference = fetch::reference(&app.image)?;
+        images.push(app_image(store, lease, &reference, &request.fetch)?);
+    }
+    compose(request.name.as_ref(), pod, &images, &session.context.root)
+        .map_err(|error| CommandError::of("pod.invalid", &error))
+}
+
+fn app_image(
+    store: &Store,
+    lease: &Lease,
+    reference: &Reference,
+    request: &FetchRequest,
+) -> Result<AppImage> {
+    let image = fetch::obtain(store, lease, reference, request)?;
+    let accounts = fetch::accounts(store, &image.layers)?;
+    Ok(AppImage {
+        pin: ImagePin {
+            reference: image.reference,
+            manifest: image.manifest,
+            config: image.config,
+            layers: image.layers,
+            verified: image.verified,
+        },
+        repository: reference.repository_name().to_owned(),
+        settings: image.settings,
+        accounts,
+    })
+}
+
+fn read_spec(path: &Path) -> Result<PodSpec> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_SPEC).read_to_string(&mut text)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(MAX_SPEC).read_to_string(&mut text))
+    };
+    read.context(|| format!("cannot read `{}`", path.display()))?;
+    let invalid = |error: &dyn std::error::Error| {
+        CommandError::new(
+            "pod.invalid",
+            format!("`{}` is no specification of a pod", path.display()),
+        )
+        .because(error)
+        .hint("`pod run --dry-run IMAGE` prints one")
+    };
+    let spec: PodSpec = serde_json::from_str(&text).map_err(|error| invalid(&error))?;
+    spec.check().map_err(|error| invalid(&error))?;
+    if spec.sandbox.stage1.contains('/') && !spec.sandbox.stage1.starts_with('/') {
+        return Err(CommandError::new(
+            "pod.invalid",
+            "`sandbox.stage1` is no name and no absolute path",
+        ));
+    }
+    Ok(spec)
+}
+
+/// Comes by exactly the image a specification pins.
+fn obtain_pinned(
+    store: &Store,
+    lease: &Lease,
+    pin: &ImagePin,
+    request: &FetchRequest,
+) -> Result<()> {
+    let reference = fetch::reference(&pinned_reference(&pin.reference, &pin.manifest))?;
+    let image = fetch::obtain(store, lease, &reference, request)?;
+    if (&image.manifest, &image.config, &image.layers) == (&pin.manifest, &pin.config, &pin.layers)
+    {
+        return Ok(());
+    }
+    Err(CommandError::new(
+        "image.invalid",
+        format!("`{}` no longer is the image the specification pins", pin.reference),
+    ))
+}
+
+/// A layout on disk has no names by digest; whatever it holds is compared afterwards.
+fn pinned_reference(reference: &str, manifest: &Digest) -> String {
+    if reference.starts_with("oci:") {
+        return reference.to_owned();
+    }
+    let name = reference.split_once('@').map_or(reference, |(name, _)| name);
+    format!("{name}@{manifest}")
+}
+
+fn lay_out<'s>(
+    session: &'s Session,
+    spec: PodSpec,
+    request: &Request,
+) -> Result<(Draft<'s>, PodManifest, Vec<AppSpec>)> {
+    let draft = session.pods.draft()?;
+    let PodSpec { name, sandbox, apps, .. } = spec;
+    check_remove(&apps, request)?;
+    let name = name.unwrap_or_else(|| generated_name(&apps[0].name, draft.id()));
+    let manifest = PodManifest {
+        version: version::MANIFEST,
+        uuid: draft.id().clone(),
+        name,
+        created: host::now(),
+        remove: request.remove,
+        sandbox,
+    };
+    draft.lay_out(&manifest, &apps)?;
+    Ok((draft, manifest, apps))
+}
+
+/// A specification may hold a restart policy that the line could not see.
+fn check_remove(apps: &[AppSpec], request: &Request) -> Result<()> {
+    let restarting = apps.iter().find(|app| app.restart != pod_abi::app::Restart::No);
+    match restarting.filter(|_| request.remove) {
+        Some(app) => Err(CommandError::usage(format!(
+            "`--rm` contradicts the restart policy of app `{}`",
+            app.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_image_is_asked_for_by_its_digest() {
+        let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
+        let table = [
+            ("example.org/a:1", format!("example.org/a:1@{digest}")),
+            ("example.org/a:1@sha256:0", format!("example.org/a:1@{digest}")),
+            ("oci:/x:1", "oci:/x:1".to_owned()),
+        ];
+        for (reference, expected) in table {
+            assert_eq!(pinned_reference(reference, &digest), expected);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `pod start`: runs a prepared pod, or one that has ended once more.
+
+use pod_abi::phase::{Home, Phase};
+use pod_abi::stage::Output;
+
+use super::Session;
+use crate::cli::StartArgs;
+use crate::error::{CommandError, Result};
+use crate::launch::{Launch, check_volumes, leave_session, lock_to_start};
+use crate::leftovers;
+use crate::pods::{Pod, Query};
+
+/// Starts a pod. In the foreground, and as a supervisor, this process becomes the supervisor and
+/// does not return.
+///
+/// # Errors
+///
+/// Whatever kept the pod from running.
+pub(crate) fn start(session: &Session, args: &StartArgs) -> Result<u8> {
+    if args.supervised {
+        leave_session();
+    }
+    session.sweep_leftovers();
+    let pod = session.pods.find(&Query(&args.pod))?;
+    let store = session.store()?;
+    if args.detach {
+        check_startable(&pod, pod.phase())?;
+        return session.launcher(&store).in_background(&pod);
+    }
+    lock_to_start(&pod)?;
+    check_startable(&pod, Phase::of(pod.home, false))?;
+    leftovers::take_back(&pod, session.run_root())?;
+    let manifest = pod.manifest()?;
+    let apps = pod.apps(&manifest)?;
+    let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
+    check_volumes(&manifest.sandbox, &session.context.root)?;
+    let output = if args.supervised { Output::Logged } else { Output::Shown };
+    let launch = Launch { manifest, apps, attempt, output };
+    let never = session.launcher(&store).in_place(launch, || into_run(session, pod))?;
+    match never {}
+}
+
+fn into_run(session: &Session, mut pod: Pod) -> Result<Pod> {
+    if pod.home != Home::Run {
+        session.pods.rename(&mut pod, Home::Run)?;
+    }
+    Ok(pod)
+}
+
+fn check_startable(pod: &Pod, phase: Phase) -> Result<()> {
+    match phase {
+        Phase::Prepared | Phase::Exited => Ok(()),
+        Phase::Running => lock_to_start(pod),
+        phase => Err(CommandError::new(
+            "pod.not-startable",
+            format!("pod `{}` is {} and cannot be started", pod.id, phase.as_str()),
+        )),
+    }
+}

@@ -1,0 +1,157 @@
+//! A client of a pod's supervisor ([`pod_abi::control`]).
+
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use pod_abi::control::{DEADLINE_MS, Hello, Reply, Request};
+use pod_abi::frame::{self, Decoder};
+use pod_abi::{PodId, layout, version};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::error::{CommandError, Context as _, Result};
+
+/// A connection to a supervisor.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    id: PodId,
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Connection {
+    /// Connects through the run directory of pod `id` and says hello.
+    ///
+    /// # Errors
+    ///
+    /// `pod.unreachable` if no supervisor answers.
+    pub(crate) fn open(run: BorrowedFd<'_>, id: &PodId) -> Result<Self> {
+        let unreachable = |error: &io::Error| {
+            CommandError::new(
+                "pod.unreachable",
+                format!("the supervisor of pod `{id}` does not answer"),
+            )
+            .because(error)
+            .hint("it may just be starting or ending; `pod ps -a` tells")
+        };
+        // The path of a socket holds 107 bytes; through the descriptor it is always short enough.
+        let path = format!("/proc/self/fd/{}/{}", run.as_raw_fd(), layout::CONTROL_SOCKET);
+        let stream = UnixStream::connect(path).map_err(|error| unreachable(&error))?;
+        stream
+            .set_write_timeout(Some(Duration::from_millis(DEADLINE_MS)))
+            .map_err(|error| unreachable(&error))?;
+        let mut connection = Self { id: id.clone(), stream, decoder: Decoder::new() };
+        connection.send(&Hello { version: version::CONTROL }, &[])?;
+        Ok(connection)
+    }
+
+    /// Sends a request, with descriptors beside its first byte.
+    ///
+    /// # Errors
+    ///
+    /// `pod.unreachable`.
+    pub(crate) fn request(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(request, fds)
+    }
+
+    fn send<M: serde::Serialize>(&mut self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let bytes = frame::encode(message).map_err(|error| self.broken().because(&error))?;
+        let mut rest = &bytes[..];
+        if !fds.is_empty() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+                return Err(self.broken());
+            }
+            let sent =
+                sendmsg(&self.stream, &[IoSlice::new(rest)], &mut control, SendFlags::NOSIGNAL)
+                    .map_err(|error| self.broken().because(&io::Error::from(error)))?;
+            rest = &rest[sent..];
+        }
+        self.stream.write_all(rest).map_err(|error| self.broken().because(&error))
+    }
+
+    /// Waits for the next reply; `None` if the supervisor has gone.
+    ///
+    /// # Errors
+    ///
+    /// `pod.protocol` for what is no reply.
+    pub(crate) fn reply(&mut self) -> Result<Option<Reply>> {
+        loop {
+            if let Some(reply) = self.take()? {
+                return Ok(Some(reply));
+            }
+            if !self.receive()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes a reply out of what has been received.
+    ///
+    /// # Errors
+    ///
+    /// `pod.protocol` for what is no reply.
+    pub(crate) fn take(&mut self) -> Result<Option<Reply>> {
+        self.decoder.take().map_err(|error| self.broken().because(&error))
+    }
+
+    /// Receives once, waiting for it; `false` if the supervisor has gone.
+    ///
+    /// # Errors
+    ///
+    /// `pod.protocol`.
+    pub(crate) fn receive(&mut self) -> Result<bool> {
+        let mut bytes = [0; 16_384];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Ok(false),
+                Ok(count) => {
+                    self.decoder.feed(&bytes[..count]);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+                Err(error) => return Err(self.broken().because(&error)),
+            }
+        }
+    }
+
+    /// Waits for the reply that ends a request, and refuses if that is a refusal.
+    ///
+    /// # Errors
+    ///
+    /// What the supervisor reports; `pod.protocol` if it goes without an answer.
+    pub(crate) fn done(&mut self) -> Result<Reply> {
+        match self.reply()? {
+            Some(Reply::Refused(report)) => Err(CommandError::reported(report.tamed())),
+            Some(reply) => Ok(reply),
+            None => Err(self.broken()),
+        }
+    }
+
+    /// Returns a pidfd of the supervisor.
+    ///
+    /// # Errors
+    ///
+    /// `pod.unreachable` if it has just gone.
+    pub(crate) fn supervisor(&self) -> Result<OwnedFd> {
+        let peer = sockopt::socket_peercred(&self.stream)
+            .context(|| format!("cannot tell who supervises pod `{}`", self.id))?;
+        pidfd_open(peer.pid, PidfdFlags::empty())
+            .context(|| format!("cannot open the supervisor of pod `{}`", self.id))
+    }
+
+    fn broken(&self) -> CommandError {
+        CommandError::new("pod.protocol", format!("the supervisor of pod `{}` broke off", self.id))
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

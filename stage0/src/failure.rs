@@ -1,0 +1,42 @@
+//! What went wrong with a pod behind the `exec`, as its records tell it.
+
+use pod_abi::Report;
+use pod_abi::exit::Ended;
+use pod_abi::status::PodStatus;
+
+use crate::logs::{self, History};
+use crate::pods::Pod;
+use crate::ui::{self, Format};
+
+/// How many lines of an app's log are shown beside an error.
+const LOG_LINES: usize = 10;
+
+/// Returns the error that ended a pod, if one other than an app's own status did.
+pub(crate) fn recorded(status: &PodStatus) -> Option<&Report> {
+    let of_app = |app: &'_ pod_abi::status::AppStatus| {
+        matches!(app.exit, Some(Ended::NotStarted { .. })) && app.error.is_some()
+    };
+    let app = status.apps.iter().find(|app| of_app(app)).and_then(|app| app.error.as_ref());
+    status.error.as_ref().or(app)
+}
+
+/// Prints the error of a pod that never got ready, and the last lines its apps have written.
+/// Tells whether there was something to print.
+pub(crate) fn show(pod: &Pod, format: Format) -> bool {
+    let Some(status) = pod.status().ok().flatten() else { return false };
+    let Some(report) = recorded(&status) else { return false };
+    ui::report(&report.clone().tamed(), format);
+    if format == Format::Table && status.ready.is_none() {
+        show_logs(pod, &status);
+    }
+    true
+}
+
+fn show_logs(pod: &Pod, status: &PodStatus) {
+    for app in &status.apps {
+        let lines = logs::read(pod, std::slice::from_ref(&app.name), History::Last(LOG_LINES));
+        for line in lines.unwrap_or_default() {
+            ui::note(&format!("{} | {}", app.name, String::from_utf8_lossy(&line.text)));
+        }
+    }
+}

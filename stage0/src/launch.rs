@@ -1,0 +1,271 @@
+//! From a pod laid out to a pod that runs: in place, by becoming its supervisor, or in the
+//! background, by having a new session do so.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use pod_abi::app::AppSpec;
+use pod_abi::manifest::{PodManifest, Userns, VolumeSource};
+use pod_abi::phase::Home;
+use pod_abi::stage::{AppOrder, Order, Output};
+use pod_abi::{exit, version};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::MemfdFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::context::Context;
+use crate::error::{CommandError, Context as _, Result};
+use crate::leftovers::Claim;
+use crate::pods::{Lock, Pod, Pods};
+use crate::stage1::{self, Handover};
+use crate::{failure, fetch, host, ids, rundir, ui};
+
+/// What a launch works with.
+#[derive(Debug)]
+pub(crate) struct Launcher<'l> {
+    pub(crate) context: &'l Context,
+    pub(crate) pods: &'l Pods,
+    pub(crate) run_root: &'l OwnedFd,
+    pub(crate) store: &'l images::Store,
+}
+
+/// A pod about to run.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(crate) manifest: PodManifest,
+    pub(crate) apps: Vec<AppSpec>,
+    pub(crate) attempt: u32,
+    pub(crate) output: Output,
+}
+
+impl Launcher<'_> {
+    /// Becomes the supervisor of a pod. `into_run` moves the pod to `run`, holding its lock; all
+    /// that can be refused has been refused before.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the pod from running; what it was given on the host is taken back, and a pod
+    /// that has never run is removed if it had reached `run`.
+    pub(crate) fn in_place(
+        &self,
+        launch: Launch,
+        into_run: impl FnOnce() -> Result<Pod>,
+    ) -> Result<Infallible> {
+        let Launch { manifest, apps, attempt, output } = launch;
+        let stage1 = stage1::find(&manifest.sandbox.stage1)?;
+        let layers = self.store.layers_dir().map_err(|error| fetch::failed(&error))?;
+        let apps = apps.into_iter().map(|app| self.app_order(app)).collect::<Result<_>>()?;
+        let mark = rundir::mark_of(self.pods.root())?;
+        let mut claim = Claim::new(self.run_root.as_fd(), &manifest.uuid, &mark)?;
+        if manifest.sandbox.userns == Userns::Auto {
+            let subordinate = host::text("/etc/subuid") + "\n" + &host::text("/etc/subgid");
+            claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
+        }
+        let order = Order {
+            abi: version::STAGE_ABI,
+            hosts: host::hosts(&manifest),
+            resolv_conf: host::text("/etc/resolv.conf"),
+            pod: manifest,
+            apps,
+            attempt,
+            ids: claim.ids().map(|lease| lease.range),
+            output,
+        };
+        let mut pod = into_run()?;
+        let error = stage1::hand_over(
+            &stage1,
+            &Handover {
+                pod: pod.dir(),
+                order: &order,
+                layers: layers.as_fd(),
+                run: claim.run(),
+                ids: claim.ids().map(|lease| lease.file.as_fd()),
+            },
+        );
+        if attempt == 1 && self.pods.rename(&mut pod, Home::Garbage).is_ok() {
+            let _ = self.pods.sweep(&pod); // what is left is garbage by its place
+        }
+        Err(error)
+    }
+
+    fn app_order(&self, spec: AppSpec) -> Result<AppOrder> {
+        let layers = self.store.layer_paths(&spec.image.layers).map_err(|error| {
+            fetch::failed(&error)
+                .hint(format!("`pod fetch {}` fetches it again", spec.image.reference))
+        })?;
+        Ok(AppOrder { spec, layers })
+    }
+
+    /// Starts a pod in the background and waits until it is ready. Its lock must be free.
+    ///
+    /// Returns the exit status; the id is printed once the pod is ready.
+    ///
+    /// # Errors
+    ///
+    /// If the new session cannot be started or waited for. What goes wrong behind that has been
+    /// printed when this returns.
+    pub(crate) fn in_background(&self, pod: &Pod) -> Result<u8> {
+        let notify = NotifySocket::bind(pod)?;
+        let stderr = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)
+            .context(|| "cannot make memory for messages".to_owned())?;
+        let mut stderr = File::from(stderr);
+        let mut child = self.spawn(pod, &notify, &stderr)?;
+        if notify.wait(&child)? {
+            ui::out(&format!("{}\n", pod.id))?;
+            return Ok(0);
+        }
+        let status = child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::OURS);
+        let mut said = Vec::new();
+        let read = stderr.seek(SeekFrom::Start(0)).and_then(|_| stderr.read_to_end(&mut said));
+        if read.is_ok() && !said.is_empty() {
+            ui::bytes_note(&said);
+        } else if !failure::show(pod, self.context.format) {
+            let error = CommandError::new(
+                "pod.not-ready",
+                format!("pod `{}` ended before it was ready", pod.id),
+            );
+            ui::error(
+                &error.hint(format!("`pod logs {}` shows what it wrote", pod.id)),
+                self.context.format,
+            );
+        }
+        Ok(if code == 0 { exit::OURS } else { code })
+    }
+
+    fn spawn(&self, pod: &Pod, notify: &NotifySocket, stderr: &File) -> Result<Child> {
+        let tell = || format!("cannot start a supervisor for pod `{}`", pod.id);
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg("--root")
+            .arg(&self.context.root)
+            .arg("--run-root")
+            .arg(&self.context.run_root)
+            .args((self.context.format == ui::Format::Json).then_some("--json"))
+            .args(["start", "--supervised", pod.id.as_str()])
+            .env_clear()
+            .env("NOTIFY_SOCKET", &notify.name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr.try_clone().context(tell)?);
+        command.spawn().context(tell)
+    }
+}
+
+/// Makes the named volumes of a pod, and refuses those of the host that are not there.
+///
+/// # Errors
+///
+/// `volume.not-found`, or `storage`.
+pub(crate) fn check_volumes(manifest: &pod_abi::manifest::Sandbox, root: &Path) -> Result<()> {
+    let named = root.join(pod_abi::layout::VOLUMES);
+    for volume in &manifest.volumes {
+        let VolumeSource::Host { path } = &volume.source else { continue };
+        let path = Path::new(path);
+        if path.parent() == Some(&named) {
+            std::fs::create_dir_all(path)
+                .context(|| format!("cannot make volume `{}`", path.display()))?;
+        }
+        match std::fs::metadata(path) {
+            Ok(_) => {}
+            Err(error) => {
+                return Err(CommandError::new(
+                    "volume.not-found",
+                    format!("there is nothing to mount at `{}` of this host", path.display()),
+                )
+                .because(&error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a new supervisor says that its pod is ready (`sd_notify(3)`).
+///
+/// An abstract socket: nothing of it can be left behind. Only words of our own user count.
+#[derive(Debug)]
+struct NotifySocket {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl NotifySocket {
+    fn bind(pod: &Pod) -> Result<Self> {
+        let tell = || "cannot make a socket for readiness".to_owned();
+        let mut secret = [0; 8];
+        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+            .context(tell)?;
+        let name = format!("pod-notify/{}/{:016x}", pod.id, u64::from_ne_bytes(secret));
+        let address = SocketAddr::from_abstract_name(&name).context(tell)?;
+        let socket = UnixDatagram::bind_addr(&address).context(tell)?;
+        sockopt::set_socket_passcred(&socket, true).context(tell)?;
+        socket.set_nonblocking(true).context(tell)?;
+        Ok(Self { socket, name: format!("@{name}") })
+    }
+
+    /// Waits until the pod is ready (`true`) or `child` has ended without having said so.
+    fn wait(&self, child: &Child) -> Result<bool> {
+        let tell = || "cannot wait for the supervisor".to_owned();
+        let pid = rustix::process::Pid::from_child(child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(tell)?;
+        loop {
+            let mut fds =
+                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context(tell),
+            }
+            let ended = !fds[1].revents().is_empty();
+            while let Some(message) = self.receive() {
+                if message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                    return Ok(true);
+                }
+            }
+            if ended {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes one message; an empty one for what came from somebody else.
+    fn receive(&self) -> Option<Vec<u8>> {
+        let mut bytes = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let count = recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::empty()).ok()?.bytes;
+        let me = rustix::process::geteuid();
+        let mine = control.drain().any(
+            |message| matches!(message, RecvAncillaryMessage::ScmCredentials(who) if who.uid == me),
+        );
+        Some(if mine { bytes[..count].to_vec() } else { Vec::new() })
+    }
+}
+
+/// Makes this process a session of its own, so that no terminal ends the pod.
+pub(crate) fn leave_session() {
+    let _ = rustix::process::setsid(); // it leads a session already, if this fails
+}
+
+/// Takes the lock of a pod that is to be started.
+///
+/// # Errors
+///
+/// `pod.running` if somebody holds it.
+pub(crate) fn lock_to_start(pod: &Pod) -> Result<()> {
+    match pod.lock() {
+        Lock::Ours => Ok(()),
+        Lock::Theirs => {
+            Err(CommandError::new("pod.running", format!("pod `{}` runs already", pod.id))
+                .hint(format!("`pod stop {}` ends it", pod.id.short())))
+        }
+    }
+}

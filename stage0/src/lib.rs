@@ -1,0 +1,199 @@
+//! stage0, the command `pod`: finds and verifies images, writes down exactly what shall run, and
+//! hands over to a stage1 by `exec`.
+//!
+//! A line becomes a [`grammar::Line`], a [`request::Request`], a `PodSpec` ([`compose`]), a pod on
+//! disk ([`pods`]), and an `exec` ([`stage1`]). Everything left of the pod on disk is pure. No
+//! process of this program lives as long as a pod; it never makes a namespace or a mount.
+
+#![forbid(unsafe_code)]
+
+mod cgroup;
+mod cli;
+mod commands;
+mod compose;
+mod context;
+mod control;
+mod error;
+mod failure;
+mod fetch;
+mod flags;
+mod grammar;
+mod host;
+mod ids;
+mod launch;
+mod leftovers;
+mod logs;
+mod pods;
+mod request;
+mod rundir;
+mod stage1;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use cli::{Cli, Verb};
+use commands::Session;
+use context::Context;
+use error::{CommandError, Family, Result};
+use flags::Globals;
+use grammar::Asked;
+use ui::Format;
+
+/// Runs the command line `args`, the program's name first, and returns its exit status
+/// ([`pod_abi::exit`]).
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().skip(1).collect();
+    // Told before the line is read, so that an error of reading it is told the right way.
+    let format = if wants_json(&args) { Format::Json } else { Format::Table };
+    let words: Option<Vec<String>> = args.into_iter().map(|arg| arg.into_string().ok()).collect();
+    let Some(words) = words else {
+        let error = CommandError::usage("an argument is not valid UTF-8");
+        ui::error(&error, format);
+        return ExitCode::from(error.status(Family::Other));
+    };
+    let verb = verb_at(&words);
+    let family = match verb.map(|at| words[at].as_str()) {
+        Some("run" | "start" | "exec") => Family::Runs,
+        _ => Family::Other,
+    };
+    let done = match verb.map(|at| (at, words[at].as_str())) {
+        Some((at, "run")) => by_line("run", &words[..at], &words[at + 1..]),
+        Some((at, "prepare")) => by_line("prepare", &words[..at], &words[at + 1..]),
+        Some((_, "internal-unpack")) => return images::worker::run(),
+        _ => by_clap(&words),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            ui::error(&error, format);
+            ExitCode::from(error.status(family))
+        }
+    }
+}
+
+/// Looks for the wish for JSON before the words that belong to a command of an app.
+fn wants_json(args: &[OsString]) -> bool {
+    let mut args = args.iter().take_while(|arg| *arg != "--").peekable();
+    while let Some(arg) = args.next() {
+        let next_is_json = args.peek().is_some_and(|next| *next == "json");
+        match arg.to_str() {
+            Some("--json" | "--output=json" | "-ojson" | "-o=json") => return true,
+            Some("-o" | "--output") if next_is_json => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Finds the verb: the first word that is no flag and no flag's value.
+fn verb_at(words: &[String]) -> Option<usize> {
+    const WITH_VALUE: [&str; 4] = ["--root", "--run-root", "-o", "--output"];
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        if WITH_VALUE.contains(&word.as_str()) {
+            at += 2;
+        } else if word.starts_with('-') {
+            at += 1;
+        } else {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// `run` and `prepare`: `before` are the words before the verb, `rest` those behind it.
+fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8> {
+    let globals = clap::Command::new("pod").no_binary_name(true);
+    let globals = <Globals as clap::Args>::augment_args(globals)
+        .try_get_matches_from(before)
+        .and_then(|matches| Globals::from_arg_matches(&matches));
+    let globals = match globals {
+        Ok(globals) => globals,
+        Err(error) => return told_by_clap(&error, verb),
+    };
+    let line = match grammar::parse(verb, rest)? {
+        Asked::Help(text) => return ui::out(&text).map(|()| 0),
+        Asked::Line(line) => *line,
+    };
+    let globals = globals.overridden_by(line.pod.globals.clone());
+    let request = request::read(line, &|name| std::env::var(name).ok())?;
+    let session = Session::open(Context::new(&globals)?, verb)?;
+    match verb {
+        "run" => commands::run(&session, &request),
+        _ => commands::prepare(&session, &request),
+    }
+}
+
+fn by_clap(words: &[String]) -> Result<u8> {
+    let command = Cli::command()
+        .no_binary_name(true)
+        .mut_subcommand("run", |_| grammar::help("run"))
+        .mut_subcommand("prepare", |_| grammar::help("prepare"));
+    let cli =
+        command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli {
+        Ok(cli) => dispatch(cli),
+        Err(error) => told_by_clap(&error, verb_at(words).map_or("", |at| words[at].as_str())),
+    }
+}
+
+/// Prints help, which clap counts as an error, or makes the error one of ours.
+fn told_by_clap(error: &clap::Error, verb: &str) -> Result<u8> {
+    if error.use_stderr() {
+        let known = Cli::command().get_subcommands().any(|known| known.get_name() == verb);
+        return Err(grammar::usage_of(error, if known { verb } else { "" }));
+    }
+    ui::out(&error.render().to_string()).map(|()| 0)
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    let context = Context::new(&cli.globals)?;
+    let open = |verb: &str| Session::open(context.clone(), verb);
+    match cli.verb {
+        Verb::Run | Verb::Prepare => Err(CommandError::usage("no image is given")),
+        Verb::Start(args) => commands::start(&open("start")?, &args),
+        Verb::Ps(args) => commands::ps(&open("ps")?, &args),
+        Verb::Status(args) => commands::status(&open("status")?, &args.pod),
+        Verb::Inspect(args) => commands::inspect(&open("inspect")?, &args.pod),
+        Verb::Logs(args) => commands::logs(&open("logs")?, &args),
+        Verb::Exec(args) => commands::exec(&open("exec")?, args),
+        Verb::Stop(args) => commands::stop(&open("stop")?, &args),
+        Verb::Rm(args) => commands::rm(&open("rm")?, &args),
+        Verb::Gc(args) => commands::gc(&open("gc")?, &args),
+        Verb::Fetch(args) => commands::fetch_images(&open("fetch")?, &args),
+        Verb::Image(verb) => commands::image(&open("image")?, &verb),
+        Verb::Doctor => commands::doctor(&context),
+        Verb::Version => version(&context),
+        Verb::Reap(args) => commands::reap(&context, &args),
+        Verb::InternalUnpack => Err(CommandError::usage("`internal-unpack` is not for people")),
+    }
+}
+
+fn version(context: &Context) -> Result<u8> {
+    let version = env!("CARGO_PKG_VERSION");
+    let abi = pod_abi::version::STAGE_ABI;
+    match context.format {
+        Format::Json => ui::json(&serde_json::json!({ "version": version, "stageAbi": abi }))?,
+        Format::Table => ui::out(&format!("pod {version}, stage ABI {abi}\n"))?,
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verb_is_the_first_word_that_is_no_flag_and_no_flags_value() {
+        let at = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            verb_at(&words).map(|at| words[at].clone())
+        };
+        assert_eq!(at("--root run ps"), Some("ps".to_owned()));
+        assert_eq!(at("--root=x --json run -d a"), Some("run".to_owned()));
+        assert_eq!(at("--json"), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! Finding pods: by name, id or the start of an id, and listing them.
+//!
+//! Pods move while we look. Homes are searched in the order of life, the direction pods move in,
+//! so a pod that moves on is met later; one that is gone when opened is passed over.
+
+use pod_abi::phase::Home;
+use pod_abi::{PodId, PodName};
+use rustix::fs::{Dir, Mode, openat};
+use rustix::io::Errno;
+
+use super::{DIRECTORY, Pod, Pods};
+use crate::error::{CommandError, Context as _, Result};
+
+/// The fewest digits of an id that stand for a pod.
+const MIN_PREFIX: usize = 1;
+
+/// What is found in a home.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// A pod.
+    Pod(Pod),
+    /// Something that is none, or cannot be opened.
+    Alien(Home, String),
+}
+
+/// How a pod is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Query<'w>(pub(crate) &'w str);
+
+impl Pods {
+    /// Opens the pod `id`, wherever it is.
+    ///
+    /// # Errors
+    ///
+    /// `storage`.
+    pub(crate) fn open_id(&self, id: &PodId) -> Result<Option<Pod>> {
+        for home in Home::ALL {
+            if let Some(pod) = self.open_in(home, id)? {
+                return Ok(Some(pod));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds the pod a user means.
+    ///
+    /// # Errors
+    ///
+    /// `pod.not-found` with the nearest name, `pod.ambiguous` with the candidates.
+    pub(crate) fn find(&self, query: &Query<'_>) -> Result<Pod> {
+        let word = query.0;
+        if let Ok(name) = PodName::parse(word)
+            && let Some(id) = self.named(&name)?
+            && let Some(pod) = self.open_id(&id)?
+        {
+            return Ok(pod);
+        }
+        if let Ok(id) = PodId::parse(word) {
+            return self.open_id(&id)?.ok_or_else(|| self.unknown(word));
+        }
+        let mut found = self.starting_with(word)?;
+        found.sort_unstable();
+        found.dedup();
+        match &found[..] {
+            [] => Err(self.unknown(word)),
+            [id] => self.open_id(id)?.ok_or_else(|| self.unknown(word)),
+            several => {
+                let ids: Vec<&str> = several.iter().take(4).map(PodId::as_str).collect();
+                Err(CommandError::new(
+                    "pod.ambiguous",
+                    format!("`{word}` begins the ids of {} pods", several.len()),
+                )
+                .hint(format!("give more digits: {}", ids.join(", "))))
+            }
+        }
+    }
+
+    fn starting_with(&self, word: &str) -> Result<Vec<PodId>> {
+        let digit =
+            |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+        if word.len() < MIN_PREFIX || !word.bytes().all(digit) {
+            return Ok(Vec::new());
+        }
+        let mut ids = Vec::new();
+        for home in Home::ALL {
+            let entries = self.entries(home)?;
+            ids.extend(entries.into_iter().filter_map(|entry| PodId::parse(&entry).ok()));
+        }
+        Ok(ids.into_iter().filter(|id| id.as_str().starts_with(word)).collect())
+    }
+
+    fn unknown(&self, word: &str) -> CommandError {
+        let error = CommandError::new("pod.not-found", format!("there is no pod `{word}`"));
+        match nearest(word, &self.names()) {
+            Some(name) => error.hint(format!("did you mean `{name}`?")),
+            None => error.hint("`pod ps -a` lists all pods"),
+        }
+    }
+
+    /// Lists what lies in `home`.
+    ///
+    /// # Errors
+    ///
+    /// `storage` if the home itself cannot be read; what is wrong with a single pod is an
+    /// [`Entry::Alien`].
+    pub(crate) fn list(&self, home: Home) -> Result<Vec<Entry>> {
+        let mut list = Vec::new();
+        for entry in self.entries(home)? {
+            let Ok(id) = PodId::parse(&entry) else {
+                list.push(Entry::Alien(home, entry));
+                continue;
+            };
+            match self.open_in(home, &id) {
+                Ok(Some(pod)) => list.push(Entry::Pod(pod)),
+                Ok(None) => {} // it has moved on
+                Err(_) => list.push(Entry::Alien(home, entry)),
+            }
+        }
+        Ok(list)
+    }
+
+    fn entries(&self, home: Home) -> Result<Vec<String>> {
+        let tell = || format!("cannot list home `{}`", home.directory());
+        let dir = match openat(&self.pods, home.directory(), DIRECTORY, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(error) => return Err(error).context(tell),
+        };
+        let mut entries = Vec::new();
+        for entry in Dir::new(dir).context(tell)? {
+            let entry = entry.context(tell)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                entries.push(name);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// Returns the candidate that differs least from `word`, if it is near enough to be meant.
+pub(super) fn nearest<'c>(word: &str, candidates: &'c [String]) -> Option<&'c str> {
+    let bound = word.len() / 3 + 1;
+    candidates
+        .iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= bound && *distance < candidate.len())
+        .min()
+        .map(|(_, candidate)| candidate.as_str())
+}
+
+/// Counts the insertions, removals and replacements of bytes between two words (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,124 @@
+//! Removing a tree an app has written, by descriptor.
+//!
+//! Nothing in it is trusted: links are removed, never followed; a mount or another file system in
+//! it is refused; however deep it is, neither stack nor descriptors grow, because a directory
+//! beyond a certain depth is moved to the top first.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, renameat, unlinkat};
+use rustix::io::{Errno, Result};
+
+/// How deep we go before a directory is moved to the top; also the most descriptors held.
+const MAX_DEPTH: usize = 64;
+
+/// Removes directory `name` of `parent` with all it holds. That it is not there is fine.
+///
+/// # Errors
+///
+/// `EXDEV` or `EBUSY` for a mount, and the kernel's own; parts may be left.
+pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &str) -> Result<()> {
+    let top = match open_dir(parent, name) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut moved = 0_u64;
+    // Each pass moves what lies too deep to the top, where the next pass meets it.
+    loop {
+        let before = moved;
+        empty(&top, &top, 0, &mut moved)?;
+        if moved == before {
+            break;
+        }
+    }
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn open_dir(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    openat2(parent, name, flags, Mode::empty(), resolve)
+}
+
+/// Empties `dir`, which lies `depth` below `top`.
+fn empty(dir: &OwnedFd, top: &OwnedFd, depth: usize, moved: &mut u64) -> Result<()> {
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            match unlinkat(dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => {} // the file system does not tell types
+                Err(error) => return Err(error),
+            }
+        }
+        if depth >= MAX_DEPTH {
+            renameat(dir, name, top, format!(".moved-{moved}"))?;
+            *moved += 1;
+            continue;
+        }
+        match open_dir(dir, name) {
+            Ok(child) => empty(&child, top, depth + 1, moved)?,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error),
+        }
+        match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn open(path: &std::path::Path) -> OwnedFd {
+        fs::File::open(path).unwrap().into()
+    }
+
+    #[test]
+    fn links_are_removed_and_never_followed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("tree/a/b")).unwrap();
+        fs::write(root.path().join("kept"), "x").unwrap();
+        symlink("../kept", root.path().join("tree/link")).unwrap();
+        symlink("..", root.path().join("tree/a/up")).unwrap();
+        remove_tree(open(root.path()).as_fd(), "tree").unwrap();
+        assert!(!root.path().join("tree").exists() && root.path().join("kept").exists());
+        remove_tree(open(root.path()).as_fd(), "tree").unwrap();
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_tree_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("kept")).unwrap();
+        symlink("kept", root.path().join("tree")).unwrap();
+        assert!(remove_tree(open(root.path()).as_fd(), "tree").is_err());
+        assert!(root.path().join("kept").exists());
+    }
+
+    #[test]
+    fn depth_beyond_every_path_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let mut dir = open(root.path());
+        for depth in 0..2_000 {
+            let name = if depth == 0 { "tree" } else { "a" };
+            rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)).unwrap();
+            dir = open_dir(&dir, name).unwrap();
+        }
+        drop(dir);
+        remove_tree(open(root.path()).as_fd(), "tree").unwrap();
+        assert!(!root.path().join("tree").exists());
+    }
+}

@@ -1,0 +1,140 @@
+//! The run directories of pods: made before a start, gone after the end.
+//!
+//! Each bears the mark of the root its pod belongs to, because two roots may share a run root and
+//! neither may sweep what is the other's.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use pod_abi::PodId;
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, fstat, mkdirat, openat, readlinkat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::{Context as _, Result};
+
+/// The mark, a symbolic link whose target is no path.
+const MARK: &str = "root";
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Returns the words that stand for a root as long as the machine is up.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn mark_of(root: BorrowedFd<'_>) -> Result<String> {
+    let stat = fstat(root).context(|| "cannot look at the root".to_owned())?;
+    Ok(format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// Makes and opens the run directory of pod `id`.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn make(run_root: BorrowedFd<'_>, id: &PodId, mark: &str) -> Result<OwnedFd> {
+    let tell = || format!("cannot make the run directory of pod `{id}`");
+    mkdirat(run_root, id.as_str(), Mode::from_raw_mode(0o700)).context(tell)?;
+    let dir = openat(run_root, id.as_str(), DIRECTORY, Mode::empty()).context(tell)?;
+    symlinkat(mark, &dir, MARK).context(tell)?;
+    Ok(dir)
+}
+
+/// Opens the run directory of pod `id`, if it has one.
+pub(crate) fn open(run_root: BorrowedFd<'_>, id: &PodId) -> Option<OwnedFd> {
+    openat(run_root, id.as_str(), DIRECTORY, Mode::empty()).ok()
+}
+
+/// Removes the run directory of pod `id`, if it has one: sockets and the mark, nothing deeper.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn remove(run_root: BorrowedFd<'_>, id: &PodId) -> Result<()> {
+    let tell = || format!("cannot remove the run directory of pod `{id}`");
+    let Some(dir) = open(run_root, id) else { return Ok(()) };
+    let mut mark = false;
+    for entry in Dir::read_from(&dir).context(tell)?.filter_map(std::result::Result::ok) {
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        // Until it is empty the directory must be known as ours.
+        if name.to_bytes() == MARK.as_bytes() {
+            mark = true;
+            continue;
+        }
+        match unlinkat(&dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR | Errno::PERM) => {
+                unlinkat(&dir, name, AtFlags::REMOVEDIR).context(tell)?;
+            }
+            Err(error) => return Err(error).context(tell),
+        }
+    }
+    if mark {
+        let _ = unlinkat(&dir, MARK, AtFlags::empty()); // rmdir tells if it is still there
+    }
+    match unlinkat(run_root, id.as_str(), AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error).context(tell),
+    }
+}
+
+/// Lists the pods that have a run directory and belong to the root of `mark`.
+///
+/// A directory without any mark is one whose maker died at once; it belongs to whoever knows the
+/// pod, so it is listed too.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn list(run_root: BorrowedFd<'_>, mark: &str) -> Result<Vec<(PodId, Marked)>> {
+    let tell = || "cannot list the run root".to_owned();
+    let dir = openat(run_root, ".", DIRECTORY, Mode::empty()).context(tell)?;
+    let mut list = Vec::new();
+    for entry in Dir::new(dir).context(tell)?.filter_map(std::result::Result::ok) {
+        let Some(id) = entry.file_name().to_str().ok().and_then(|name| PodId::parse(name).ok())
+        else {
+            continue;
+        };
+        match readlinkat(run_root, format!("{id}/{MARK}"), Vec::new()) {
+            Ok(target) if target.to_bytes() == mark.as_bytes() => list.push((id, Marked::Ours)),
+            Err(Errno::NOENT) => list.push((id, Marked::Unmarked)),
+            _ => {}
+        }
+    }
+    Ok(list)
+}
+
+/// Whether a run directory bears a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// Ours.
+    Ours,
+    /// None.
+    Unmarked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_run_directory_is_known_by_its_root_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
+        let id = PodId::from_random([7; 16]);
+        let run = make(root.as_fd(), &id, "1:2").unwrap();
+        std::fs::write(dir.path().join(id.as_str()).join("control.sock"), "").unwrap();
+        drop(run);
+        assert_eq!(list(root.as_fd(), "1:2").unwrap(), [(id.clone(), Marked::Ours)]);
+        assert_eq!(list(root.as_fd(), "1:3").unwrap(), []);
+        remove(root.as_fd(), &id).unwrap();
+        assert!(open(root.as_fd(), &id).is_none());
+        remove(root.as_fd(), &id).unwrap();
+    }
+}
