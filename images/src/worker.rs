@@ -6,7 +6,7 @@ use crate::layer;
 
 /// Unpacks the layer on standard input into the current directory and reports on standard output.
 ///
-/// It confines itself before it reads the first byte of the layer. Only [`crate::layer::Unpack`]
+/// It confines itself before it reads the first byte of the layer. Only `layer::Unpack`
 /// starts it.
 #[must_use]
 pub fn run() -> ExitCode {

@@ -15,6 +15,10 @@ const LARGE: Layers = &[10_000, 20_000, 3_000_000];
 
 pub(crate) const TESTS: Table = &[
     ("an_image_is_pulled_whole_and_then_known", an_image_is_pulled_whole_and_then_known),
+    (
+        "docker_s_words_and_every_compression_are_read",
+        docker_s_words_and_every_compression_are_read,
+    ),
     ("a_moved_tag_fetches_only_what_is_new", a_moved_tag_fetches_only_what_is_new),
     ("what_breaks_underway_is_resumed", what_breaks_underway_is_resumed),
     ("a_download_given_up_goes_on_where_it_was", a_download_given_up_goes_on_where_it_was),
@@ -48,6 +52,13 @@ fn an_image_is_pulled_whole_and_then_known() {
     assert_eq!(bench.pull().unwrap(), image);
     assert_eq!(bench.registry.requests().len(), requests, "what is there is not asked for");
     bench.gc();
+    bench.holds(&image);
+}
+
+fn docker_s_words_and_every_compression_are_read() {
+    let bench = Bench::new(SMALL);
+    bench.pushed.publish_for_docker(&bench.registry);
+    let image = bench.pull().unwrap();
     bench.holds(&image);
 }
 

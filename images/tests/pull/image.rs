@@ -23,6 +23,12 @@ pub(crate) struct Blob {
     pub(crate) size: u64,
 }
 
+impl Blob {
+    fn add(registry: &Registry, bytes: Vec<u8>) -> Self {
+        Self { size: length(&bytes), digest: registry.add_blob(bytes) }
+    }
+}
+
 /// What was put into a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
@@ -46,10 +52,7 @@ pub(crate) fn push(registry: &Registry, layers: Layers) -> Pushed {
         "config": {"Cmd": ["/file"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
-    let layers: Vec<Blob> = blobs
-        .into_iter()
-        .map(|bytes| Blob { size: length(&bytes), digest: registry.add_blob(bytes) })
-        .collect();
+    let layers: Vec<Blob> = blobs.into_iter().map(|bytes| Blob::add(registry, bytes)).collect();
     let descriptors: Vec<Value> = layers
         .iter()
         .map(|blob| json!({"mediaType": LAYER, "digest": blob.digest, "size": blob.size}))
@@ -71,6 +74,32 @@ impl Pushed {
             "digest": registry.add_blob(config),
         });
         registry.add_manifest("team/app", "1", MANIFEST, manifest.to_string());
+    }
+
+    /// Publishes the image as Docker's tools do, its layers plain, gzipped and zstd in turn.
+    pub(crate) fn publish_for_docker(&self, registry: &Registry) {
+        const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+        let plain = |content: &Vec<u8>| tar(content);
+        let encoded = self.files.iter().enumerate().map(|(place, content)| match place % 3 {
+            0 => ("", plain(content)),
+            1 => (".gzip", gzip(&plain(content))),
+            _ => (".zstd", zstd::encode_all(plain(content).as_slice(), 3).unwrap()),
+        });
+        let descriptor = |media_type: &str, bytes: Vec<u8>| {
+            let Blob { digest, size } = Blob::add(registry, bytes);
+            json!({"mediaType": media_type, "digest": digest, "size": size})
+        };
+        let layers: Vec<Value> = encoded
+            .map(|(suffix, bytes)| {
+                let name = format!("application/vnd.docker.image.rootfs.diff.tar{suffix}");
+                descriptor(&name, bytes)
+            })
+            .collect();
+        let config = self.config.to_string().into_bytes();
+        let config = descriptor("application/vnd.docker.container.image.v1+json", config);
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": DOCKER, "config": config, "layers": layers});
+        registry.add_manifest("team/app", "1", DOCKER, manifest.to_string());
     }
 
     /// Replaces the manifest by an index that offers these platforms only.
