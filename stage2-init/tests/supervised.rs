@@ -20,7 +20,7 @@ use pod_abi::isolators::{Capabilities, Capability, Rlimit, RlimitKind, Seccomp};
 use pod_abi::manifest::ExitPolicy;
 use pod_abi::path::PodPath;
 
-use pod::{Pod, shell};
+use pod::{Ids, Pod, shell};
 
 fn main() -> ExitCode {
     if !nix::unistd::geteuid().is_root() || !std::path::Path::new("/bin/busybox").exists() {
@@ -55,6 +55,7 @@ promises! {
     an_app_that_ignores_its_stop_signal_is_killed_after_its_grace,
     apps_are_stopped_the_last_first,
     an_app_is_restarted,
+    an_app_sees_its_own_cgroup_as_the_root_and_cannot_write_it,
     nothing_is_left_in_pid_1_by_a_hundred_execs,
     a_pod_ends_with_its_channel,
     orphans_are_reaped,
@@ -179,12 +180,14 @@ const SELF_PORTRAIT: &str = "grep -vE '^(Name|State|Tgid|Pid|PPid|NSpid|NStgid|N
      cat /proc/self/oom_score_adj; pwd";
 
 fn exec_equals_start() {
-    for (uid, no_new_privileges, pid, seccomp) in [
-        (0, true, PidMode::App, Seccomp::Default),
-        (1000, true, PidMode::App, Seccomp::Default),
-        (1000, false, PidMode::App, Seccomp::Default),
-        (0, false, PidMode::Pod, Seccomp::Default),
-        (1000, false, PidMode::Pod, Seccomp::Unconfined),
+    for (ids, uid, no_new_privileges, pid, seccomp) in [
+        (Ids::Own, 0, true, PidMode::App, Seccomp::Default),
+        (Ids::Own, 1000, true, PidMode::App, Seccomp::Default),
+        (Ids::Own, 1000, false, PidMode::App, Seccomp::Default),
+        (Ids::Own, 0, false, PidMode::Pod, Seccomp::Default),
+        (Ids::Own, 1000, false, PidMode::Pod, Seccomp::Unconfined),
+        (Ids::Host, 0, true, PidMode::App, Seccomp::Default),
+        (Ids::Host, 1000, false, PidMode::Pod, Seccomp::Default),
     ] {
         let mut spec = shell("a", &format!("({SELF_PORTRAIT}); echo end; exec sleep 1000"));
         spec.process.user.uid = uid;
@@ -195,7 +198,7 @@ fn exec_equals_start() {
         spec.process.oom_score_adj = Some(500);
         spec.pid = pid;
         spec.masked_paths = vec![PodPath::parse("/proc/timer_list").unwrap()];
-        let mut pod = Pod::new(ExitPolicy::AnyFailure);
+        let mut pod = Pod::with(ExitPolicy::AnyFailure, ids);
         let mut process = spec.process.clone();
         process.args[2] = SELF_PORTRAIT.to_owned();
         let started = pod.add(spec);
@@ -297,6 +300,24 @@ fn an_app_is_restarted() {
     });
     assert_eq!((waits, code), (vec![Some(100), Some(200), None], 3));
     assert_eq!(output.read(), "again\nagain\nagain\n");
+}
+
+fn an_app_sees_its_own_cgroup_as_the_root_and_cannot_write_it() {
+    let spec = shell(
+        "a",
+        "exec 2>&1; grep ^0: /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.procs; \
+         (echo $$ > /sys/fs/cgroup/cgroup.procs); mkdir /sys/fs/cgroup/x; true",
+    );
+    let (output, exit, _) = run(spec);
+    assert_eq!(exit, Ended::Exited { code: 0 }, "{output}");
+    let lines: Vec<&str> = output.lines().collect();
+    if lines[1].contains("No such file") {
+        println!("  (no cgroup2 file system here)");
+        return;
+    }
+    assert_eq!(lines[0], "0::/", "{output}");
+    assert_eq!(lines[1], "1", "{output}");
+    assert_eq!(output.matches("Read-only file system").count(), 2, "{output}");
 }
 
 fn nothing_is_left_in_pid_1_by_a_hundred_execs() {

@@ -9,7 +9,8 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -72,12 +73,77 @@ pub(crate) fn shell(name: &str, script: &str) -> AppSpec {
     }
 }
 
+/// Whose user namespace a pod lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// Its own, as by default.
+    Own,
+    /// The host's, as with `--userns host`.
+    Host,
+}
+
+impl Ids {
+    const fn base(self) -> u32 {
+        match self {
+            Self::Own => BASE,
+            Self::Host => 0,
+        }
+    }
+}
+
 /// A pod with its PID 1.
 pub(crate) struct Pod {
     channel: Option<UnixStream>,
     decoder: Decoder,
     init: OwnedFd,
     pid: Pid,
+    ids: Ids,
+    cgroups: Option<Cgroups>,
+}
+
+/// The cgroups of a pod, where there is a cgroup2 file system: as stage1 makes them.
+struct Cgroups {
+    root: PathBuf,
+    base: u32,
+}
+
+impl Cgroups {
+    fn make(ids: Ids) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let path = words.next()?;
+            (words.next() == Some("cgroup2")).then_some(path)
+        })?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pod-test-{}-{count}", std::process::id());
+        let root = Path::new(mount).join(name);
+        fs::create_dir(&root).ok()?;
+        fs::create_dir(root.join("init")).unwrap();
+        let base = Some(ids.base());
+        for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+            chown(root.join(file), base, base).unwrap();
+        }
+        Some(Self { root, base: ids.base() })
+    }
+
+    fn leaf(&self, name: &str) -> File {
+        let path = self.root.join(name);
+        let _ = fs::create_dir(&path); // there already, if it is the one of PID 1
+        chown(path.join("cgroup.procs"), Some(self.base), Some(self.base)).unwrap();
+        File::open(path).unwrap()
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let leaves = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for leaf in leaves.filter(|leaf| leaf.path().is_dir()) {
+            let _ = fs::remove_dir(leaf.path());
+        }
+        let _ = fs::remove_dir(&self.root);
+    }
 }
 
 /// What an app or exec has written.
@@ -104,29 +170,40 @@ impl Output {
 }
 
 impl Pod {
-    /// Starts PID 1 and waits until it is ready.
+    /// Starts PID 1 in a user namespace of its own and waits until it is ready.
     pub(crate) fn new(policy: ExitPolicy) -> Self {
+        Self::with(policy, Ids::Own)
+    }
+
+    /// Starts PID 1 and waits until it is ready.
+    pub(crate) fn with(policy: ExitPolicy, ids: Ids) -> Self {
+        let cgroups = Cgroups::make(ids);
+        let leaf = cgroups.as_ref().map(|cgroups| cgroups.leaf("init"));
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (go_read, go_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let namespaces = CloneFlags::NEWUSER
+        let user = if ids == Ids::Own { CloneFlags::NEWUSER } else { CloneFlags::NONE };
+        let namespaces = user
             | CloneFlags::NEWPID
             | CloneFlags::NEWIPC
             | CloneFlags::NEWUTS
             | CloneFlags::NEWNS
             | CloneFlags::NEWNET;
-        match clone3(namespaces, None).unwrap() {
+        match clone3(namespaces, leaf.as_ref().map(AsFd::as_fd)).unwrap() {
             Forked::Child => {
                 drop((ours, go_write));
                 become_init(File::from(go_read), &theirs)
             }
             Forked::Parent { pid, pidfd } => {
-                let map = format!("0 {BASE} 65536");
-                fs::write(format!("/proc/{pid}/uid_map"), &map).unwrap();
-                fs::write(format!("/proc/{pid}/gid_map"), &map).unwrap();
+                if ids == Ids::Own {
+                    let map = format!("0 {BASE} 65536");
+                    fs::write(format!("/proc/{pid}/uid_map"), &map).unwrap();
+                    fs::write(format!("/proc/{pid}/gid_map"), &map).unwrap();
+                }
                 drop(go_write);
                 ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                let mut pod =
-                    Self { channel: Some(ours), decoder: Decoder::new(), init: pidfd, pid };
+                let channel = Some(ours);
+                let decoder = Decoder::new();
+                let mut pod = Self { channel, decoder, init: pidfd, pid, ids, cgroups };
                 pod.tell(&ToInit::Setup(Setup {
                     version: version::INNER,
                     hostname: "host-of-pod".to_owned(),
@@ -167,6 +244,9 @@ impl Pod {
                 if let FromInit::Failed(report) = &news {
                     panic!("{report:?}");
                 }
+                if std::env::var_os("POD_TEST_TALK").is_some() {
+                    println!("  {news:?}");
+                }
                 if let Some(found) = wanted(&news) {
                     return found;
                 }
@@ -182,12 +262,16 @@ impl Pod {
     pub(crate) fn add(&self, spec: AppSpec) -> Output {
         let mounts = self.lay_out();
         let (output, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        nix::unistd::fchown(&writer, Some(Uid::from_raw(BASE + spec.process.user.uid)), None)
-            .unwrap();
+        let owner = Uid::from_raw(self.ids.base() + spec.process.user.uid);
+        nix::unistd::fchown(&writer, Some(owner), None).unwrap();
+        let leaf = self.cgroups.as_ref().map(|cgroups| cgroups.leaf(&format!("app-{}", spec.name)));
         let null = File::open("/dev/null").unwrap();
-        let fds = AppFds { mount_namespace: true, cgroup: false, stdio: true };
+        let fds = AppFds { mount_namespace: true, cgroup: leaf.is_some(), stdio: true };
         let order = ToInit::AddApp { spec: Box::new(spec), fds };
-        self.tell_with(&order, &[mounts.as_fd(), null.as_fd(), writer.as_fd(), writer.as_fd()]);
+        let mut descriptors = vec![mounts.as_fd()];
+        descriptors.extend(leaf.as_ref().map(AsFd::as_fd));
+        descriptors.extend([null.as_fd(), writer.as_fd(), writer.as_fd()]);
+        self.tell_with(&order, &descriptors);
         Output(File::from(output))
     }
 
@@ -224,7 +308,7 @@ impl Pod {
         let forked = clone3(CloneFlags::NEWNS, None);
         match forked.unwrap() {
             Forked::Child => {
-                let done = std::panic::catch_unwind(|| build_tree(self.init.as_fd()));
+                let done = std::panic::catch_unwind(|| build_tree(self.init.as_fd(), self.ids));
                 (&tell).write_all(&[u8::from(done.is_ok())]).unwrap();
                 loop {
                     nix::unistd::pause();
@@ -269,7 +353,7 @@ fn become_init(mut go: File, channel: &UnixStream) -> ! {
 }
 
 /// Builds the root of an app in the current mount namespace, and locks it to the pod's.
-fn build_tree(init: BorrowedFd<'_>) {
+fn build_tree(init: BorrowedFd<'_>, ids: Ids) {
     let busybox = fs::read("/bin/busybox").unwrap();
     let none = None::<&str>;
     setns(init, NsFlags::CLONE_NEWNET | NsFlags::CLONE_NEWIPC | NsFlags::CLONE_NEWUTS).unwrap();
@@ -290,13 +374,13 @@ fn build_tree(init: BorrowedFd<'_>) {
         fs::write(root.join(name), text).unwrap();
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    let applets = "sh cat ls env sort tr cut hostname sleep grep sed stat touch id pwd";
+    let applets = "sh cat ls env sort tr cut hostname sleep grep sed stat touch mkdir id pwd";
     for applet in applets.split(' ') {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     symlink("/tmp", root.join("link")).unwrap();
     for path in std::iter::once("").chain(folders) {
-        chown(root.join(path), Some(BASE), Some(BASE)).unwrap();
+        chown(root.join(path), Some(ids.base()), Some(ids.base())).unwrap();
     }
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     let inert = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -311,6 +395,8 @@ fn build_tree(init: BorrowedFd<'_>) {
     pivot_root(".", ".").unwrap();
     umount2(".", MntFlags::MNT_DETACH).unwrap();
     nix::unistd::chdir("/").unwrap();
-    setns(init, NsFlags::CLONE_NEWUSER).unwrap();
+    if ids == Ids::Own {
+        setns(init, NsFlags::CLONE_NEWUSER).unwrap();
+    }
     unshare(CloneFlags::NEWNS).unwrap();
 }
