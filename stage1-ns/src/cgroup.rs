@@ -9,8 +9,9 @@
 //! cheaper. Only cgroup v2 is used; on a host without it, or with it read-only, pods run without,
 //! as long as nobody asked for a limit.
 
-use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
 
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodId, layout};
@@ -19,6 +20,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, read, write};
 use supervisor::{During, Failure};
+
+/// The longest table of mounts read, in bytes: a hundred thousand mounts.
+const MAX_TABLE: u64 = 16 << 20;
 
 /// The cgroup a pod is to have.
 #[derive(Debug)]
@@ -32,9 +36,9 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// Finds the place for a pod's cgroup, without making anything; `None` if the host has none.
     pub(crate) fn find(id: &PodId, directories: &[String]) -> Option<Self> {
-        let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let membership = read_all("/proc/self/cgroup")?;
         let ours = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let mounts = read_all("/proc/self/mountinfo")?;
         let directory = mounts.lines().find_map(|line| place(line, ours))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(rustix::fs::CWD, directory, flags, Mode::empty()).ok()?;
@@ -62,10 +66,12 @@ impl Cgroup {
         let Some(IdRange { base, .. }) = ids else { return Ok(()) };
         let (uid, gid) = (Uid::from_raw(base), Gid::from_raw(base));
         let pod = format!("{}/pod", self.name);
-        // The common ancestor's members must be writable for a birth into a leaf.
-        let mut given = vec![pod.clone(), format!("{pod}/cgroup.subtree_control")];
-        given.extend(self.directories[1..].iter().map(|leaf| format!("{leaf}/cgroup.procs")));
-        for path in given {
+        let leaves =
+            self.directories.iter().filter(|path| path.starts_with(&format!("{pod}/app-")));
+        // For a birth into a leaf, its list of members and that of the common ancestor must be
+        // writable; nothing else need be.
+        for directory in std::iter::once(&pod).chain(leaves) {
+            let path = format!("{directory}/cgroup.procs");
             chownat(&self.ours, &path, Some(uid), Some(gid), AtFlags::empty())
                 .during(|| format!("cannot give cgroup file `{path}` to the pod, fchownat()"))?;
         }
@@ -122,10 +128,11 @@ impl Cgroup {
     }
 }
 
-impl AsFd for Cgroup {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ours.as_fd()
-    }
+/// Reads a file of procfs at once, whose size is not known beforehand.
+fn read_all(path: &str) -> Option<String> {
+    let mut text = String::with_capacity(8 << 10);
+    File::open(path).ok()?.take(MAX_TABLE).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Returns the pid a process has in the pid namespace next to ours.

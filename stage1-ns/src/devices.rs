@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
-use rustix::mount::MountAttrFlags;
 use supervisor::{During, Failure};
 
-use crate::mounts;
+use crate::mounts::{self, DEVICES, INERT};
 
 /// Devices by name and numbers (`Documentation/admin-guide/devices.txt`); all of mode 0666.
 const NODES: [(&str, u32, u32); 6] = [
@@ -29,12 +28,11 @@ const LINKS: [(&str, &str); 5] = [
 /// The group of terminals, by the number every distribution gives it.
 const TTY: u32 = 5;
 
-/// Mounts `/dev` at `place`; its files belong to `base`, the root of the pod. The umask is 0.
-pub(crate) fn mount(place: &OwnedFd, base: u32) -> Result<(), Failure> {
-    let owner = base.to_string();
-    let options = [("mode", "0755"), ("size", "64k"), ("uid", &owner), ("gid", &owner)];
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let dev = mounts::new("tmpfs", &options, flags).during(|| "cannot mount `/dev`")?;
+/// Mounts `/dev` of the tree that is at `root` in the working directory over `place`, which is its
+/// `dev`. Files belong to whom this process acts as, `base`; the umask is 0.
+pub(crate) fn mount(root: &str, place: &OwnedFd, base: u32) -> Result<(), Failure> {
+    let options = [("mode", "0755"), ("size", "64k")];
+    let dev = mounts::new("tmpfs", &options, DEVICES).during(|| "cannot mount `/dev`")?;
     mounts::attach(&dev, place).during(|| "cannot mount `/dev`, move_mount()")?;
     for (name, major, minor) in NODES {
         let mode = Mode::from_raw_mode(0o666);
@@ -48,23 +46,12 @@ pub(crate) fn mount(place: &OwnedFd, base: u32) -> Result<(), Failure> {
         mkdirat(&dev, name, Mode::from_raw_mode(0o755))
             .during(|| format!("cannot make `/dev/{name}`"))?;
     }
-    let group = base.saturating_add(TTY).to_string();
-    let options = [("newinstance", ""), ("mode", "0620"), ("ptmxmode", "0666"), ("gid", &group)];
-    let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    sub(&dev, "pts", "devpts", &options, inert)?;
-    sub(&dev, "mqueue", "mqueue", &[], mounts::INERT)
-}
-
-fn sub(
-    dev: &OwnedFd,
-    name: &str,
-    kind: &str,
-    options: &[(&str, &str)],
-    flags: MountAttrFlags,
-) -> Result<(), Failure> {
-    use std::os::fd::AsFd;
-
-    let mounting = || format!("cannot mount `/dev/{name}`, fsmount({kind})");
-    let tree = mounts::new(kind, options, flags).during(mounting)?;
-    mounts::attach_at(&tree, dev.as_fd(), name).during(mounting)
+    // SECURITY: by path, but through nothing of the image: `dev` is the directory that was made
+    // or found to be one, nobody else can reach the tree yet, and beneath it all is ours.
+    let group = base.saturating_add(TTY);
+    let options = format!("newinstance,mode=0620,ptmxmode=0666,gid={group}");
+    mounts::mount_at(&format!("{root}/dev/pts"), "devpts", &options, DEVICES)
+        .during(|| "cannot mount `/dev/pts`, mount(devpts)")?;
+    mounts::mount_at(&format!("{root}/dev/mqueue"), "mqueue", "", INERT)
+        .during(|| "cannot mount `/dev/mqueue`, mount(mqueue)")
 }

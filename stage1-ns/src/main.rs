@@ -26,6 +26,8 @@ use std::process::ExitCode;
 use pod_abi::exit;
 use pod_abi::stage::Order;
 use pod_abi::version::{AbiRange, STAGE_ABI};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use supervisor::{During, Failure, Handover, supervise};
 
 use crate::namespaces::Namespaces;
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
+    // Modes of what is made are those that are written here, whoever called.
+    umask(Mode::from_raw_mode(0o022));
     let Handover { order, inherited, layers } = Handover::adopt(ABI)?;
     let code = {
         let plan = plan::plan(&order);

@@ -1,36 +1,69 @@
 //! Mounts as descriptors: made detached, changed, and then attached by descriptor.
 //!
-//! No path of an image is ever given to `mount(2)`; where a mount goes is a descriptor that
-//! [`crate::root`] has found.
+//! No path of an image is ever given to `mount(2)`; where a mount goes in an image is a descriptor
+//! that `root` has found. Only into directories that are ours from top to bottom is anything
+//! mounted by path ([`mount_at`]), which takes one call instead of ten.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pod_sys::{MountAttr, MountFlags, Recursive, mount_setattr};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags as OldFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    open_tree,
 };
 
-/// Flags of a file system that holds data, never programs with privileges or devices.
-pub(crate) const DATA: MountAttrFlags =
-    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+/// What cannot be done through a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ban {
+    new: MountAttrFlags,
+    old: OldFlags,
+}
 
-/// [`DATA`] from which nothing is executed either.
-pub(crate) const INERT: MountAttrFlags = DATA.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+/// Neither privileges nor devices: a file system that holds data.
+pub(crate) const DATA: Ban = Ban {
+    new: MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV),
+    old: OldFlags::NOSUID.union(OldFlags::NODEV),
+};
 
-/// Makes a file system and returns its mount, detached. An option without a value is a flag.
-pub(crate) fn new(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in options {
-        if value.is_empty() {
-            fsconfig_set_flag(&context, *key)?;
-        } else {
-            fsconfig_set_string(&context, *key, *value)?;
+/// [`DATA`], from which nothing is executed either.
+pub(crate) const INERT: Ban = Ban {
+    new: DATA.new.union(MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    old: DATA.old.union(OldFlags::NOEXEC),
+};
+
+/// Neither privileges nor programs: a file system that holds devices.
+pub(crate) const DEVICES: Ban = Ban {
+    new: MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    old: OldFlags::NOSUID.union(OldFlags::NOEXEC),
+};
+
+impl Ban {
+    /// Bans writing, too.
+    pub(crate) const fn read_only(self) -> Self {
+        Self {
+            new: self.new.union(MountAttrFlags::MOUNT_ATTR_RDONLY),
+            old: self.old.union(OldFlags::RDONLY),
         }
     }
+}
+
+/// Makes a file system and returns its mount, detached.
+pub(crate) fn new(kind: &str, options: &[(&str, &str)], ban: Ban) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(&context, *key, *value)?;
+    }
     fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, ban.new)
+}
+
+/// Makes a file system and mounts it at `path`, every component of which is a directory of ours.
+pub(crate) fn mount_at(path: &str, kind: &str, options: &str, ban: Ban) -> Result<()> {
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    mount(kind, path, kind, ban.old, options.as_c_str())
 }
 
 /// How much is cloned.
@@ -67,23 +100,20 @@ pub(crate) fn attach_at(tree: &OwnedFd, directory: BorrowedFd<'_>, name: &str) -
 
 /// Sets flags on a tree, of which `depth` is meant.
 pub(crate) fn restrict(tree: &OwnedFd, set: MountFlags, depth: Depth) -> std::io::Result<()> {
-    let attr = MountAttr { set, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), &attr, recursive(depth))
+    restrict_mapped(tree, set, None, depth)
 }
 
-/// Maps the ids of a detached tree through a user namespace.
-pub(crate) fn map_ids(
+/// Sets flags on a detached tree and maps its ids through a user namespace, if one is given.
+pub(crate) fn restrict_mapped(
     tree: &OwnedFd,
-    user_namespace: &OwnedFd,
+    set: MountFlags,
+    user_namespace: Option<&OwnedFd>,
     depth: Depth,
 ) -> std::io::Result<()> {
-    let attr = MountAttr { idmap: Some(user_namespace.as_fd()), ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), &attr, recursive(depth))
-}
-
-fn recursive(depth: Depth) -> Recursive {
-    match depth {
+    let attr = MountAttr { set, idmap: user_namespace.map(AsFd::as_fd), ..MountAttr::default() };
+    let recursive = match depth {
         Depth::One => Recursive::No,
         Depth::All => Recursive::Yes,
-    }
+    };
+    mount_setattr(tree.as_fd(), &attr, recursive)
 }

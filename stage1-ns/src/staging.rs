@@ -32,7 +32,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{chroot, fchdir};
 use supervisor::{During, Failure};
 
-use crate::mounts::{self, Depth};
+use crate::mounts::{self, Depth, INERT};
 use crate::plan::{EtcFile, StagingStep};
 
 /// Bytes of the memory that holds the files of ours: the longest texts of an order fit.
@@ -167,7 +167,7 @@ fn enter(ground: &Ground<'_>, home: &mut Option<Home>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .during(|| "mount(/, MS_REC|MS_SLAVE)")?;
     let options = [("mode", "0700"), ("size", SIZE)];
-    let area = mounts::new("tmpfs", &options, mounts::INERT)
+    let area = mounts::new("tmpfs", &options, INERT)
         .during(|| "cannot mount the staging area, fsmount(tmpfs)")?;
     mounts::attach_at(&area, CWD, ".").during(|| "cannot mount the staging area, move_mount()")?;
     fchdir(&area).during(|| "cannot enter the staging area, fchdir()")
@@ -175,16 +175,15 @@ fn enter(ground: &Ground<'_>, home: &mut Option<Home>) -> Result<(), Failure> {
 
 fn attach(ground: &Ground<'_>, cloned: &Cloned) -> Result<(), Failure> {
     let Cloned { tree, depth, place, kind, what } = cloned;
-    if let Some((_, user_namespace)) = ground.ids {
-        mounts::map_ids(tree, user_namespace, *depth).map_err(|error| {
-            Failure::of(format!("cannot map the ids of {what}, mount_setattr(IDMAP)"), error)
-                .code("pod.idmap")
-                .hint("its file system may not be able to; `--userns host` does without")
-        })?;
-    }
     let flags = MountFlags::NODEV
         | if *depth == Depth::All { MountFlags::NOSUID } else { MountFlags::NONE };
-    mounts::restrict(tree, flags, *depth).during(|| format!("cannot restrict {what}"))?;
+    let mapped = ground.ids.map(|(_, user_namespace)| user_namespace);
+    mounts::restrict_mapped(tree, flags, mapped, *depth).map_err(|error| {
+        let what = format!("cannot map the ids of {what}, mount_setattr(IDMAP)");
+        Failure::of(what, error)
+            .code("pod.idmap")
+            .hint("its file system may not be able to; `--userns host` does without")
+    })?;
     match kind {
         FileType::Directory => make_directory(place)?,
         _ => drop(make_file(place, "")?),
@@ -196,12 +195,10 @@ fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
     let owner = ground.ids.map_or(0, |(ids, _)| ids.base);
     match step {
         StagingStep::Shm => {
-            let owner = owner.to_string();
-            let options = [("mode", "1777"), ("size", SHM_SIZE), ("uid", &owner), ("gid", &owner)];
-            let shm = mounts::new("tmpfs", &options, mounts::INERT)
-                .during(|| "cannot make the pod's shared memory, fsmount(tmpfs)")?;
             make_directory("shm")?;
-            mounts::attach_at(&shm, CWD, "shm").during(|| "cannot stage the shared memory")
+            let options = format!("mode=1777,size={SHM_SIZE},uid={owner},gid={owner}");
+            mounts::mount_at("shm", "tmpfs", &options, INERT)
+                .during(|| "cannot mount the pod's shared memory, mount(tmpfs)")
         }
         StagingStep::File(file, text) => {
             let path = etc_path(*file);
@@ -233,9 +230,10 @@ fn make_file(path: &str, text: &str) -> Result<(), Failure> {
 /// Makes a directory beneath the pod's, unless it is there.
 fn make_beneath(pod: &OwnedFd, path: &str, mode: u32) -> Result<(), Failure> {
     let making = || format!("cannot make `{path}` of the pod");
-    match mkdirat(pod, path, Mode::from_raw_mode(0o700)) {
+    match mkdirat(pod, path, Mode::from_raw_mode(mode)) {
+        Ok(()) if mode & !0o755 == 0 => Ok(()),
         Ok(()) => {
-            // By chmod, because mkdir is subject to whatever umask we were called with.
+            // What the umask has taken away.
             chmodat(pod, path, Mode::from_raw_mode(mode), AtFlags::empty()).during(making)
         }
         Err(Errno::EXIST) => Ok(()),

@@ -18,7 +18,7 @@ use rustix::thread::{capabilities, set_capabilities};
 use supervisor::{During, Failure};
 
 use crate::devices;
-use crate::mounts::{self, Depth};
+use crate::mounts::{self, DATA, Depth, INERT};
 use crate::plan::{AppPlan, EtcFile, Namespace, TreeStep};
 use crate::root::Root;
 use crate::staging;
@@ -52,14 +52,11 @@ impl Tree<'_> {
             TreeStep::JoinNamespaces(namespaces) => self.join(namespaces),
             TreeStep::ActAsPodRoot(ids) => self.act_as_pod_root(*ids),
             TreeStep::Overlay { layers, volatile } => self.overlay(layers, *volatile),
-            TreeStep::Proc => self.own("proc", "proc", &[], mounts::INERT),
-            TreeStep::Sys => {
-                let flags = mounts::INERT | rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
-                self.own("sys", "sysfs", &[], flags)
-            }
+            TreeStep::Proc => self.own("proc", "proc", INERT),
+            TreeStep::Sys => self.own("sys", "sysfs", INERT.read_only()),
             TreeStep::Dev => {
                 let place = self.own_directory("dev")?;
-                devices::mount(&place, self.base)
+                devices::mount(ROOT, &place, self.base)
             }
             TreeStep::Shm => {
                 let shm = self.cloned("shm", Depth::One)?;
@@ -159,16 +156,10 @@ impl Tree<'_> {
         self.root()?.own_directory(name).during(|| self.of(&format!("cannot make `/{name}`")))
     }
 
-    fn own(
-        &self,
-        name: &str,
-        kind: &str,
-        options: &[(&str, &str)],
-        flags: rustix::mount::MountAttrFlags,
-    ) -> Result<(), Failure> {
+    fn own(&self, name: &str, kind: &str, ban: mounts::Ban) -> Result<(), Failure> {
         let place = self.own_directory(name)?;
         let mounting = || self.of(&format!("cannot mount `/{name}`, fsmount({kind})"));
-        let tree = mounts::new(kind, options, flags).during(mounting)?;
+        let tree = mounts::new(kind, &[("source", kind)], ban).during(mounting)?;
         mounts::attach(&tree, &place).during(mounting)
     }
 
@@ -195,15 +186,11 @@ impl Tree<'_> {
         mode: u32,
         read_only: bool,
     ) -> Result<(), Failure> {
-        let (owner, mode) = (self.base.to_string(), format!("{mode:o}"));
-        let size = size.map(|size| size.to_string());
-        let mut options = vec![("mode", mode.as_str()), ("uid", &owner), ("gid", &owner)];
+        let (mode, size) = (format!("{mode:o}"), size.map(|size| size.to_string()));
+        let mut options = vec![("mode", mode.as_str())];
         options.extend(size.as_deref().map(|size| ("size", size)));
-        let mut flags = mounts::DATA;
-        if read_only {
-            flags |= rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
-        }
-        let tree = mounts::new("tmpfs", &options, flags)
+        let ban = if read_only { DATA.read_only() } else { DATA };
+        let tree = mounts::new("tmpfs", &options, ban)
             .during(|| self.of(&format!("cannot make memory for `{destination}`")))?;
         self.attach(&tree, destination)
     }

@@ -1,1 +1,202 @@
-//! What must hold of every plan.
+//! What must hold of every plan, and the steps of one as they are printed.
+
+use pod_abi::app::{AppSpec, LogOptions, Mount, Process, Restart, Stop, User, Verified};
+use pod_abi::app::{ImagePin, PidMode, Readiness};
+use pod_abi::isolators::{Capabilities, Seccomp};
+use pod_abi::manifest::{ExitPolicy, PodManifest, Sandbox, Userns, Volume};
+use pod_abi::stage::Output;
+use pod_abi::{Digest, PodId, PodName, Timestamp};
+
+use super::*;
+
+fn digest() -> Digest {
+    Digest::from_hash(&[1; 32]).unwrap()
+}
+
+fn spec(name: &str, mounts: Vec<Mount>) -> AppSpec {
+    AppSpec {
+        version: 1,
+        name: AppName::parse(name).unwrap(),
+        image: ImagePin {
+            reference: "example.org/image".to_owned(),
+            manifest: digest(),
+            config: digest(),
+            layers: vec![digest(), digest()],
+            verified: Verified::Digest,
+        },
+        process: Process {
+            args: vec!["true".to_owned()],
+            env: Vec::new(),
+            cwd: PodPath::parse("/").unwrap(),
+            user: User { uid: 33, gid: 7, additional_gids: Vec::new(), umask: None },
+            capabilities: Capabilities::default_set(),
+            no_new_privileges: true,
+            seccomp: Seccomp::Default,
+            rlimits: Vec::new(),
+            oom_score_adj: None,
+        },
+        read_only_root: true,
+        mounts,
+        masked_paths: Vec::new(),
+        read_only_paths: Vec::new(),
+        pid: PidMode::App,
+        restart: Restart::No,
+        stop: Stop::default(),
+        readiness: Readiness::Started,
+        log: LogOptions::default(),
+        labels: std::collections::BTreeMap::new(),
+        annotations: std::collections::BTreeMap::new(),
+    }
+}
+
+fn mount(destination: &str, volume: &str) -> Mount {
+    Mount {
+        destination: PodPath::parse(destination).unwrap(),
+        source: MountSource::Volume(VolumeName::parse(volume).unwrap()),
+        read_only: false,
+    }
+}
+
+fn order(mounts: Vec<Mount>) -> Order {
+    let volume = |name: &str, source| Volume { name: VolumeName::parse(name).unwrap(), source };
+    let spec = spec("web", mounts);
+    let sandbox = Sandbox {
+        hostname: None,
+        stage1: "ns".to_owned(),
+        userns: Userns::Auto,
+        network: Network::None,
+        volumes: vec![
+            volume("data", VolumeSource::Host { path: "/srv/data".to_owned() }),
+            volume("cache", VolumeSource::Empty { mode: 0o1777 }),
+        ],
+        apps: vec![spec.name.clone()],
+        exit_policy: ExitPolicy::AnyFailure,
+        labels: std::collections::BTreeMap::new(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    Order {
+        abi: 1,
+        pod: PodManifest {
+            version: 1,
+            uuid: PodId::from_random([0xab; 16]),
+            name: PodName::parse("shop").unwrap(),
+            created: Timestamp(0),
+            remove: true,
+            sandbox,
+        },
+        apps: vec![AppOrder { spec, layers: vec!["base".to_owned(), "top".to_owned()] }],
+        attempt: 1,
+        ids: Some(IdRange { base: 100_000, count: 65_536 }),
+        output: Output::Logged,
+        resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
+        hosts: "127.0.0.1 localhost\n".to_owned(),
+    }
+}
+
+#[test]
+fn a_plan_is_printed_step_by_step() {
+    let mounts = vec![mount("/data/wal", "cache"), mount("/data", "data")];
+    let printed = plan(&order(mounts)).unwrap().to_string();
+    assert_eq!(
+        printed,
+        "  1 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab`
+  2 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod`
+  3 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod/init`
+  4 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod/app-web`
+  5 pod: start PID 1 in new namespaces: user, pid, ipc, uts, mount, network; ids from 100000
+  6 pod: stage the layers
+  7 pod: stage the writable layer of app `web`
+  8 pod: stage `/srv/data` as volume `data`
+  9 pod: make and stage volumes `cache` (mode 1777)
+ 10 pod: make the pod's shared memory
+ 11 pod: write `/etc/resolv.conf`, 21 bytes
+ 12 pod: write `/etc/hosts`, 20 bytes
+ 13 pod: write `/etc/hostname`, 5 bytes
+ 14 app `web`: join the pod's namespaces: ipc, uts, network
+ 15 app `web`: make files as id 100000
+ 16 app `web`: mount a volatile overlay of 2 layers
+ 17 app `web`: mount `/proc`
+ 18 app `web`: mount `/sys` read-only
+ 19 app `web`: mount `/dev` with its devices
+ 20 app `web`: mount volume `data` at `/data`
+ 21 app `web`: mount volume `cache` at `/data/wal`
+ 22 app `web`: mount the pod's shared memory at `/dev/shm`
+ 23 app `web`: mount `/etc/hostname` read-only
+ 24 app `web`: mount `/etc/hosts` read-only
+ 25 app `web`: mount `/etc/resolv.conf` read-only
+ 26 app `web`: make the root read-only
+ 27 app `web`: make the tree the root
+ 28 app `web`: lock every mount in the pod's user namespace
+"
+    );
+}
+
+#[test]
+fn outer_mounts_come_before_inner_ones() {
+    let places = ["/a/b/c", "/a", "/z", "/a/b"];
+    let mounts = places.iter().map(|place| mount(place, "data")).collect();
+    let steps = plan(&order(mounts)).unwrap().apps.remove(0).steps;
+    let mounted: Vec<_> = steps
+        .iter()
+        .filter_map(|step| match step {
+            TreeStep::Volume { destination, .. } => Some(destination.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(mounted, ["/a", "/z", "/a/b", "/a/b/c"]);
+}
+
+#[test]
+fn nothing_is_mounted_after_the_root_is_closed() {
+    let steps = plan(&order(vec![mount("/a", "data")])).unwrap().apps.remove(0).steps;
+    let closed = steps.iter().position(|step| *step == TreeStep::ReadOnlyRoot).unwrap();
+    let rest = [TreeStep::ReadOnlyRoot, TreeStep::Pivot, TreeStep::Lock];
+    assert_eq!(steps[closed..], rest);
+}
+
+#[test]
+fn what_the_user_mounts_at_a_place_of_ours_replaces_ours() {
+    let mounts = vec![mount("/etc/hosts", "data"), mount("/dev/shm", "cache")];
+    let steps = plan(&order(mounts)).unwrap().apps.remove(0).steps;
+    assert!(!steps.contains(&TreeStep::Shm));
+    assert!(!steps.contains(&TreeStep::File(EtcFile::Hosts)));
+    assert!(steps.contains(&TreeStep::File(EtcFile::ResolvConf)));
+}
+
+#[test]
+fn pipes_belong_to_the_app_as_the_host_counts() {
+    let mut order = order(Vec::new());
+    assert_eq!(plan(&order).unwrap().apps[0].owner, (100_033, 100_007));
+    order.ids = None;
+    assert_eq!(plan(&order).unwrap().apps[0].owner, (33, 7));
+}
+
+#[test]
+fn an_id_outside_the_range_is_refused() {
+    let mut order = order(Vec::new());
+    order.apps[0].spec.process.user.uid = 65_536;
+    let report = plan(&order).unwrap_err().report();
+    assert_eq!(report.code, "app.user-range");
+    order.ids = None;
+    assert!(plan(&order).is_ok());
+}
+
+#[test]
+fn a_pod_on_the_hosts_ids_and_network_has_fewer_namespaces() {
+    let mut order = order(Vec::new());
+    order.ids = None;
+    order.pod.sandbox.network = Network::Host;
+    let plan = plan(&order).unwrap();
+    let four = [Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Mount];
+    assert_eq!(plan.namespaces, four);
+    assert!(!plan.apps[0].steps.contains(&TreeStep::Lock));
+}
+
+#[test]
+fn a_layer_is_a_name_beneath_the_layers_and_nothing_else() {
+    for bad in ["", "/etc", "..", "a/../../b", "a//b", ".", "a\0b"] {
+        let mut order = order(Vec::new());
+        order.apps[0].layers = vec![bad.to_owned()];
+        assert!(plan(&order).is_err(), "{bad:?}");
+    }
+}

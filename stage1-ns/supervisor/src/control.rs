@@ -7,6 +7,7 @@ use std::time::Instant;
 use pod_abi::control::Reply;
 use pod_abi::layout;
 use rustix::fs::{AtFlags, Mode, chmodat, unlinkat};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
@@ -31,14 +32,19 @@ impl Control {
     /// killed, for only the holder of the pod's lock comes here.
     pub(crate) fn bind(run: BorrowedFd<'_>) -> Result<Self, Failure> {
         let binding = || format!("cannot listen on `{}`", layout::CONTROL_SOCKET);
-        remove_socket(run);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).during(binding)?;
         // By descriptor, because the path of a run directory may be longer than an address.
         let path = format!("/proc/self/fd/{}/{}", run.as_raw_fd(), layout::CONTROL_SOCKET);
         let address = SocketAddrUnix::new(path.as_str()).during(binding)?;
-        bind(&listener, &address).during(binding)?;
+        match bind(&listener, &address) {
+            Err(Errno::ADDRINUSE) => {
+                remove_socket(run);
+                bind(&listener, &address).during(binding)?;
+            }
+            bound => bound.during(binding)?,
+        }
         // Nobody can connect before `listen`.
         chmodat(run, layout::CONTROL_SOCKET, Mode::from_raw_mode(0o600), AtFlags::empty())
             .during(binding)?;

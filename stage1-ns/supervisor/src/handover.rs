@@ -32,6 +32,9 @@ pub struct Inherited {
     pub ids: Option<OwnedFd>,
 }
 
+/// Bytes set aside for an order, so that a usual one is read at once.
+const ORDER: usize = 16 << 10;
+
 /// What stage0 handed over.
 #[derive(Debug)]
 pub struct Handover {
@@ -71,7 +74,7 @@ impl Handover {
 }
 
 fn read_order(order: OwnedFd, understood: version::AbiRange) -> Result<Order, Failure> {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(ORDER);
     let mut file = File::from(order).take(MAX_ORDER);
     file.read_to_end(&mut text).during(|| "cannot read the order")?;
     let refused = |source| Failure::of("the order is not understood", source).code("stage1.order");

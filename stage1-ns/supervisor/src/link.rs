@@ -110,6 +110,9 @@ impl Link {
                     }
                 }
             }
+            if count < buffer.len() {
+                return Ok(());
+            }
         }
         Ok(())
     }

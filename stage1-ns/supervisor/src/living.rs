@@ -54,7 +54,7 @@ const KILLED: u8 = 137;
 pub fn supervise(order: &Order, inherited: &Inherited, wall: &mut impl Wall) -> u8 {
     let mut pod = Pod::new(order, process::id(), records::boot_id(), records::now());
     pod.status.cgroup = wall.cgroup();
-    match begin(order, inherited, &pod) {
+    match begin(order, inherited, &mut pod) {
         Ok((records, signals, control, events)) => {
             let stage = Stage { order, inherited, wall, records, signals, control, events };
             Living::new(stage, pod).live()
@@ -71,9 +71,11 @@ pub fn supervise(order: &Order, inherited: &Inherited, wall: &mut impl Wall) -> 
 fn begin(
     order: &Order,
     inherited: &Inherited,
-    pod: &Pod,
+    pod: &mut Pod,
 ) -> Result<(Records, Signals, Control, Events), Failure> {
     records::write_status(inherited.pod.as_fd(), &pod.status)?;
+    // Who PID 1 is comes with the first word of it.
+    pod.changed = false;
     let mut records = Records::open(inherited.pod.as_fd(), order.attempt)?;
     records.event(pod.status.started, Event::PodStarted);
     let signals = Signals::block().during(|| "cannot block signals, signalfd4()")?;

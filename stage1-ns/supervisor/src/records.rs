@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use pod_abi::Timestamp;
 use pod_abi::layout;
 use pod_abi::status::{Event, EventRecord, PodStatus};
-use rustix::fs::{Mode, OFlags, fstat, openat, renameat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat, renameat};
+use rustix::io::read;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{During, Failure};
@@ -86,6 +87,10 @@ pub(crate) fn now() -> Timestamp {
 
 /// Returns the id of this boot, or nothing where the kernel does not tell.
 pub(crate) fn boot_id() -> String {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut text = [0; 64];
+    let count = openat(CWD, "/proc/sys/kernel/random/boot_id", flags, Mode::empty())
+        .and_then(|file| read(&file, &mut text[..]))
+        .unwrap_or(0);
+    String::from_utf8_lossy(&text[..count]).trim().to_owned()
 }
