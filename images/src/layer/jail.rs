@@ -107,3 +107,39 @@ fn drop_capabilities() -> Result<(), Fault> {
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(os("capset"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn landlock_leaves_the_tree_and_nothing_else() {
+        let home = tempfile::TempDir::new().unwrap();
+        let path = home.path().to_owned();
+        fs::create_dir(path.join("a")).unwrap();
+        fs::create_dir(path.join("b")).unwrap();
+        fs::write(path.join("a/f"), "x").unwrap();
+        let tree = File::open(&path).unwrap();
+        // Landlock binds the thread that asks for it, and those it starts.
+        let confined = std::thread::spawn(move || {
+            landlock(&tree).unwrap();
+            match File::open("/proc/self/status") {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                _ => return false,
+            }
+            assert!(fs::read_dir("/").is_err());
+            assert!(fs::write("/dev/null", "x").is_err());
+            assert!(std::process::Command::new("/bin/true").status().is_err());
+            fs::hard_link(path.join("a/f"), path.join("b/f")).unwrap();
+            fs::rename(path.join("a/f"), path.join("b/g")).unwrap();
+            symlink("x", path.join("b/l")).unwrap();
+            File::options().write(true).open(path.join("b/g")).unwrap().set_len(9).unwrap();
+            true
+        });
+        if !confined.join().unwrap() {
+            println!("skipped: this kernel has no Landlock");
+        }
+    }
+}

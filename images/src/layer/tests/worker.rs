@@ -2,15 +2,17 @@
 //!
 //! It is the example `unpack-worker` of this crate, which `cargo test` builds.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use super::{Archive, Place, is_root};
 use crate::layer::error::{Error, ErrorKind};
 use crate::layer::facts::{LayerFacts, Limits, WorkerProgram};
 use crate::layer::unpack::Unpack;
+use crate::layer::wire::Orders;
 
 fn program() -> Option<WorkerProgram> {
     let test = std::env::current_exe().unwrap();
@@ -88,6 +90,55 @@ fn a_layer_that_stops_in_the_middle_is_refused() {
         let Some(result) = unpack(&place, &archive[..length]) else { return };
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Layer, "{length}");
     }
+}
+
+#[test]
+fn a_worker_that_reads_has_given_up_its_powers() {
+    let Some(program) = program() else { return };
+    let place = Place::new();
+    let mut worker = Command::new(program.exe)
+        .current_dir(place.root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = worker.stdin.take().unwrap();
+    let orders = Orders { limits: Limits { reserve: 0, ..Limits::default() } };
+    input.write_all(&pod_abi::frame::encode(&orders).unwrap()).unwrap();
+    // More than the pipe holds: when this has been written, some of it has been read.
+    let archive = Archive::new().file("f", &"x".repeat(4 << 20)).end();
+    input.write_all(&archive[..1 << 20]).unwrap();
+    let proc = format!("/proc/{}", worker.id());
+    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+    for line in [
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t000000008800001b",
+        "CapEff:\t000000008800001b",
+        "CapBnd:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.contains(line), "{line} is not in {status}");
+    }
+    for namespace in ["mnt", "net", "ipc"] {
+        let theirs = fs::read_link(format!("{proc}/ns/{namespace}")).unwrap();
+        let ours = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
+        assert_ne!(theirs, ours, "{namespace}");
+    }
+    let descriptors = fs::read_dir(format!("{proc}/fd")).unwrap().count();
+    assert!(descriptors <= 8, "{descriptors} descriptors are open");
+    drop(input);
+    worker.wait().unwrap();
+}
+
+#[test]
+fn a_worker_dies_when_it_is_not_wanted_any_more() {
+    let Some(program) = program() else { return };
+    let place = Place::new();
+    let staging = File::open(place.root()).unwrap();
+    let unpack = Unpack::start(&program, staging.as_fd(), &Limits::default()).unwrap();
+    // Waits for it; the harness's own time limit is the test.
+    drop(unpack);
 }
 
 #[test]
