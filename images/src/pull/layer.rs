@@ -171,8 +171,9 @@ impl<'p> Context<'p> {
 struct Feed<'c, 'p> {
     context: &'c Context<'p>,
     job: &'c Job,
-    staging: Staging<'p>,
+    /// Before the tree, so that the worker is dead by the time its tree is thrown away.
     unpack: Unpack,
+    staging: Staging<'p>,
     hasher: Hasher,
     done: u64,
     /// The worker wants no more; its report tells why.

@@ -36,6 +36,7 @@ pub(super) fn fetch(
     let jobs = missing(store, chosen, progress)?;
     let mut waiting = Waiting::new();
     if !jobs.is_empty() {
+        store.sweep_abandoned_trees();
         run(&context, jobs, options.jobs.get(), &mut waiting)?;
     }
     finish_chain(&context, chosen, waiting)

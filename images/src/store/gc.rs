@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use pod_abi::Digest;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::handle::Store;
 use super::lease::DeadLeases;
+use super::staging::STAGING;
 use super::{files, layers, trash};
 use crate::document::{Config, MAX_DOCUMENT, Top};
 use crate::error::Error;
@@ -99,6 +101,20 @@ impl Store {
         Ok(report)
     }
 
+    /// Deletes trees whose makers were killed, so that repeated kills do not fill the disk. Whoever
+    /// is about to make such trees calls this; it is no reason to fail.
+    pub(crate) fn sweep_abandoned_trees(&self) {
+        for name in files::list(self.dir(), "tmp").unwrap_or_default() {
+            let path = format!("tmp/{name}");
+            if name.starts_with(STAGING)
+                && let Ok(dir) = files::open_dir(self.dir(), &path)
+                && let Ok(Some(_locked)) = locked(dir)
+            {
+                let _ = trash::discard(self, &path);
+            }
+        }
+    }
+
     /// Follows documents from the roots to all they name. A digest is taken for a layer as well as
     /// for a blob, for pins and leases do not tell. A document that cannot be read leads nowhere.
     fn mark(&self, roots: BTreeSet<Digest>) -> Marked {
@@ -124,6 +140,11 @@ impl Store {
         }
         marked
     }
+}
+
+/// Returns what nobody else has locked, locked.
+fn locked(file: OwnedFd) -> io::Result<Option<OwnedFd>> {
+    Ok(files::try_lock(&file)?.then_some(file))
 }
 
 struct Sweep<'s> {
@@ -168,12 +189,15 @@ impl Sweep<'_> {
     fn residue(&self, report: &mut GcReport) -> Result<(), Error> {
         for name in self.list("tmp")? {
             let path = format!("tmp/{name}");
-            let abandoned = match self.is_abandoned(&path) {
+            let abandoned = match self.abandoned(&path) {
                 Ok(abandoned) => abandoned,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(self.store.failed(&format!("look at `{path}`"), error)),
             };
-            if abandoned && let Some(size) = self.take(&path)? {
+            // The lock is held until the name is gone, so that nobody begins to use it meanwhile.
+            if let Some(_locked) = abandoned
+                && let Some(size) = self.take(&path)?
+            {
                 report.bytes += size;
                 report.residue.push(name);
             }
@@ -183,17 +207,17 @@ impl Sweep<'_> {
 
     /// Downloads and trees are locked by their makers, so a free lock tells that theirs are gone.
     /// Small files are written without a lock, in a moment: those go by age, a minute at least.
-    fn is_abandoned(&self, path: &str) -> io::Result<bool> {
+    fn abandoned(&self, path: &str) -> io::Result<Option<OwnedFd>> {
         let name = path.trim_start_matches("tmp/");
-        if name.starts_with("u-") {
-            return files::try_lock(files::open_dir(self.store.dir(), path)?);
+        if name.starts_with(STAGING) {
+            return locked(files::open_dir(self.store.dir(), path)?);
         }
         let file = files::open(self.store.dir(), path)?;
         if !name.ends_with(".part") {
             let age = self.now.duration_since(file.metadata()?.modified()?).unwrap_or_default();
-            return Ok(age >= Duration::from_secs(60));
+            return Ok((age >= Duration::from_secs(60)).then(|| file.into()));
         }
-        files::try_lock(file)
+        locked(file.into())
     }
 
     fn list(&self, dir: &str) -> Result<Vec<String>, Error> {

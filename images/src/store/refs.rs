@@ -123,7 +123,7 @@ impl StoredRef {
             verified: record.verified,
             size: record.size,
             pulled: record.pulled,
-            last_used: self.last_used,
+            last_used: self.last_used.max(self.record.pulled),
         }
     }
 }

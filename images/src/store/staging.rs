@@ -14,6 +14,8 @@ use super::layers::{self, LayerMeta};
 use super::{files, trash};
 use crate::error::Error;
 
+/// How the names of staging directories begin, in `tmp/`.
+pub(super) const STAGING: &str = "u-";
 /// The tree of a layer within its directory.
 pub(super) const TREE: &str = "tree";
 
@@ -33,7 +35,7 @@ impl Store {
     pub(crate) fn staging(&self) -> Result<Staging<'_>, Error> {
         let failed = |source| self.failed("make a place to unpack", source);
         loop {
-            let path = files::unique("tmp/u-");
+            let path = files::unique(&format!("tmp/{STAGING}"));
             match rustix::fs::mkdirat(self.dir(), &path, Mode::from(0o700)) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => continue,
