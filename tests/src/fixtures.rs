@@ -7,8 +7,8 @@
 //! | `scratch` | the probe alone | images without a shell, `/etc` or `/tmp` |
 //! | `debian` | a minimal Debian by `mmdebstrap` | the demo, large images |
 //!
-//! The directory's name holds the digest of everything that went in, so that no stale image is
-//! ever used; it appears by rename, so that test programs may race.
+//! The directory above holds the digest of everything that went in, so that no stale image is ever
+//! used; a layout appears by rename, so that test programs may race.
 
 use std::fs;
 use std::io;
@@ -167,11 +167,12 @@ fn cached(
 ) -> io::Result<PathBuf> {
     let directory = directory(programs);
     let short = inputs.trim_start_matches("sha256:").get(..16).unwrap_or(inputs);
-    let place = directory.join(format!("{}-{RECIPE}-{short}", fixture.name()));
+    let parent = directory.join(format!("{RECIPE}-{short}"));
+    let place = parent.join(fixture.name());
     if place.is_dir() {
         return Ok(place);
     }
-    fs::create_dir_all(&directory)?;
+    fs::create_dir_all(&parent)?;
     let staging = TempDir::new_in(&directory)?;
     let layout = staging.path().join("layout");
     fs::create_dir(&layout)?;

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 
 use pod_abi::status::{AppState, AppStatus, PodStatus};
 use probe::Report;
+use serde::Deserialize;
 
 use crate::fixtures::Fixture;
 use crate::said::{Running, Said};
@@ -40,6 +41,20 @@ impl Sandbox {
         self.call().args(["run", "--rm"]).args(flags).args([&image]).args(command).run()
     }
 
+    /// Returns what `pod status` says of pod `name`.
+    ///
+    /// # Panics
+    ///
+    /// When it says nothing.
+    #[must_use]
+    pub fn status(&self, name: &str) -> PodStatus {
+        #[derive(Deserialize)]
+        struct Shown {
+            status: PodStatus,
+        }
+        self.pod(["status", "-o", "json", name]).json::<Shown>().status
+    }
+
     /// Runs the probe in the fixture `app` with `flags`, and returns what it saw.
     ///
     /// # Panics
@@ -65,7 +80,7 @@ impl Pod<'_> {
     /// When it says nothing.
     #[must_use]
     pub fn status(&self) -> PodStatus {
-        self.sandbox.pod(["status", "-o", "json", &self.name]).json()
+        self.sandbox.status(&self.name)
     }
 
     /// Returns what `pod status` says of one of its apps.

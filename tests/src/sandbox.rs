@@ -5,7 +5,8 @@
 //! with an environment made from nothing, and when the sandbox is dropped, [`leaks`] looks through
 //! all of them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
@@ -35,6 +36,7 @@ pub struct Sandbox {
     leash: Option<ChildStdin>,
     mounts: String,
     debris: Cell<Debris>,
+    fetched: RefCell<BTreeSet<&'static str>>,
 }
 
 impl Default for Sandbox {
@@ -83,6 +85,7 @@ impl Sandbox {
             leash: Some(leash),
             mounts: String::new(),
             debris: Cell::new(Debris::None),
+            fetched: RefCell::default(),
         };
         sandbox.mounts = sandbox.mountinfo();
         sandbox
@@ -109,10 +112,19 @@ impl Sandbox {
         Call::of(self, Path::new(program), program)
     }
 
-    /// Returns the reference of a shared fixture image, made if need be.
+    /// Returns the reference of a shared fixture image, which is in the store.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be fetched.
     #[must_use]
     pub fn fixture(&self, fixture: Fixture) -> String {
-        fixtures::reference(&self.programs, fixture)
+        let reference = fixtures::reference(&self.programs, fixture);
+        if !self.fetched.borrow().contains(fixture.name()) {
+            self.pod(["fetch", &reference]).success();
+            self.fetched.borrow_mut().insert(fixture.name());
+        }
+        reference
     }
 
     /// Writes an image into the sandbox and returns its reference.

@@ -95,7 +95,7 @@ fn what_is_not_there_is_named() {
     let layout = sandbox.path("no-such-layout");
     let reference = format!("oci:{}:x", layout.display());
     sandbox.pod(["run", "--rm", &reference, "true"]).refuses(125, &["no-such-layout"]);
-    let app = sandbox.fixture(Fixture::App);
+    let app = fixtures::reference(sandbox.programs(), Fixture::App);
     let other = format!("{}:nope", app.trim_end_matches(":app"));
     sandbox.pod(["run", "--rm", &other, "true"]).refuses(125, &["nope"]);
 }
@@ -291,7 +291,7 @@ fn an_image_in_use_is_not_collected() {
 #[test]
 fn several_fetches_of_one_image_at_once_are_one() {
     let sandbox = sandbox!();
-    let reference = sandbox.fixture(Fixture::App);
+    let reference = fixtures::reference(sandbox.programs(), Fixture::App);
     let fetches: Vec<_> =
         (0..6).map(|_| sandbox.call().args(["fetch", &reference]).start()).collect();
     for fetch in fetches {

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pod_abi::exit::Ended;
-use pod_abi::status::{AppState, PodStatus};
+use pod_abi::status::AppState;
 use pod_abi::time::Timestamp;
 use serde_json::json;
 use tests::fixtures::Fixture;
@@ -39,12 +39,12 @@ fn a_signal_counts_from_128() {
     let image = sandbox.fixture(Fixture::App);
     let run = sandbox.call().args(["run", "--name", "dying", &image, "/probe", "stay"]).start();
     run.wait_for("ready");
-    let pod = sandbox.pod(["status", "-o", "json", "dying"]).json::<PodStatus>();
+    let pod = sandbox.status("dying");
     let pid = pod.apps[0].pid.expect("it runs");
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
     assert_eq!(run.wait().code, 137);
 
-    let pod = sandbox.pod(["status", "-o", "json", "dying"]).json::<PodStatus>();
+    let pod = sandbox.status("dying");
     assert_eq!(pod.apps[0].exit, Some(Ended::Signaled { signal: 9, oom: false }));
     assert_eq!(pod.code, Some(137));
 }
@@ -113,7 +113,7 @@ fn the_first_failure_ends_the_pod_with_its_code() {
         .args(["---", &image, "--name", "fails", "/probe", "exit", "7"])
         .run();
     assert_eq!(said.code, 7, "{said}");
-    let pod = sandbox.pod(["status", "-o", "json", "both"]).json::<PodStatus>();
+    let pod = sandbox.status("both");
     let ends: Vec<_> = pod.apps.iter().map(|app| (app.name.as_str(), app.exit)).collect();
     assert_eq!(ends[1], ("fails", Some(Ended::Exited { code: 7 })));
     assert_eq!(pod.apps[0].state, AppState::Exited);
@@ -153,7 +153,7 @@ fn a_failing_app_is_started_again_as_often_as_asked() {
     let command = "echo try >>/tries; exit 9";
     let args = ["run", "--name", "again", &image, "--restart", "on-failure:2", "sh", "-c", command];
     assert_eq!(sandbox.pod(args).code, 9);
-    let pod = sandbox.pod(["status", "-o", "json", "again"]).json::<PodStatus>();
+    let pod = sandbox.status("again");
     assert_eq!(pod.apps[0].restarts, 2);
     assert_eq!(pod.apps[0].exit, Some(Ended::Exited { code: 9 }));
 }
@@ -234,7 +234,7 @@ fn a_prepared_pod_starts_as_often_as_asked_and_keeps_what_it_wrote() {
         let said = sandbox.pod(["start", "twice"]);
         assert_eq!(said.success().trim(), count);
     }
-    let status = sandbox.pod(["status", "-o", "json", "twice"]).json::<PodStatus>();
+    let status = sandbox.status("twice");
     assert_eq!(status.attempt, 3);
     sandbox.pod(["rm", "twice"]).success();
     sandbox.pod(["status", "twice"]).refuses(1, &["`twice`"]);
@@ -250,7 +250,7 @@ fn a_living_pod_keeps_its_name_and_an_ended_one_yields_it() {
     assert!(pod.is_running(), "the other pod is unharmed");
     pod.stop(&[]).success();
     sandbox.pod(again).success();
-    let status = sandbox.pod(["status", "-o", "json", "name"]).json::<PodStatus>();
+    let status = sandbox.status("name");
     assert_eq!(status.attempt, 1, "the name is the newer pod's");
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn resolve_user(word: &str, accounts: &Accounts) -> Result<Who, UserE
         Some((user, group)) => (user, Some(group)),
         None => (word, None),
     };
-    if group.is_some_and(|group| group.is_empty() || group.contains(':')) {
+    let odd = |group: &str| user.is_empty() || group.is_empty() || group.contains(':');
+    if group.is_some_and(odd) {
         return Err(UserError::Form(word.to_owned()));
     }
     let user = if user.is_empty() { "0" } else { user };
@@ -174,7 +175,6 @@ mod tests {
             ("33", 33, 33, &[4, 5], "/var/www"),
             ("www:adm", 33, 4, &[], "/var/www"),
             ("www:7", 33, 7, &[], "/var/www"),
-            (":adm", 0, 4, &[], "/root"),
             ("1000", 1000, 0, &[], "/"),
             ("7:8", 7, 8, &[], "/"),
         ];
@@ -196,6 +196,7 @@ mod tests {
             ("99999999999", "id `99999999999` is larger than 2147483647"),
             ("root:nope", "`/etc/group` of the image has no group `nope`"),
             ("root:huge", "`/etc/group` of the image has no group `huge`"),
+            (":adm", "`:adm` is no user: it takes USER[:GROUP], each a name or a number"),
             ("root:", "`root:` is no user: it takes USER[:GROUP], each a name or a number"),
             ("a:b:c", "`a:b:c` is no user: it takes USER[:GROUP], each a name or a number"),
         ];

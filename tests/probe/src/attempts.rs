@@ -18,7 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::personality::{self, Persona};
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::time::{ClockId, clock_gettime, clock_settime};
 use nix::unistd::{Pid, chroot, pivot_root, sethostname, setuid};
@@ -48,7 +48,7 @@ pub const ATTEMPTS: &[(&str, Attempt)] = &[
     ("setns-own",         setns_own),
     ("setuid-root",       || setuid(0.into())),
     ("socket-alg",        || open_socket(AddressFamily::Alg, SockType::SeqPacket)),
-    ("socket-inet-raw",   || open_socket(AddressFamily::Inet, SockType::Raw)),
+    ("socket-inet-raw",   || ping_socket()),
     ("socket-inet-stream",|| open_socket(AddressFamily::Inet, SockType::Stream)),
     ("socket-netlink",    || open_socket(AddressFamily::Netlink, SockType::Raw)),
     ("socket-packet",     || open_socket(AddressFamily::Packet, SockType::Raw)),
@@ -76,6 +76,11 @@ fn remount(point: &str) -> Result<(), Errno> {
 fn setns_own() -> Result<(), Errno> {
     let own = nix::fcntl::open("/proc/self/ns/uts", OFlag::O_RDONLY, Mode::empty())?;
     setns(own, CloneFlags::CLONE_NEWUTS)
+}
+
+fn ping_socket() -> Result<(), Errno> {
+    let icmp = SockProtocol::Icmp;
+    socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, icmp).map(drop)
 }
 
 fn open_socket(family: AddressFamily, kind: SockType) -> Result<(), Errno> {
