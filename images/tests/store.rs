@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fs, thread};
 
 use images::{
@@ -38,6 +39,7 @@ const TESTS: &[Test] = &[
     ("gc_frees_what_nothing_needs", gc_frees_what_nothing_needs),
     ("a_pinned_chain_survives_its_name", a_pinned_chain_survives_its_name),
     ("eight_pulls_at_once_make_one_image", eight_pulls_at_once_make_one_image),
+    ("gc_takes_nothing_from_a_pull_beside_it", gc_takes_nothing_from_a_pull_beside_it),
     ("a_damaged_download_is_fetched_anew", a_damaged_download_is_fetched_anew),
     ("a_moved_tag_is_followed_when_asked", a_moved_tag_is_followed_when_asked),
     ("an_image_without_layers_is_an_image", an_image_without_layers_is_an_image),
@@ -485,6 +487,35 @@ fn eight_pulls_at_once_make_one_image() {
     assert_eq!(fs::read_dir(bench.root.path().join("images/layers")).unwrap().count(), 3);
     bench.is_sound();
     assert_eq!(bench.residue(), Vec::<PathBuf>::new());
+}
+
+fn gc_takes_nothing_from_a_pull_beside_it() {
+    let bench = Bench::new();
+    let implying = tar(&[Entry::File("srv/x", "x")]);
+    bench.index(&[("v1", &bench.image(&[base(), upper(), implying], "amd64"))]);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                bench.gc(&[]);
+            }
+        });
+        let pulls = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..25 {
+                let lease = bench.store.lease().unwrap();
+                let reference = bench.reference("v1");
+                let image = bench.store.pull(&reference, &options(), &lease, &Silent).unwrap();
+                bench.store.remove(&reference).unwrap();
+                assert_eq!(bench.read(&image, "/srv/data").as_deref(), Some("below"));
+                assert_eq!(bench.read(&image, "/srv/x").as_deref(), Some("x"));
+            }
+        }));
+        done.store(true, Ordering::Relaxed);
+        assert!(pulls.is_ok());
+    });
+    bench.gc(&[]);
+    assert_eq!(bench.residue(), Vec::<PathBuf>::new());
+    assert_eq!(bench.store.fsck().unwrap().blobs, 0);
 }
 
 fn a_damaged_download_is_fetched_anew() {

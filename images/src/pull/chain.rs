@@ -5,7 +5,6 @@
 //! at the target's own path, as overlayfs would have made it. All looks are without following
 //! links, in trees nobody else writes to. Reference: image-spec `layer.md`, "Applying Changesets".
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -143,9 +142,16 @@ fn make_link(
     .map_err(failed("link", link))
 }
 
-/// Opens the directory of a path in `tree`; what is missing on the way is made as it is below.
+/// Opens the directory of a path in `tree`, through links of the tree itself as the archive's own
+/// entries are; what is missing on the way is made as it is below.
 fn parent(tree: BorrowedFd<'_>, parts: &[&[u8]], below: &Merged) -> io::Result<(OwnedFd, Vec<u8>)> {
     let Some((name, parents)) = parts.split_last() else { return Err(Errno::INVAL.into()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let path = [&b"."[..], &parents.join(&b'/')].join(&b'/');
+    if let Ok(dir) = rustix::fs::openat2(tree, path, flags, Mode::empty(), resolve) {
+        return Ok((dir, name.to_vec()));
+    }
     let mut dir = open_dir(tree, b".")?;
     for (depth, part) in parents.iter().enumerate() {
         dir = match open_dir(dir.as_fd(), part) {
@@ -239,9 +245,8 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         if name.starts_with(b"trusted.overlay.") {
             continue;
         }
-        let name = OsString::from(String::from_utf8_lossy(name).into_owned());
-        let length = rustix::fs::fgetxattr(from, &name, &mut value[..])?;
-        rustix::fs::fsetxattr(to, &name, &value[..length], XattrFlags::empty())?;
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())?;
     }
     Ok(())
 }

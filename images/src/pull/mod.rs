@@ -121,8 +121,8 @@ impl Store {
         let digest = chosen.manifest_digest().clone();
         let count = chosen.manifest.layers.len();
         progress.event(Event::Manifest { digest: digest.clone(), layers: count });
-        lease.hold(chosen.digests())?;
-        lease.hold(&hash::chain(&chosen.config.layers))?;
+        let chain = hash::chain(&chosen.config.layers);
+        self.hold(lease, chosen.digests().chain(&chain))?;
         for document in &chosen.documents {
             self.write_blob(&document.digest, &document.bytes)?;
         }

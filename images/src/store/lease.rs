@@ -56,6 +56,17 @@ impl Store {
         }
     }
 
+    /// Lets `lease` hold `digests`, whether they exist yet or not: what is seen to exist from here
+    /// on stays, and what does not will be left alone once it is there.
+    pub(crate) fn hold<'a>(
+        &self,
+        lease: &Lease,
+        digests: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<(), Error> {
+        let _lock = self.lock_shared()?;
+        lease.hold(digests)
+    }
+
     /// Returns what living leases hold, and removes dead ones unless `keep_dead` says otherwise.
     /// The lock must be held exclusively.
     pub(super) fn leased(&self, dead: DeadLeases) -> Result<BTreeSet<Digest>, Error> {
@@ -94,9 +105,9 @@ pub(super) enum DeadLeases {
 }
 
 impl Lease {
-    /// Adds `digests`. The store's lock must be held, shared, from before it was seen that they
-    /// exist until this returns - or they do not exist yet.
-    pub(crate) fn hold<'a>(
+    /// Adds `digests`. The store's lock must be held, shared: a gc that did not see this yet would
+    /// take away what the caller believes to exist.
+    pub(super) fn hold<'a>(
         &self,
         digests: impl IntoIterator<Item = &'a Digest>,
     ) -> Result<(), Error> {

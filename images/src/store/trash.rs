@@ -17,6 +17,10 @@ use crate::error::Error;
 /// How many directories are held open on the way down; what lies deeper is moved up first.
 const MAX_DEPTH: usize = 32;
 
+/// How often a directory is gone through; once is enough unless its file system lists it oddly
+/// while it shrinks.
+const MAX_ROUNDS: usize = 4;
+
 /// Moves what is at `path` into the trash; `None` if it is gone already.
 pub(super) fn move_away(store: &Store, path: &str) -> io::Result<Option<String>> {
     let to = files::unique("trash/");
@@ -84,8 +88,13 @@ impl Removal<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(other) => return Err(other.into()),
         };
-        self.clear(&dir, depth)?;
-        self.remove_empty(parent, name).unwrap_or_else(|| Err(Errno::NOTEMPTY.into()))
+        for _ in 0..MAX_ROUNDS {
+            self.clear(&dir, depth)?;
+            if let Some(done) = self.remove_empty(parent, name) {
+                return done;
+            }
+        }
+        Err(Errno::NOTEMPTY.into())
     }
 
     /// Removes a directory; `None` if there is something in it.
