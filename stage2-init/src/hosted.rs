@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pod_abi::app::AppSpec;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pod_abi::app::{AppSpec, PidMode};
 use pod_abi::inner::AppFds;
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -59,6 +61,25 @@ impl Hosted {
         self.cgroup.as_ref().map(AsFd::as_fd)
     }
 
+    /// Kills what is left in the app's cgroup after its main process.
+    ///
+    /// Only an app that shares the pod's pid namespace can leave anything; without a cgroup it
+    /// cannot be told from what other apps have left, and lives until the pod ends.
+    pub fn kill_rest(&self) {
+        if self.spec.pid == PidMode::App {
+            return;
+        }
+        let Some(cgroup) = self.cgroup() else { return };
+        for _ in 0..KILL_ROUNDS {
+            let pids = read(cgroup, "cgroup.procs").unwrap_or_default();
+            let pids = pids.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw);
+            let killed = pids.filter(|pid| kill(*pid, Signal::SIGKILL).is_ok()).count();
+            if killed == 0 {
+                return;
+            }
+        }
+    }
+
     /// Tells whether the OOM killer was in its cgroup since the last time this was asked.
     ///
     /// A guess where the cgroup has no memory controller: then nobody was there.
@@ -78,12 +99,24 @@ pub fn take_stdio(channel: &mut Channel) -> Result<[OwnedFd; 3], ChannelError> {
     Ok([channel.descriptor()?, channel.descriptor()?, channel.descriptor()?])
 }
 
+/// How often an app's cgroup is searched for processes that were born since the last time. Killed
+/// ones are found again until they are reaped; what forks faster is stopped with the pod.
+const KILL_ROUNDS: usize = 8;
+
+/// The longest file of a cgroup that is read, in bytes.
+const MAX_FILE: u64 = 1 << 16;
+
 fn oom_kills(cgroup: BorrowedFd<'_>) -> io::Result<u64> {
+    let events = read(cgroup, "memory.events")?;
+    let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+}
+
+fn read(cgroup: BorrowedFd<'_>, file: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut text = String::new();
-    File::from(openat(cgroup, "memory.events", flags, Mode::empty())?)
-        .take(4096)
+    File::from(openat(cgroup, file, flags, Mode::empty())?)
+        .take(MAX_FILE)
         .read_to_string(&mut text)?;
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+    Ok(text)
 }

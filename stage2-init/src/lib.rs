@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod disposition;
 pub mod hosted;
 pub mod launch;
 pub mod machine;

@@ -222,6 +222,11 @@ impl<'channel> Pid1<'channel> {
         while let Some(action) = self.todo.pop_front() {
             match action {
                 Action::Start(app) => self.start(app)?,
+                Action::Stop(app, signal) => {
+                    if let Some(living) = self.processes.main_of_mut(&app) {
+                        living.stop(signal).map_err(doing("send a signal"))?;
+                    }
+                }
                 Action::Signal(app, signal) => {
                     if let Some(living) = self.processes.main_of(&app) {
                         living.signal(signal).map_err(doing("send a signal"))?;
@@ -343,16 +348,18 @@ impl<'channel> Pid1<'channel> {
 
     /// Tells of the end of a process of ours.
     fn bury(&mut self, living: Living, waited: Waited) -> Result<(), Error> {
-        let Living { role, failure, .. } = living;
+        let Living { role, failure, carried_out, .. } = living;
         let (Role::Main(name) | Role::Exec { app: name, .. }) = &role;
         let error = failure.as_ref().map(|failure| Box::new(failure.report(name.as_str())));
         let exit = match (failure, waited.exit) {
             (Some(failure), _) => Ended::NotStarted { code: failure.code() },
             (None, Exit::Code(code)) => Ended::Exited { code },
-            (None, Exit::Signal(signal)) => {
-                let killed = signal == Signal::SIGKILL as u8;
-                let app = self.apps.get_mut(name);
-                let oom = killed && app.is_some_and(Hosted::was_oom_killed);
+            (None, Exit::Signal(signal)) if signal != Signal::SIGKILL as u8 => {
+                Ended::Signaled { signal, oom: false }
+            }
+            (None, Exit::Signal(killed)) => {
+                let oom = self.apps.get_mut(name).is_some_and(Hosted::was_oom_killed);
+                let signal = carried_out.filter(|_| !oom).unwrap_or(killed);
                 Ended::Signaled { signal, oom }
             }
         };
@@ -361,6 +368,9 @@ impl<'channel> Pid1<'channel> {
                 // In a pid namespace of the app's the kernel has done so; in the pod's nobody has.
                 for exec in self.processes.execs_in(&name) {
                     exec.signal(Signal::SIGKILL as u8).map_err(doing("kill an exec"))?;
+                }
+                if let Some(app) = self.apps.get(&name) {
+                    app.kill_rest();
                 }
                 let now = self.now();
                 let actions = self.machine.ended(&name, exit, error, now);

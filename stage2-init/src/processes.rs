@@ -5,9 +5,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use pod_abi::name::AppName;
 
+use crate::disposition::is_spared;
 use crate::launch::{Failure, Launched, Outcome, Verdict};
 
 /// What a process is.
@@ -36,6 +38,8 @@ pub struct Living {
     verdict: Option<Verdict>,
     /// Why it does not.
     pub failure: Option<Failure>,
+    /// The signal in whose stead SIGKILL was sent.
+    pub carried_out: Option<u8>,
 }
 
 /// All of them.
@@ -48,7 +52,9 @@ impl Processes {
     /// Takes in a launched process.
     pub fn insert(&mut self, role: Role, launched: Launched) {
         let Launched { pid, pidfd, verdict } = launched;
-        self.living.push(Living { role, pid, pidfd, verdict: Some(verdict), failure: None });
+        let verdict = Some(verdict);
+        let living = Living { role, pid, pidfd, verdict, failure: None, carried_out: None };
+        self.living.push(living);
     }
 
     /// Takes out the process of this id.
@@ -65,7 +71,12 @@ impl Processes {
     /// Returns the main process of an app.
     #[must_use]
     pub fn main_of(&self, name: &AppName) -> Option<&Living> {
-        self.living.iter().find(|living| matches!(&living.role, Role::Main(app) if app == name))
+        self.living.iter().find(|living| living.is_main_of(name))
+    }
+
+    /// Returns the main process of an app, to be changed.
+    pub fn main_of_mut(&mut self, name: &AppName) -> Option<&mut Living> {
+        self.living.iter_mut().find(|living| living.is_main_of(name))
     }
 
     /// Returns the process of an exec.
@@ -85,6 +96,10 @@ impl Processes {
 }
 
 impl Living {
+    fn is_main_of(&self, name: &AppName) -> bool {
+        matches!(&self.role, Role::Main(app) if app == name)
+    }
+
     /// Returns its descriptor.
     #[must_use]
     pub const fn pidfd(&self) -> &OwnedFd {
@@ -107,6 +122,19 @@ impl Living {
             self.failure = Some(failure.clone());
         }
         Some((self.verdict.take()?, outcome))
+    }
+
+    /// Asks it to end by `signal`; where the kernel would drop that, carries it out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Living::signal`].
+    pub fn stop(&mut self, signal: u8) -> std::io::Result<()> {
+        if is_spared(self.pid, signal) {
+            self.carried_out = Some(signal);
+            return self.signal(Signal::SIGKILL as u8);
+        }
+        self.signal(signal)
     }
 
     /// Sends it a signal; one that has ended meanwhile has no need of it.

@@ -40,7 +40,7 @@ fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> SetupError 
 /// 4. Into it, and the old root away. Inherited mounts are locked to each other in a user
 ///    namespace; all of them at once may go.
 /// 5. Read-only.
-/// 6. No signal ignored: apps would inherit it.
+/// 6. No signal ignored, and no keyring of the caller's: apps would inherit both.
 ///
 /// # Errors
 ///
@@ -62,7 +62,8 @@ pub fn leave_host() -> Result<(), SetupError> {
     chdir("/").map_err(step("enter the root of PID 1"))?;
     let read_only = inert | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     mount(none, "/", none, read_only, none).map_err(step("make the root of PID 1 read-only"))?;
-    pod_sys::unignore_signals().map_err(step("reset ignored signals"))
+    pod_sys::unignore_signals().map_err(step("reset ignored signals"))?;
+    pod_sys::join_new_session_keyring().map_err(step("leave the caller's keyring"))
 }
 
 /// Lays out what the supervisor asks for.

@@ -53,6 +53,8 @@ promises! {
     exec_equals_start,
     masked_paths_read_as_empty_and_read_only_ones_cannot_be_written,
     an_app_that_ignores_its_stop_signal_is_killed_after_its_grace,
+    an_app_without_a_handler_ends_at_once_by_its_stop_signal,
+    what_an_app_leaves_in_the_pods_pid_namespace_is_killed,
     apps_are_stopped_the_last_first,
     an_app_is_restarted,
     an_app_sees_its_own_cgroup_as_the_root_and_cannot_write_it,
@@ -261,6 +263,29 @@ fn an_app_that_ignores_its_stop_signal_is_killed_after_its_grace() {
         0
     );
     pod.gone();
+}
+
+fn an_app_without_a_handler_ends_at_once_by_its_stop_signal() {
+    let mut spec = shell("a", "echo up; exec sleep 1000");
+    spec.stop = Stop { signal: 15, grace_ms: 3_600_000 };
+    let mut pod = Pod::new(ExitPolicy::AnyFailure);
+    let output = pod.add(spec);
+    pod.tell(&ToInit::Run);
+    output.wait_for("up");
+    pod.tell(&ToInit::Shutdown { grace_ms: None });
+    let end = pod.until(|news| ended(news).map(|(_, exit)| exit));
+    assert_eq!(end, Ended::Signaled { signal: 15, oom: false });
+}
+
+fn what_an_app_leaves_in_the_pods_pid_namespace_is_killed() {
+    let mut left = shell("a", "sleep 1000 & sleep 1000 & echo up; exit 0");
+    left.pid = PidMode::Pod;
+    let mut pod = Pod::new(ExitPolicy::All);
+    let _output = pod.add(left);
+    let _other = pod.add(shell("b", "exec sleep 1000"));
+    pod.tell(&ToInit::Run);
+    pod.until(|news| ended(news).map(|_| ()));
+    pod.wait_until_empty("a");
 }
 
 fn apps_are_stopped_the_last_first() {

@@ -9,6 +9,7 @@
 
 mod clone;
 mod fds;
+mod keyring;
 mod loopback;
 mod mount;
 mod seccomp;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use clone::{CloneFlags, Forked, clone3, unshare};
 pub use fds::{close_on_exec_from, inherited, place};
+pub use keyring::join_new_session_keyring;
 pub use loopback::bring_loopback_up;
 pub use mount::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 pub use seccomp::{MAX_INSTRUCTIONS, SockFilter, set_seccomp_filter};

@@ -4,6 +4,7 @@
 //! groups is always set, also when it is empty (CVE-2022-36109). Securebits stay as they are.
 
 use nix::unistd::{Uid, setgroups, setresgid, setresuid};
+use pod_abi::isolators::Capability;
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
@@ -33,8 +34,15 @@ pub(super) fn become_user(who: &Prepared<'_>) -> Result<(), Failure> {
     let held = if uid == Uid::from_raw(0) { who.capabilities } else { CapabilitySet::empty() };
     let sets =
         CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).at(Phase::Capabilities, "the capability sets")?;
+    set_capabilities(None, sets)
+        .at(Phase::Capabilities, &format!("the capability sets {}", names(held)))?;
     clear_ambient_capability_set().at(Phase::Capabilities, "the ambient set")
+}
+
+/// Names capabilities, for an error: one of them is not the pod's to give.
+fn names(set: CapabilitySet) -> String {
+    let named = Capability::ALL.iter().filter(|each| set.bits() & each.bit() != 0);
+    named.map(|each| each.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Drops all capabilities but `keep` from the bounding set, those we have no name for included.

@@ -99,7 +99,7 @@ impl App {
             }
             State::Running { .. } => {
                 let grace = grace_ms.unwrap_or(self.rules.stop.grace_ms);
-                actions.push(Action::Signal(name(), self.rules.stop.signal));
+                actions.push(Action::Stop(name(), self.rules.stop.signal));
                 self.state = State::Stopping { kill_at: Some(now.saturating_add(grace)) };
             }
             State::Stopping { .. } => {

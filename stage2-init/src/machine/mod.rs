@@ -29,6 +29,8 @@ const SIGKILL: u8 = 9;
 pub enum Action {
     /// Start the app's main process.
     Start(AppName),
+    /// Ask the app's main process, which lives, to end, by this signal.
+    Stop(AppName, u8),
     /// Send a signal to the app's main process, which lives.
     Signal(AppName, u8),
     /// Tell the supervisor.

@@ -50,7 +50,7 @@ fn the_first_failure_stops_the_others_and_is_the_pods_status() {
     for index in 0..3 {
         machine.started(&name(index), 5, 0);
     }
-    let stop = |index| Action::Signal(name(index), 15);
+    let stop = |index| Action::Stop(name(index), 15);
     assert_eq!(machine.ended(&name(1), FAILED, None, 9), [told_end(1, FAILED, None), stop(2)]);
     let actions = machine.ended(&name(2), TERMINATED, None, 10);
     assert_eq!(actions, [told_end(2, TERMINATED, None), stop(0)]);
@@ -94,7 +94,7 @@ fn a_shutdown_that_was_asked_for_is_no_failure() {
     let mut machine = machine(ExitPolicy::AnyFailure, &[Restart::Always]);
     machine.run();
     machine.started(&name(0), 5, 0);
-    assert_eq!(machine.shutdown(None, 100), [Action::Signal(name(0), 15)]);
+    assert_eq!(machine.shutdown(None, 100), [Action::Stop(name(0), 15)]);
     assert_eq!(machine.deadline(), Some(10_100));
     assert_eq!(machine.tick(10_099), []);
     assert_eq!(machine.tick(10_100), [Action::Signal(name(0), SIGKILL)]);
@@ -142,7 +142,7 @@ fn an_app_stopped_by_hand_stays_stopped_and_can_be_started_by_hand() {
     machine.run();
     machine.started(&name(0), 5, 0);
     machine.started(&name(1), 5, 0);
-    assert_eq!(machine.stop(&name(0), Some(5), 0), [Action::Signal(name(0), 15)]);
+    assert_eq!(machine.stop(&name(0), Some(5), 0), [Action::Stop(name(0), 15)]);
     let actions = machine.ended(&name(0), TERMINATED, None, 1);
     assert_eq!(actions, [told_end(0, TERMINATED, None)]);
     assert!(matches!(
@@ -219,7 +219,7 @@ impl World {
                     assert!(!self.going_down, "{app} started while the pod ends");
                     assert_eq!(self.living.insert(app, false), None, "started twice");
                 }
-                Action::Signal(app, signal) => {
+                Action::Stop(app, signal) | Action::Signal(app, signal) => {
                     assert!(self.living.contains_key(&app), "{signal} for {app}, which is dead");
                 }
                 Action::Tell(FromInit::AppEnded { restart_in_ms, .. }) => {

@@ -5,7 +5,7 @@
 //! namespace over. Nothing is written to any disk.
 
 use std::fs::{self, File};
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
@@ -30,6 +30,7 @@ use pod_abi::name::AppName;
 use pod_abi::path::PodPath;
 use pod_abi::version;
 use pod_sys::{CloneFlags, Forked, clone3, place, send_signal, unshare, wait_pidfd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// The first id of the pod on the host.
@@ -283,6 +284,24 @@ impl Pod {
         let order = ToInit::Exec { id, app, process: Box::new(process) };
         self.tell_with(&order, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
         Output(File::from(output))
+    }
+
+    /// Waits until no process of an app lives, where there are cgroups to tell.
+    pub(crate) fn wait_until_empty(&self, app: &str) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let path = cgroups.root.join(format!("app-{app}")).join("cgroup.events");
+        let mut events = File::open(path).unwrap();
+        loop {
+            let mut text = String::new();
+            events.seek(SeekFrom::Start(0)).unwrap();
+            events.read_to_string(&mut text).unwrap();
+            if text.contains("populated 0") {
+                return;
+            }
+            let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+            let changed = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&limit)).unwrap();
+            assert_eq!(changed, 1, "processes are left: {text}");
+        }
     }
 
     /// Closes the channel.
