@@ -83,12 +83,22 @@ impl Cgroup {
     /// one change to the next; tells whether that came true.
     #[must_use]
     pub fn drains(&self, patience: u16) -> bool {
+        self.becomes("populated 0", patience)
+    }
+
+    /// Waits until a process is in it or beneath it, as [`Self::drains`] does for the opposite.
+    #[must_use]
+    pub fn fills(&self, patience: u16) -> bool {
+        self.becomes("populated 1", patience)
+    }
+
+    fn becomes(&self, state: &str, patience: u16) -> bool {
         let Ok(events) = File::open(self.path.join("cgroup.events")) else { return true };
         loop {
             // Reading also arms the notification, so that no change is missed.
             let mut text = [0; 128];
             let count = events.read_at(&mut text, 0).unwrap_or(0);
-            if !String::from_utf8_lossy(&text[..count]).contains("populated 1") {
+            if String::from_utf8_lossy(&text[..count]).contains(state) {
                 return true;
             }
             let mut changed = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
