@@ -3,8 +3,8 @@
 //! nix and rustix know named signals only; real-time signals are numbers, and images do ask to be
 //! stopped by them (systemd's `SIGRTMIN+3`).
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Sends the signal of this number to a process; 0 only asks whether it lives.
@@ -37,8 +37,10 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: u8) -> io::Result<()> {
 ///
 /// Those of reading `/proc/self/status`.
 pub fn unignore_signals() -> io::Result<()> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let ignored = ignored(&status)
+    // One read takes the whole file: the kernel makes it at once, and it is far shorter.
+    let mut status = [0; 8192];
+    let length = File::open("/proc/self/status")?.read(&mut status)?;
+    let ignored = ignored(&String::from_utf8_lossy(&status[..length]))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no line `SigIgn:`"))?;
     for number in (1..=64).filter(|number| ignored & (1 << (number - 1)) != 0) {
         reset(number)?;
