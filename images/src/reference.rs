@@ -338,6 +338,16 @@ mod tests {
         assert!(Reference::parse(&format!("r.io/{}", "a".repeat(300))).is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_parses_has_one_canonical_form(word in "[a-zA-Z0-9:/@._ \\[\\]-]{0,60}|oci:.{0,40}|.*") {
+            if let Ok(reference) = Reference::parse(&word) {
+                let canonical = reference.to_string();
+                proptest::prop_assert_eq!(Reference::parse(&canonical), Ok(reference));
+            }
+        }
+    }
+
     #[test]
     fn an_app_is_called_after_the_last_component() {
         for (word, name) in

@@ -134,6 +134,9 @@ fn kind_of(bytes: &[u8], served_as: &str) -> Result<Kind, DocumentError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::any;
+
     use super::*;
 
     const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -173,5 +176,29 @@ mod tests {
         assert!(kind_of(bytes.as_bytes(), docker).is_ok());
         let error = kind_of(bytes.as_bytes(), MANIFEST).expect_err("contradiction");
         assert!(matches!(error, DocumentError::Contradiction { .. }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn bytes_from_anywhere_are_a_document_or_an_error(
+            bytes in vec(any::<u8>(), 0..200),
+            at in 0_usize..400,
+            byte in any::<u8>(),
+        ) {
+            let _ = Top::parse(&bytes, "");
+            let hex = "a".repeat(64);
+            let blob = format!(r#"{{"mediaType":"{MANIFEST}","digest":"sha256:{hex}","size":7}}"#);
+            for document in [
+                format!(r#"{{"schemaVersion":2,"manifests":[{blob}]}}"#),
+                format!(r#"{{"schemaVersion":2,"config":{blob},"layers":[{blob}]}}"#),
+                r#"{"os":"linux","config":{"Env":["A=b"]},"rootfs":{"diff_ids":[]}}"#.to_owned(),
+            ] {
+                let mut spoilt = document.into_bytes();
+                let at = at % spoilt.len();
+                spoilt[at] = byte;
+                let _ = Top::parse(&spoilt, "");
+                let _ = Config::parse(&spoilt, 0);
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::thread;
 use pod_abi::Digest;
 
 use super::PullOptions;
-use super::chain;
+use super::chain::{self, ChainError};
 use super::choose::Chosen;
 use super::layer::{Context, Job, Ready};
 use super::source::Source;
@@ -147,43 +147,44 @@ fn finish_chain<'p>(
     mut waiting: Waiting<'p>,
 ) -> Result<(), Error> {
     let layers = &chosen.config.layers;
-    let chains = hash::chain(layers);
-    for (at, chain_id) in chains.iter().enumerate() {
+    for (at, chain) in hash::chain(layers).iter().enumerate() {
         if context.store.find_layers(&layers[..=at])?[at].is_some() {
             continue;
         }
-        // The same layer may stand in an image twice, above different others.
         let ready = match waiting.remove(&layers[at]) {
-            Some(ready) => ready,
+            Some(ready) => Some(ready),
+            // The same layer may stand in an image twice, above different others.
             None => {
                 let blob = chosen.manifest.layers[at].clone();
-                let job = Job { blob, diff_id: layers[at].clone() };
-                match context.prepare(&job)? {
-                    Some(ready) => ready,
-                    None => continue,
-                }
+                context.prepare(&Job { blob, diff_id: layers[at].clone() })?
             }
         };
-        let store = context.store;
-        let digest = &ready.job.blob.digest;
-        let lower = store.merged(&layers[..at])?;
-        chain::complete(ready.staging.tree(), &ready.facts, lower).map_err(|source| {
-            let kind = match &source {
-                chain::ChainError::Io { source, .. } if is_full(source) => ErrorKind::NoSpace,
-                chain::ChainError::Io { .. } => ErrorKind::Storage,
-                _ => ErrorKind::Invalid,
-            };
-            Error::caused(kind, format!("cannot join layer `{digest}` to those below"), source)
-        })?;
-        let meta = ready.meta().in_chain(chain_id);
-        ready.staging.describe(&meta)?;
-        store.sync_all()?;
-        if let Some(part) = &ready.part {
-            store.keep_part(part)?;
-            store.sync_blobs()?;
+        if let Some(ready) = ready {
+            join(context.store, ready, &layers[..at], chain)?;
         }
-        ready.staging.commit(&meta.name())?;
-        store.sync_layers()?;
     }
     Ok(())
+}
+
+/// Joins a layer to those `below` it, makes it durable and gives it its name.
+fn join(store: &Store, ready: Ready<'_>, below: &[Digest], chain: &Digest) -> Result<(), Error> {
+    let lower = store.merged(below)?;
+    chain::complete(ready.staging.tree(), &ready.facts, lower).map_err(|source| {
+        let kind = match &source {
+            ChainError::Io { source, .. } if is_full(source) => ErrorKind::NoSpace,
+            ChainError::Io { .. } => ErrorKind::Storage,
+            ChainError::NoTarget { .. } | ChainError::NoFile { .. } => ErrorKind::Invalid,
+        };
+        let sentence = format!("cannot join layer `{}` to those below", ready.job.blob.digest);
+        Error::caused(kind, sentence, source)
+    })?;
+    let meta = ready.meta().in_chain(chain);
+    ready.staging.describe(&meta)?;
+    store.sync_all()?;
+    if let Some(part) = &ready.part {
+        store.keep_part(part)?;
+        store.sync_blobs()?;
+    }
+    ready.staging.commit(&meta.name())?;
+    store.sync_layers()
 }
