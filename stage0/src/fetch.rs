@@ -44,6 +44,12 @@ pub(crate) fn obtain(
             .map_err(|error: images::PlatformError| CommandError::usage(error.to_string()))?,
         None => Platform::host(),
     };
+    if request.pull != Pull::Always
+        && let Some(image) =
+            store.resolve(reference, &platform, lease).map_err(|error| told(&error, reference))?
+    {
+        return Ok(image);
+    }
     let mut options = PullOptions::new(WorkerProgram {
         exe: PathBuf::from("/proc/self/exe"),
         args: vec![OsString::from("internal-unpack")],

@@ -96,6 +96,12 @@ pub(crate) fn release(run_root: BorrowedFd<'_>, base: u32, file: BorrowedFd<'_>)
     }
 }
 
+/// Gives a range back whose lock this process is known to hold.
+pub(crate) fn discard(run_root: BorrowedFd<'_>, base: u32) {
+    let path = format!("{}/{base}", layout::USERNS_LEASES);
+    let _ = unlinkat(run_root, &path, AtFlags::empty()); // an unlocked file is no lease
+}
+
 /// Removes the file of a range if nobody holds it.
 ///
 /// # Errors

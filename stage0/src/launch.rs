@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -26,7 +26,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::leftovers::Claim;
 use crate::pods::{Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
-use crate::{failure, fetch, host, ids, rundir, ui};
+use crate::{failure, fetch, host, ids, leftovers, rundir, ui};
 
 /// What a launch works with.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Launcher<'_> {
             ids: claim.ids().map(|lease| lease.range),
             output,
         };
-        let mut pod = into_run()?;
+        let pod = into_run()?;
         let error = stage1::hand_over(
             &stage1,
             &Handover {
@@ -90,10 +90,29 @@ impl Launcher<'_> {
                 ids: claim.ids().map(|lease| lease.file.as_fd()),
             },
         );
-        if attempt == 1 && self.pods.rename(&mut pod, Home::Garbage).is_ok() {
-            let _ = self.pods.sweep(&pod); // what is left is garbage by its place
+        // Descriptors have been replaced: what these values hold is no longer what they made.
+        mem::forget((pod, claim, layers));
+        if let Err(undoing) = self.undo(&order) {
+            return Err(error.because(&undoing));
         }
         Err(error)
+    }
+
+    /// Takes back everything of a pod whose stage1 could not be executed, through descriptors
+    /// opened anew. Its lock is still ours.
+    fn undo(&self, order: &Order) -> Result<()> {
+        let pods = Pods::open(self.context.open_root()?)?;
+        let run_root = self.context.open_run_root()?;
+        let Some(mut pod) = pods.open_in(Home::Run, &order.pod.uuid)? else { return Ok(()) };
+        leftovers::take_back(&pod, run_root.as_fd())?;
+        if let Some(range) = order.ids {
+            ids::discard(run_root.as_fd(), range.base);
+        }
+        if order.attempt == 1 {
+            pods.rename(&mut pod, Home::Garbage)?;
+            pods.sweep(&pod)?;
+        }
+        Ok(())
     }
 
     fn app_order(&self, spec: AppSpec) -> Result<AppOrder> {

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -62,10 +62,12 @@ pub(crate) fn find(word: &str) -> Result<Stage1> {
     let path = directory.join(STAGE1_MANIFEST);
     let invalid =
         || CommandError::new("stage1.invalid", format!("`{}` is no stage1", path.display()));
-    let file = fs::File::open(&path).context(|| format!("cannot open `{}`", path.display()))?;
-    let bounded = std::io::Read::take(file, MAX_MANIFEST);
+    let mut text = String::new();
+    fs::File::open(&path)
+        .and_then(|file| file.take(MAX_MANIFEST).read_to_string(&mut text))
+        .context(|| format!("cannot read `{}`", path.display()))?;
     let manifest: Stage1Manifest =
-        serde_json::from_reader(bounded).map_err(|error| invalid().because(&error))?;
+        serde_json::from_str(&text).map_err(|error| invalid().because(&error))?;
     if !manifest.abi.contains(version::STAGE_ABI) {
         return Err(CommandError::new(
             "stage1.version",
@@ -104,7 +106,8 @@ fn candidates(word: &str) -> Vec<PathBuf> {
     directories
 }
 
-/// Becomes the stage1. Returns only if that is not possible.
+/// Becomes the stage1. Returns only if that is not possible; then descriptors 3 to 8 of this
+/// process are those of the table, whatever they were, and nothing may be done through others.
 pub(crate) fn hand_over(stage1: &Stage1, handover: &Handover<'_>) -> CommandError {
     match place_all(handover) {
         Ok(()) => {}
@@ -157,6 +160,8 @@ fn place_all(handover: &Handover<'_>) -> Result<()> {
             copies.push((at, copy));
         }
     }
+    // What is closed after a number has been placed might be that very number.
+    drop((order, program));
     pod_sys::close_on_exec_from(3).context(|| "cannot mark descriptors".to_owned())?;
     for (at, copy) in &copies {
         pod_sys::place(copy.as_fd(), *at)

@@ -11,8 +11,10 @@ mod record;
 mod scan;
 mod tree;
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use pod_abi::manifest::PodManifest;
 use pod_abi::phase::{Home, Phase};
 use pod_abi::{PodId, layout};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat};
@@ -42,6 +44,8 @@ pub(crate) struct Pod {
     /// Where it was found; it may have moved on.
     pub(crate) home: Home,
     dir: OwnedFd,
+    /// Never changes once written, so one look at it is enough.
+    manifest: OnceCell<Box<PodManifest>>,
 }
 
 /// How directories are opened that we read from and lock.
@@ -74,7 +78,7 @@ impl Pods {
     pub(crate) fn open_in(&self, home: Home, id: &PodId) -> Result<Option<Pod>> {
         let path = format!("{}/{id}", home.directory());
         match openat(&self.pods, &path, DIRECTORY, Mode::empty()) {
-            Ok(dir) => Ok(Some(Pod { id: id.clone(), home, dir })),
+            Ok(dir) => Ok(Some(Pod::adopt(id.clone(), home, dir))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error).context(|| format!("cannot open pod directory `{path}`")),
         }
@@ -124,7 +128,7 @@ impl Pods {
 impl Pod {
     /// Makes a pod of a descriptor that was handed over.
     pub(crate) fn adopt(id: PodId, home: Home, dir: OwnedFd) -> Self {
-        Self { id, home, dir }
+        Self { id, home, dir, manifest: OnceCell::new() }
     }
 
     /// Returns its directory.

@@ -29,12 +29,15 @@ impl Pod {
     ///
     /// `pod.corrupt` if it is missing or not understood.
     pub(crate) fn manifest(&self) -> Result<PodManifest> {
+        if let Some(known) = self.manifest.get() {
+            return Ok(PodManifest::clone(known));
+        }
         let manifest: PodManifest =
             self.read(layout::MANIFEST)?.ok_or_else(|| self.corrupt(layout::MANIFEST))?;
         if manifest.version != version::MANIFEST || manifest.uuid != self.id {
             return Err(self.corrupt(layout::MANIFEST));
         }
-        Ok(manifest)
+        Ok(PodManifest::clone(self.manifest.get_or_init(|| Box::new(manifest))))
     }
 
     /// Reads what is recorded of its latest run; `None` if it has never run.
@@ -102,7 +105,8 @@ impl Pod {
                 return Err(error).context(|| format!("cannot open `{path}` of pod `{}`", self.id));
             }
         };
-        let mut bytes = Vec::new();
+        // Room for nearly every record, so that one read takes it.
+        let mut bytes = Vec::with_capacity(4096);
         File::from(fd)
             .take(MAX_RECORD)
             .read_to_end(&mut bytes)

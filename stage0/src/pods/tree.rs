@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, renameat, unlinkat};
 use rustix::io::{Errno, Result};
+use rustix::path::Arg;
 
 /// How deep we go before a directory is moved to the top; also the most descriptors held.
 const MAX_DEPTH: usize = 64;
@@ -27,28 +28,42 @@ pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &str) -> Result<()> {
     // Each pass moves what lies too deep to the top, where the next pass meets it.
     loop {
         let before = moved;
-        empty(&top, &top, 0, &mut moved)?;
+        empty(open_dir(&top, ".")?, &top, 0, &mut moved)?;
         if moved == before {
             break;
         }
     }
-    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error),
+    match remove_dir(parent, name)? {
+        Removed::Yes => Ok(()),
+        Removed::NotEmpty => Err(Errno::NOTEMPTY),
     }
 }
 
-fn open_dir(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
+fn open_dir(parent: impl AsFd, name: impl Arg) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     openat2(parent, name, flags, Mode::empty(), resolve)
 }
 
+enum Removed {
+    Yes,
+    NotEmpty,
+}
+
+fn remove_dir(parent: impl AsFd, name: impl Arg) -> Result<Removed> {
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(Removed::Yes),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(Removed::NotEmpty),
+        Err(error) => Err(error),
+    }
+}
+
 /// Empties `dir`, which lies `depth` below `top`.
-fn empty(dir: &OwnedFd, top: &OwnedFd, depth: usize, moved: &mut u64) -> Result<()> {
-    for entry in Dir::read_from(dir)? {
+fn empty(dir: OwnedFd, top: &OwnedFd, depth: usize, moved: &mut u64) -> Result<()> {
+    let mut entries = Dir::new(dir)?;
+    while let Some(entry) = entries.next() {
         let entry = entry?;
-        let name = entry.file_name();
+        let (name, dir) = (entry.file_name(), entries.fd()?);
         if name == c"." || name == c".." {
             continue;
         }
@@ -59,20 +74,22 @@ fn empty(dir: &OwnedFd, top: &OwnedFd, depth: usize, moved: &mut u64) -> Result<
                 Err(error) => return Err(error),
             }
         }
+        // Most directories of a pod are empty: mount points.
+        if matches!(remove_dir(dir, name)?, Removed::Yes) {
+            continue;
+        }
         if depth >= MAX_DEPTH {
             renameat(dir, name, top, format!(".moved-{moved}"))?;
             *moved += 1;
             continue;
         }
         match open_dir(dir, name) {
-            Ok(child) => empty(&child, top, depth + 1, moved)?,
+            Ok(child) => empty(child, top, depth + 1, moved)?,
             Err(Errno::NOENT) => continue,
             Err(error) => return Err(error),
         }
-        match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error),
-        }
+        // What is not empty now holds what was moved in the meantime; the next pass meets it.
+        let _ = remove_dir(dir, name)?;
     }
     Ok(())
 }
