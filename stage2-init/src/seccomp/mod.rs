@@ -1,8 +1,9 @@
 //! The seccomp profile of an app.
 //!
-//! The default profile is a constant, compiled from the [table](table) by the build script; an app
-//! that may hold other capabilities than the default set gets the table compiled for it, by the
-//! same code. Nothing here installs a filter: that is the launcher's last step before `execve`.
+//! The default profile is a constant, compiled from the table (`table.rs`) by the build script; an
+//! app that may hold other capabilities than the default set gets the table compiled for it, by
+//! the same code. Nothing here installs a filter: that is the launcher's last step before
+//! `execve`.
 
 mod compile;
 mod table;
