@@ -12,6 +12,7 @@ use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath};
 use pod_sys::{CloneFlags, MountFlags, unshare};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags as OldFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Signal, chdir, fchdir, pivot_root, set_parent_process_death_signal};
 use rustix::thread::{capabilities, set_capabilities};
@@ -176,7 +177,7 @@ impl Tree<'_> {
             FileType::Directory => self.root()?.directory(destination),
             _ => self.root()?.file(destination),
         };
-        mounts::attach(tree, &place.during(mounting)?).during(mounting)
+        mounts::attach(tree, &in_the_way(place, mounting)?).during(mounting)
     }
 
     fn tmpfs(
@@ -202,7 +203,7 @@ impl Tree<'_> {
         let flags =
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mounts::restrict(&tree, flags, Depth::One).during(mounting)?;
-        let place = self.root()?.own_file(&destination).during(mounting)?;
+        let place = in_the_way(self.root()?.own_file(&destination), mounting)?;
         mounts::attach(&tree, &place).during(mounting)
     }
 
@@ -219,6 +220,25 @@ impl Tree<'_> {
             .during(|| self.of("cannot join the pod's user namespace, setns(CLONE_NEWUSER)"))?;
         unshare(CloneFlags::NEWNS).during(|| self.of("cannot lock mounts, unshare(CLONE_NEWNS)"))
     }
+}
+
+/// Gives the error of a look-up its object, and says what is usually behind it.
+fn in_the_way(
+    found: rustix::io::Result<OwnedFd>,
+    what: impl FnOnce() -> String,
+) -> Result<OwnedFd, Failure> {
+    let error = match found {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let failure = Failure::of(what(), error).code("app.mount");
+    Err(match error {
+        Errno::EXIST | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP => failure.hint(
+            "something in the image is in the way: a link to nowhere, or a file for a directory",
+        ),
+        Errno::ROFS => failure.hint("make the place in the volume, or mount the volume writable"),
+        _ => failure,
+    })
 }
 
 fn path(text: &str) -> Result<PodPath, Failure> {

@@ -87,18 +87,20 @@ impl Link {
         }
     }
 
-    /// Reads what has come and gives out the messages in it. What came before the silence is
-    /// given out too.
-    pub(crate) fn receive(&mut self, heard: &mut VecDeque<FromInit>) -> Result<(), Silence> {
+    /// Reads what has come, gives out the messages in it, and tells how many bytes there were.
+    /// What came before the silence is given out too.
+    pub(crate) fn receive(&mut self, heard: &mut VecDeque<FromInit>) -> Result<usize, Silence> {
         let mut buffer = [0; 4096];
+        let mut read = 0;
         for _ in 0..TURN / buffer.len() {
             let count = match recv(&self.stream, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Err(Silence::Closed),
                 Ok((count, _)) => count,
-                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => continue,
                 Err(_) => return Err(Silence::Closed),
             };
+            read += count;
             self.decoder.feed(&buffer[..count]);
             loop {
                 match self.decoder.take() {
@@ -111,10 +113,10 @@ impl Link {
                 }
             }
             if count < buffer.len() {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(read)
     }
 }
 

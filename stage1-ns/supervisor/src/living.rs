@@ -41,6 +41,9 @@ use crate::wall::{Born, Wall};
 /// is over. It does next to nothing in either; a machine under load may be a thousand times slow.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often the channel is read after PID 1 has ended: more than a socket can hold.
+const LAST_WORDS: usize = 256;
+
 /// The number of SIGKILL.
 const SIGKILL: u8 = 9;
 
@@ -237,7 +240,9 @@ impl<'a, W: Wall> Living<'a, W> {
                     self.obey(meaning);
                 }
             }
-            Token::Channel => self.hear(),
+            Token::Channel => {
+                self.hear();
+            }
             Token::Listener => self.accept(),
             Token::Client(number) => self.serve(number),
             Token::Stream(place, source) => {
@@ -312,14 +317,18 @@ impl<'a, W: Wall> Living<'a, W> {
         }
     }
 
-    fn hear(&mut self) {
-        let Some(link) = &mut self.link else { return };
+    /// Hears what PID 1 has said, and returns how many bytes it was.
+    fn hear(&mut self) -> usize {
+        let Some(link) = &mut self.link else { return 0 };
         let mut words = VecDeque::new();
         let silence = link.receive(&mut words);
         for word in words {
             self.heed(word);
         }
-        let Err(silence) = silence else { return };
+        let silence = match silence {
+            Ok(count) => return count,
+            Err(silence) => silence,
+        };
         if let Some(link) = self.link.take() {
             self.events.remove(&link);
         }
@@ -328,11 +337,16 @@ impl<'a, W: Wall> Living<'a, W> {
             // It closes its end by ending; one that lives on is not waited for.
             Silence::Closed => self.patience = Some(Instant::now() + PATIENCE),
         }
+        0
     }
 
     fn hear_last_words(&mut self) {
-        while self.link.is_some() && !matches!(self.verdict, Some(Verdict::Failed(_))) {
-            self.hear();
+        // SECURITY: not until the channel is closed: its other end may have been passed out of
+        // the pod to a process that lives, and keeps it open or goes on talking.
+        for _ in 0..LAST_WORDS {
+            if self.hear() == 0 || matches!(self.verdict, Some(Verdict::Failed(_))) {
+                break;
+            }
         }
         if self.verdict.is_none() && !self.killed {
             let what = "the pod's PID 1 was killed or ended without a word";

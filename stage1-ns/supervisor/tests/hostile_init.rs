@@ -1,0 +1,396 @@
+//! A supervisor and a PID 1 that says what it likes.
+//!
+//! The wall of these tests is a thread that plays PID 1 by a script; everything else - records,
+//! logs, control socket - is real. What must hold: whatever the other side says, the supervisor
+//! ends, with a status that tells what happened.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+
+use pod_abi::control::{Hello, Reply, Request};
+use pod_abi::exit::Ended;
+use pod_abi::frame::{Decoder, encode};
+use pod_abi::inner::{AppFds, FromInit, Target, ToInit};
+use pod_abi::stage::{AppOrder, Order};
+use pod_abi::status::{AppState, PodStatus};
+use pod_abi::{AppName, Report, version};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use supervisor::{Added, Born, Failure, Inherited, Wall, supervise};
+
+/// PID 1's end of things.
+struct Init {
+    channel: UnixStream,
+    stdout: File,
+    decoder: Decoder,
+    /// Closed by dropping it: everything behind the wall has ended.
+    _end: File,
+}
+
+impl Init {
+    fn say(&mut self, word: &FromInit) {
+        self.channel.write_all(&encode(word).unwrap()).unwrap();
+    }
+
+    fn hear(&mut self) -> Option<ToInit> {
+        hear(&mut self.channel, &mut self.decoder)
+    }
+
+    /// Hears everything up to `Run` and answers as an honest one does.
+    fn begin(&mut self) {
+        self.say(&FromInit::Ready);
+        while self.hear() != Some(ToInit::Run) {}
+    }
+}
+
+fn hear<M: DeserializeOwned>(stream: &mut UnixStream, decoder: &mut Decoder) -> Option<M> {
+    loop {
+        if let Some(message) = decoder.take().unwrap() {
+            return Some(message);
+        }
+        let mut bytes = [0; 256];
+        match stream.read(&mut bytes) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => decoder.feed(&bytes[..count]),
+        }
+    }
+}
+
+type Script = Box<dyn FnOnce(Init) + Send>;
+
+struct Stage {
+    script: Option<Script>,
+    channel: Option<UnixStream>,
+    stdout: Option<OwnedFd>,
+    init: Option<thread::JoinHandle<()>>,
+}
+
+impl Wall for Stage {
+    fn cgroup(&self) -> Option<String> {
+        None
+    }
+
+    fn raise(&mut self) -> Result<Born, Failure> {
+        let (ours, its) = UnixStream::pair().unwrap();
+        let (end, its_end) = rustix::pipe::pipe().unwrap();
+        let (stdout, its_stdout) = rustix::pipe::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&stdout, true).unwrap();
+        self.stdout = Some(stdout);
+        self.channel = Some(its.try_clone().unwrap());
+        let init = Init {
+            channel: its,
+            stdout: its_stdout.into(),
+            decoder: Decoder::new(),
+            _end: its_end.into(),
+        };
+        let script = self.script.take().unwrap();
+        self.init = Some(thread::spawn(move || script(init)));
+        Ok(Born { channel: ours.into(), end, pid: Some(1) })
+    }
+
+    fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {
+        assert_eq!(apps.len(), 1);
+        let fds = AppFds { mount_namespace: false, cgroup: false, stdio: false };
+        let stderr = rustix::pipe::pipe().unwrap().0;
+        let stdout = self.stdout.take().unwrap();
+        Ok(vec![Added { fds, descriptors: Vec::new(), stdout, stderr }])
+    }
+
+    fn host_pid(&self, _app: &AppName, _pid: u32) -> Option<u32> {
+        None
+    }
+
+    fn kill(&mut self) {
+        if let Some(channel) = &self.channel {
+            let _ = channel.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn take_down(&mut self) {
+        if let Some(init) = self.init.take() {
+            init.join().unwrap();
+        }
+    }
+}
+
+fn order() -> Order {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    serde_json::from_value(serde_json::json!({
+        "abi": 1,
+        "pod": {
+            "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
+            "created": "2026-01-01T00:00:00Z", "remove": false,
+            "sandbox": { "stage1": "ns", "apps": ["web"] },
+        },
+        "apps": [{ "layers": ["a"], "spec": {
+            "version": 1, "name": "web",
+            "image": { "reference": "x", "manifest": digest, "config": digest,
+                       "layers": [digest], "verified": "digest" },
+            "process": { "args": ["x"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+                         "noNewPrivileges": true },
+        }}],
+        "attempt": 1, "ids": null, "output": "logged", "resolvConf": "", "hosts": "",
+    }))
+    .unwrap()
+}
+
+/// Runs a pod whose PID 1 follows `script`; `beside` is called with the run directory.
+fn run(
+    script: impl FnOnce(Init) + Send + 'static,
+    beside: impl FnOnce(&Path) + Send + 'static,
+) -> (u8, PodStatus, String) {
+    let root = tempfile::tempdir().unwrap();
+    let (pod, run) = (root.path().join("pod"), root.path().join("run"));
+    fs::create_dir_all(pod.join("apps/web")).unwrap();
+    fs::create_dir(&run).unwrap();
+    let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
+    let inherited = Inherited { pod: open(&pod), program: open(&pod), run: open(&run), ids: None };
+    let init = None;
+    let script: Option<Script> = Some(Box::new(script));
+    let mut wall = Stage { script, channel: None, stdout: None, init };
+    let client = thread::spawn(move || beside(&run));
+    let code = supervise(&order(), &inherited, &mut wall);
+    client.join().unwrap();
+    let status = serde_json::from_slice(&fs::read(pod.join("status.json")).unwrap()).unwrap();
+    let log = fs::read_to_string(pod.join("apps/web/log/app.log")).unwrap_or_default();
+    assert!(!root.path().join("run/control.sock").exists());
+    (code, status, log)
+}
+
+fn alone(_: &Path) {}
+
+fn web() -> AppName {
+    AppName::parse("web").unwrap()
+}
+
+fn started() -> FromInit {
+    FromInit::AppStarted { app: web(), restarts: 0, pid: 2 }
+}
+
+fn ended(exit: Ended) -> FromInit {
+    FromInit::AppEnded { app: web(), exit, error: None, restart_in_ms: None }
+}
+
+#[test]
+fn an_honest_life_is_recorded_and_its_output_logged() {
+    let (code, status, log) = run(
+        |mut init| {
+            init.begin();
+            init.say(&started());
+            init.say(&FromInit::PodReady);
+            init.stdout.write_all(b"hello\nrest").unwrap();
+            init.say(&ended(Ended::Exited { code: 3 }));
+            init.say(&FromInit::PodEnded { code: 3 });
+        },
+        alone,
+    );
+    assert_eq!((code, status.code, &status.error), (3, Some(3), &None));
+    assert_eq!(status.apps[0].state, AppState::Exited);
+    assert!(status.ready.is_some());
+    let texts: Vec<_> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(texts, ["stdout F hello", "stdout P rest"]);
+}
+
+#[test]
+fn a_pid_1_that_breaks_the_protocol_ends_its_pod_alone() {
+    let scripts: [(&str, Script); 6] = [
+        ("pod.init-died", Box::new(|_| {})),
+        ("pod.init-died", Box::new(|mut init| init.begin())),
+        ("pod.init-broke-protocol", Box::new(|mut init| init.say(&started()))),
+        (
+            "pod.init-broke-protocol",
+            Box::new(|mut init| {
+                init.begin();
+                let app = AppName::parse("other").unwrap();
+                init.say(&FromInit::AppStarted { app, restarts: 0, pid: 2 });
+                while init.hear().is_some() {}
+            }),
+        ),
+        (
+            "pod.failed",
+            Box::new(|mut init| {
+                init.channel.write_all(&u32::MAX.to_le_bytes()).unwrap();
+                while init.hear().is_some() {}
+            }),
+        ),
+        (
+            "pod.failed",
+            Box::new(|mut init| {
+                init.channel.write_all(b"\x04\0\0\0junk").unwrap();
+                while init.hear().is_some() {}
+            }),
+        ),
+    ];
+    for (expected, script) in scripts {
+        let (code, status, _) = run(script, alone);
+        assert_eq!(code, 125);
+        assert_eq!(status.error.unwrap().code, expected);
+    }
+}
+
+#[test]
+fn the_last_words_of_pid_1_are_heard() {
+    let (code, status, _) = run(
+        |mut init| {
+            let report = Report::new("init.panicked", "PID 1 \x1b[31mpanicked");
+            init.say(&FromInit::Failed(Box::new(report)));
+        },
+        alone,
+    );
+    let error = status.error.unwrap();
+    assert_eq!((code, error.code.as_str()), (125, "init.panicked"));
+    assert!(!error.message.contains('\x1b'));
+}
+
+struct Client {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Client {
+    fn connect(run: &Path) -> Self {
+        let path = run.join("control.sock");
+        let stream = loop {
+            match UnixStream::connect(&path) {
+                Ok(stream) => break stream,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        let mut client = Self { stream, decoder: Decoder::new() };
+        client.send(&Hello { version: version::CONTROL });
+        client
+    }
+
+    fn send<M: Serialize>(&mut self, message: &M) {
+        self.stream.write_all(&encode(message).unwrap()).unwrap();
+    }
+
+    fn send_with_standard_streams<M: Serialize>(&mut self, message: &M) {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+        let null = File::open("/dev/null").unwrap();
+        let descriptors = [null.as_fd(); 3];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let bytes = encode(message).unwrap();
+        let slices = [std::io::IoSlice::new(&bytes)];
+        let sent = sendmsg(&self.stream, &slices, &mut control, SendFlags::empty()).unwrap();
+        assert_eq!(sent, bytes.len());
+    }
+
+    fn hear(&mut self) -> Option<Reply> {
+        hear(&mut self.stream, &mut self.decoder)
+    }
+
+    /// Asks until the app runs.
+    fn await_running(&mut self) {
+        loop {
+            self.send(&Request::Ps);
+            let Some(Reply::Status(status)) = self.hear() else { panic!("no status") };
+            if status.apps[0].state == AppState::Running {
+                return;
+            }
+        }
+    }
+}
+
+fn exec() -> Request {
+    let process = order().apps.remove(0).spec.process;
+    Request::Exec { app: web(), process: Box::new(process) }
+}
+
+/// Starts the app and then obeys: ends what it is told to end.
+fn obedient(mut init: Init) {
+    init.begin();
+    init.say(&started());
+    init.say(&FromInit::PodReady);
+    let mut killed = BTreeMap::new();
+    while let Some(word) = init.hear() {
+        match word {
+            ToInit::Exec { id, .. } => {
+                init.say(&FromInit::ExecStarted { id });
+                killed.insert(id, false);
+            }
+            ToInit::Signal { target: Target::Exec(id), signal } => {
+                killed.insert(id, signal == 9);
+                let exit = Ended::Signaled { signal, oom: false };
+                init.say(&FromInit::ExecEnded { id, exit, error: None });
+                if signal == 9 {
+                    init.say(&ended(Ended::Exited { code: 0 }));
+                    init.say(&FromInit::PodEnded { code: 99 });
+                    return;
+                }
+            }
+            ToInit::Shutdown { .. } => {
+                init.say(&ended(Ended::Exited { code: 0 }));
+                init.say(&FromInit::PodEnded { code: 0 });
+                return;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_execs_signals_and_shuts_down() {
+    let (code, _, _) = run(obedient, |run| {
+        let mut client = Client::connect(run);
+        client.await_running();
+        client.send_with_standard_streams(&exec());
+        assert_eq!(client.hear(), Some(Reply::ExecStarted));
+        let target = pod_abi::control::SignalTarget::Exec;
+        client.send(&Request::Signal { target, signal: 15 });
+        let replies = [client.hear(), client.hear()];
+        let exit = Ended::Signaled { signal: 15, oom: false };
+        assert!(replies.contains(&Some(Reply::Done)));
+        assert!(replies.contains(&Some(Reply::ExecEnded { exit })));
+        client.send(&Request::Shutdown { grace_ms: None });
+        assert_eq!(client.hear(), Some(Reply::Done));
+    });
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_client_that_goes_away_takes_its_process_along() {
+    let (code, _, _) = run(obedient, |run| {
+        let mut client = Client::connect(run);
+        client.await_running();
+        client.send_with_standard_streams(&exec());
+        assert_eq!(client.hear(), Some(Reply::ExecStarted));
+    });
+    // What the script ends with once its process was killed.
+    assert_eq!(code, 99);
+}
+
+#[test]
+fn a_client_that_breaks_the_rules_is_cut_off_and_the_pod_lives_on() {
+    let (code, _, _) = run(obedient, |run| {
+        let mut bad = Client::connect(run);
+        bad.stream.write_all(&u32::MAX.to_le_bytes()).unwrap();
+        assert_eq!(bad.hear(), None);
+        // An exec without its descriptors.
+        let mut bad = Client::connect(run);
+        bad.send(&exec());
+        assert_eq!(bad.hear(), None);
+        // Two things at a time.
+        let mut bad = Client::connect(run);
+        bad.send_with_standard_streams(&Request::Ps);
+        assert_eq!(bad.hear(), None);
+        let mut good = Client::connect(run);
+        good.await_running();
+        let app = AppName::parse("other").unwrap();
+        good.send(&Request::Start { app });
+        assert!(matches!(good.hear(), Some(Reply::Refused(_))));
+        good.send(&Request::Shutdown { grace_ms: Some(1) });
+        assert_eq!(good.hear(), Some(Reply::Done));
+    });
+    assert_eq!(code, 0);
+}
