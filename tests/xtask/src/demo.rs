@@ -20,17 +20,16 @@ use crate::{packages, say};
 /// The pod that is shown.
 const POD: &str = "demo";
 /// What its first app does: serves a page.
-const WEB: &str = "echo web: serving /var/www on port 8080; exec httpd -f -p 8080 -h /var/www";
+const WEB: &str = "echo serving on port 8080; exec httpd -f -p 8080 -h /var/www";
 /// What its second app does: asks the first one, as apps of a pod share their network.
-const WORKER: &str = "\
-for n in 1 2 3; do
-  exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 &&
-    echo \"worker: web says: $(tail -n 1 <&3)\"
-  sleep 0.3
-done
-trap 'echo worker: asked to stop; exit 0' TERM
-echo worker: waiting
-while :; do sleep 1 & wait; done";
+const WORKER: &str = r#"
+ask() { exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && tail -n 1 <&3; }
+until page=$(ask 2>/dev/null); do sleep 0.1; done
+echo "web says: $page"
+trap 'echo asked to stop; exit 0' TERM
+echo waiting
+while :; do sleep 1 & wait; done
+"#;
 
 /// Runs the demo.
 pub(crate) fn run() -> Result<(), Error> {
@@ -170,7 +169,7 @@ fn pod_of_two(stage: &Stage<'_>, busybox: &str, debian: &str) -> Result<(), Erro
     let line = [&line[..], &["---", debian, "--name", "worker", "bash", "-c", WORKER]].concat();
     stage.shown(&line)?;
     stage.shown(&["ps"])?;
-    stage.logs_until("worker: waiting")?;
+    stage.logs_until("waiting")?;
 
     say::heading("Look into it");
     stage.shown(&["status", POD])?;
