@@ -248,7 +248,9 @@ impl<'a, W: Wall> Living<'a, W> {
             Token::Stream(place, source) => {
                 if !self.outputs.is_clogged() {
                     // What has closed has left the epoll with its descriptor.
-                    let _: Outcome = self.outputs.pump(place, source, records::now());
+                    let now = records::now();
+                    let _: Outcome = self.outputs.pump(place, source, now);
+                    self.outputs.pass_on_hang_up(now);
                 }
                 self.pause_or_resume();
             }
@@ -256,6 +258,7 @@ impl<'a, W: Wall> Living<'a, W> {
                 if let Some(screen) = self.outputs.screen() {
                     screen.flush();
                 }
+                self.outputs.pass_on_hang_up(records::now());
                 self.pause_or_resume();
             }
             Token::End => {}

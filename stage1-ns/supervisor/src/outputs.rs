@@ -126,6 +126,17 @@ impl Outputs {
         if count == 0 { Outcome::Closed } else { Outcome::Open }
     }
 
+    /// Closes the apps' streams whose common reader has hung up, so that they learn of it.
+    pub(crate) fn pass_on_hang_up(&mut self, now: Timestamp) {
+        for source in [Source::Stdout, Source::Stderr] {
+            if self.screen.as_ref().is_some_and(|screen| screen.is_hung_up(source)) {
+                for place in (0..).take(self.apps.len()) {
+                    self.close(place, source, now);
+                }
+            }
+        }
+    }
+
     /// Reads what is left in the pipes of a pod that is over, and closes them.
     pub(crate) fn drain(&mut self, now: Timestamp) {
         for place in (0..).take(self.apps.len()) {

@@ -3,7 +3,11 @@
 //! One app is passed through byte for byte; of several, each line bears its app's name. A reader
 //! that is slow slows the apps down, as it would without us: what is not taken is held here, and
 //! apps are not read until it is ([`Screen::is_clogged`]). Nothing else waits for it: control,
-//! signals and restarts go on. A reader that is gone is forgotten, and logging goes on alone.
+//! signals and restarts go on.
+//!
+//! A reader that has closed its end of a pipe is told to the apps as a shell would
+//! ([`Screen::is_hung_up`]): `pod run IMAGE yes | head` ends. A terminal that is gone is
+//! forgotten, and logging goes on alone.
 
 use std::io::{self, Stderr, Stdout};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -54,6 +58,14 @@ impl Screen {
         self.stderr.flush();
     }
 
+    /// Tells whether the reader of a stream has closed its end of a pipe.
+    pub(crate) fn is_hung_up(&self, source: Source) -> bool {
+        match source {
+            Source::Stdout => self.stdout.state == State::HungUp,
+            Source::Stderr => self.stderr.state == State::HungUp,
+        }
+    }
+
     /// Tells whether something is held.
     pub(crate) fn is_clogged(&self) -> bool {
         self.stdout.is_clogged() || self.stderr.is_clogged()
@@ -76,12 +88,23 @@ impl Screen {
 struct Sink<S> {
     stream: S,
     held: Vec<u8>,
-    broken: bool,
+    state: State,
+}
+
+/// What has become of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It reads, or may.
+    Open,
+    /// It has closed its end of a pipe.
+    HungUp,
+    /// It cannot be written to.
+    Gone,
 }
 
 impl<S: AsFd> Sink<S> {
     fn new(stream: S) -> Self {
-        Self { stream, held: Vec::new(), broken: false }
+        Self { stream, held: Vec::new(), state: State::Open }
     }
 
     fn is_clogged(&self) -> bool {
@@ -89,7 +112,7 @@ impl<S: AsFd> Sink<S> {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        if !self.broken {
+        if self.state == State::Open {
             self.held.extend_from_slice(bytes);
             self.flush();
         }
@@ -103,8 +126,8 @@ impl<S: AsFd> Sink<S> {
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
-                Err(_) => {
-                    self.broken = true;
+                Err(error) => {
+                    self.state = if error == Errno::PIPE { State::HungUp } else { State::Gone };
                     done = self.held.len();
                 }
             }
@@ -146,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_forgotten() {
+    fn a_reader_that_hangs_up_is_noticed_and_holds_nothing_up() {
         let (read, write) = rustix::pipe::pipe().unwrap();
         drop(read);
         let mut sink = Sink::new(write);
         sink.push(b"x");
-        assert!(sink.broken && !sink.is_clogged());
+        assert!(sink.state == State::HungUp && !sink.is_clogged());
     }
 }
