@@ -3,11 +3,11 @@
 //! ```text
 //!   ./                 memory, over the pod's run directory
 //!     layers/          the store's layers            ┐ mapped to the pod's ids
-//!     apps/NAME/       the writable layer of an app  │
-//!     volumes/empty/   the pod's own volumes         │
-//!     volumes/host-N/  a file or directory of hosts  ┘
-//!     lower/NAME/0…    links to the app's layers, topmost first: short names for overlayfs
-//!     etc/             files of ours
+//!     app-NAME/        the writable layer of an app  │
+//!     volumes/         the pod's own volumes         │
+//!     volume-NAME      a file or directory of hosts  ┘
+//!     lower-NAME/0…    links to the app's layers, topmost first: short names for overlayfs
+//!     etc-FILE         a file of ours
 //!     shm/             the pod's shared memory
 //!     root/            where each app's tree is mounted, in a namespace of its own
 //! ```
@@ -21,8 +21,8 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags as Namespaces, setns};
-use pod_abi::layout;
 use pod_abi::stage::IdRange;
+use pod_abi::{AppName, VolumeName, layout};
 use pod_sys::{CloneFlags, MountFlags, unshare};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, mkdirat, openat,
@@ -103,9 +103,7 @@ pub(crate) fn stage(
         cloned.extend(clone(ground, step)?);
     }
     enter(ground, home)?;
-    for directory in ["apps", "etc", "lower", "root", "volumes"] {
-        make_directory(directory)?;
-    }
+    make_directory(ROOT)?;
     for tree in cloned {
         attach(ground, &tree)?;
     }
@@ -124,7 +122,7 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
         StagingStep::Layers => {
             let tree = mounts::clone(ground.layers.as_fd(), "", Depth::One)
                 .during(|| "cannot clone the directory of layers, open_tree()")?;
-            Some(directory(tree, "layers".to_owned(), "the layers".to_owned()))
+            Some(directory(tree, LAYERS.to_owned(), "the layers".to_owned()))
         }
         StagingStep::AppDirectory(name) => {
             let path = layout::app(name);
@@ -133,7 +131,7 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
             }
             let tree = mounts::clone(ground.pod.as_fd(), &path, Depth::One)
                 .during(|| format!("cannot clone `{path}`, open_tree()"))?;
-            Some(directory(tree, path, format!("the writable layer of app `{name}`")))
+            Some(directory(tree, app_path(name), format!("the writable layer of app `{name}`")))
         }
         StagingStep::EmptyVolumes(volumes) => {
             make_beneath(ground.pod, layout::VOLUMES, 0o755)?;
@@ -142,7 +140,7 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
             }
             let tree = mounts::clone(ground.pod.as_fd(), layout::VOLUMES, Depth::One)
                 .during(|| "cannot clone the pod's volumes, open_tree()")?;
-            Some(directory(tree, "volumes/empty".to_owned(), "the pod's volumes".to_owned()))
+            Some(directory(tree, EMPTY_VOLUMES.to_owned(), "the pod's volumes".to_owned()))
         }
         StagingStep::HostVolume(name, path) => {
             let what = format!("volume `{name}`, which is `{path}`");
@@ -150,7 +148,7 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
                 .during(|| format!("cannot open {what}, open_tree()"))?;
             let stat = fstat(&tree).during(|| format!("cannot look at {what}"))?;
             let kind = FileType::from_raw_mode(stat.st_mode);
-            let place = format!("volumes/host-{name}");
+            let place = host_volume_path(name);
             Some(Cloned { tree, depth: Depth::All, place, kind, what })
         }
         StagingStep::Shm | StagingStep::File(..) => None,
@@ -195,9 +193,9 @@ fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
     let owner = ground.ids.map_or(0, |(ids, _)| ids.base);
     match step {
         StagingStep::Shm => {
-            make_directory("shm")?;
+            make_directory(SHM)?;
             let options = format!("mode=1777,size={SHM_SIZE},uid={owner},gid={owner}");
-            mounts::mount_at("shm", "tmpfs", &options, INERT)
+            mounts::mount_at(SHM, "tmpfs", &options, INERT)
                 .during(|| "cannot mount the pod's shared memory, mount(tmpfs)")
         }
         StagingStep::File(file, text) => {
@@ -211,9 +209,36 @@ fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
     }
 }
 
+/// Where each app's tree is mounted.
+pub(crate) const ROOT: &str = "root";
+
+/// Where the pod's shared memory is staged.
+pub(crate) const SHM: &str = "shm";
+
+/// Where the layers are staged.
+pub(crate) const LAYERS: &str = "layers";
+
+/// Where the pod's own volumes are staged, each beneath by its name.
+pub(crate) const EMPTY_VOLUMES: &str = "volumes";
+
+/// Returns where an app's writable layer is staged.
+pub(crate) fn app_path(name: &AppName) -> String {
+    format!("app-{name}")
+}
+
+/// Returns where an app finds its layers under short names.
+pub(crate) fn lower_path(name: &AppName) -> String {
+    format!("lower-{name}")
+}
+
+/// Returns where a volume of the host is staged.
+pub(crate) fn host_volume_path(name: &VolumeName) -> String {
+    format!("volume-{name}")
+}
+
 /// Returns where a file of ours is staged.
 pub(crate) fn etc_path(file: EtcFile) -> String {
-    format!("etc/{}", file.as_str())
+    format!("etc-{}", file.as_str())
 }
 
 fn make_directory(path: &str) -> Result<(), Failure> {

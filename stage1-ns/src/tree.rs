@@ -4,6 +4,7 @@
 //! Every step is a few system calls on descriptors; where something goes in the image is looked
 //! up by [`Root`] only.
 
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags as Namespaces, setns};
@@ -11,7 +12,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath};
 use pod_sys::{CloneFlags, MountFlags, unshare};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{CWD, FileType, Mode, fstat, mkdirat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags as OldFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Signal, chdir, fchdir, pivot_root, set_parent_process_death_signal};
@@ -22,10 +23,7 @@ use crate::devices;
 use crate::mounts::{self, DATA, Depth, INERT};
 use crate::plan::{AppPlan, EtcFile, Namespace, TreeStep};
 use crate::root::Root;
-use crate::staging;
-
-/// Where the tree is mounted, in the staging area.
-const ROOT: &str = "root";
+use crate::staging::{self, ROOT};
 
 /// A tree that is being built.
 #[derive(Debug)]
@@ -60,13 +58,16 @@ impl Tree<'_> {
                 devices::mount(ROOT, &place, self.base)
             }
             TreeStep::Shm => {
-                let shm = self.cloned("shm", Depth::One)?;
+                let shm = self.cloned(staging::SHM, Depth::One)?;
                 self.attach(&shm, &path("/dev/shm")?)
             }
             TreeStep::Volume { destination, volume, empty, read_only } => {
-                let (kind, depth) =
-                    if *empty { ("empty/", Depth::One) } else { ("host-", Depth::All) };
-                let tree = self.cloned(&format!("volumes/{kind}{volume}"), depth)?;
+                let (staged, depth) = if *empty {
+                    (format!("{}/{volume}", staging::EMPTY_VOLUMES), Depth::One)
+                } else {
+                    (staging::host_volume_path(volume), Depth::All)
+                };
+                let tree = self.cloned(&staged, depth)?;
                 let flags = if *read_only { MountFlags::RDONLY } else { MountFlags::NONE };
                 mounts::restrict(&tree, MountFlags::NOSUID | MountFlags::NODEV | flags, depth)
                     .during(|| format!("cannot restrict volume `{volume}`, mount_setattr()"))?;
@@ -124,31 +125,29 @@ impl Tree<'_> {
     /// Mounts the overlay from within a directory of short links to the layers, because all
     /// options of `mount(2)` share one page.
     fn overlay(&mut self, layers: &[String], volatile: bool) -> Result<(), Failure> {
-        let directory = format!("lower/{}", self.app);
+        let directory = staging::lower_path(self.app);
         let linking = || self.of("cannot link the layers");
         mkdirat(CWD, &directory, Mode::from_raw_mode(0o700)).during(linking)?;
-        let staging =
-            openat(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .during(linking)?;
         chdir(&directory).during(linking)?;
         let mut lower = Vec::new();
         for (number, layer) in layers.iter().rev().enumerate() {
             let name = number.to_string();
-            symlinkat(format!("../../layers/{layer}"), CWD, &name).during(linking)?;
+            let target = format!("../{}/{layer}", staging::LAYERS);
+            symlinkat(target, CWD, &name).during(linking)?;
             lower.push(name);
         }
-        let app = self.app;
+        let app = staging::app_path(self.app);
         let options = format!(
-            "lowerdir={},upperdir=../../apps/{app}/upper,workdir=../../apps/{app}/work,index=off{}",
+            "lowerdir={},upperdir=../{app}/upper,workdir=../{app}/work,index=off{}",
             lower.join(":"),
             if volatile { ",volatile" } else { "" }
         );
-        let options = std::ffi::CString::new(options)
+        let options = CString::new(options)
             .map_err(|error| Failure::of(self.of("a layer holds a NUL byte"), error))?;
-        let target = format!("../../{ROOT}");
+        let target = format!("../{ROOT}");
         mount("overlay", &target, "overlay", OldFlags::NODEV, options.as_c_str())
             .during(|| self.of("cannot mount the layers, mount(overlay)"))?;
-        fchdir(&staging).during(linking)?;
+        chdir("..").during(linking)?;
         self.root = Some(Root::open(ROOT).during(|| self.of("cannot open the root"))?);
         Ok(())
     }
