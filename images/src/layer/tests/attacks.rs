@@ -4,6 +4,7 @@
 //! advisories.
 
 use super::{Archive, Place, is_root};
+use crate::layer::fault::Fault;
 
 /// Whether an archive is unpacked (harmlessly) or refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -305,24 +306,43 @@ fn attributes_that_steer_overlayfs_or_the_host_are_left_out() {
 }
 
 #[test]
-fn a_directory_deeper_than_any_path_is_replaced_without_trouble() {
+fn a_directory_deeper_than_a_descriptor_limit_is_replaced_without_trouble() {
     if !is_root() {
         return;
     }
-    // Each round goes a thousand levels down from where a link points, then moves the link there.
-    let deep = ["d"; 1000].join("/");
-    let mut archive = Archive::new().dir("top").symlink("l", "top");
-    let mut at = "top".to_owned();
-    for _ in 0..2 {
-        let path = format!("l/{deep}/");
-        archive = archive.pax(&[("path", path.as_bytes())]).entry(b'5', "d", "", b"", |_| {});
-        at = format!("{at}/{deep}");
-        if at.len() < 4000 {
-            archive = archive.pax(&[("linkpath", at.as_bytes())]).symlink("l", "x");
+    let path = ["d"; 2000].join("/");
+    let archive = Archive::new().pax(&[("path", path.as_bytes())]).file("f", "x");
+    let place = Place::new();
+    place.unpack(&archive.file("d", "flat").end()).unwrap();
+    assert_eq!(std::fs::read(place.root().join("d")).unwrap(), b"flat");
+}
+
+#[test]
+fn links_do_not_make_a_tree_deeper_than_a_path_can_name() {
+    if !is_root() {
+        return;
+    }
+    let levels = ["d"; 1000].join("/");
+    // By making parents where a link points, and by entries one level below it.
+    let (mut parents, mut entries) = (Archive::new().dir("l0"), Archive::new().dir("l0"));
+    for round in 0..3 {
+        let path = format!("l{round}/{levels}");
+        let link = format!("l{}", round + 1);
+        let target = [("linkpath", path.as_bytes())];
+        parents =
+            parents.pax(&[("path", path.as_bytes())]).dir("d").pax(&target).symlink(&link, "x");
+        for length in (0..levels.len()).step_by(2) {
+            let path = format!("l{round}/{}", &levels[..=length]);
+            entries = entries.pax(&[("path", path.as_bytes())]).dir("d");
         }
+        entries = entries.pax(&target).symlink(&link, "x");
     }
     let place = Place::new();
-    place.unpack(&archive.clone().file("top", "flat").end()).unwrap();
-    assert_eq!(std::fs::read(place.root().join("top")).unwrap(), b"flat");
-    assert_eq!(place.paths(), ["l", "top"]);
+    let result = place.unpack(&parents.end());
+    assert!(matches!(result, Err(Fault::Entry { .. })), "{result:?}");
+    // What is there can be replaced; `TempDir` might run out of descriptors.
+    place.unpack(&Archive::new().file("l0", "flat").end()).unwrap();
+    let result = place.unpack(&entries.end());
+    assert!(matches!(result, Err(Fault::Limit { limit: 2048, .. })), "{result:?}");
+    place.unpack(&Archive::new().file("l0", "flat").end()).unwrap();
 }

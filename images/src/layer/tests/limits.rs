@@ -3,6 +3,7 @@
 use super::{Archive, Place, is_root};
 use crate::layer::error::ErrorKind;
 use crate::layer::facts::Limits;
+use crate::layer::fault::Fault;
 
 const NONE: Limits = Limits { entries: u64::MAX, bytes: u64::MAX, reserve: 0 };
 
@@ -21,7 +22,7 @@ fn a_layer_within_its_limits_is_unpacked_and_one_beyond_is_not() {
     ];
     for (limits, good) in cases {
         let result = Place::new().unpack_within(&archive, &limits);
-        let kind = result.as_ref().err().map(super::Fault::kind);
+        let kind = result.as_ref().err().map(Fault::kind);
         assert_eq!(
             kind,
             if good { None } else { Some(ErrorKind::Limit) },

@@ -6,6 +6,7 @@
 mod attacks;
 mod differential;
 mod limits;
+mod overlay;
 mod race;
 mod random;
 mod semantics;

@@ -18,6 +18,10 @@ use crate::layer::fault::Fault;
 /// The most memory for paths that have to be remembered: a million directories of the usual kind.
 const MAX_REMEMBERED: usize = 128 << 20;
 
+/// The most directories in one another: as many as a path names, so that every directory can be
+/// reached by one. Symbolic links would let an archive go deeper, round by round.
+const MAX_DEPTH: usize = 2048;
+
 /// The directories made so far.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
@@ -29,6 +33,8 @@ pub(super) struct Directories {
 
 #[derive(Debug)]
 struct Directory {
+    /// How many directories are above it.
+    depth: usize,
     path: Vec<u8>,
     explicit: bool,
     opaque: bool,
@@ -46,35 +52,43 @@ pub(super) struct DirectoryFacts {
 }
 
 impl Directories {
-    /// Notes that the directory `inode` was made at `path`, without an entry of its own if there
-    /// are no `attributes`.
-    pub(super) fn made(
-        &mut self,
-        inode: u64,
-        path: &[u8],
-        attributes: Option<Attributes>,
-    ) -> Result<(), Fault> {
+    /// Notes that the directory `inode` was made at `path`, in the directory `parent`, so far
+    /// without an entry of its own.
+    pub(super) fn made(&mut self, inode: u64, parent: u64, path: &[u8]) -> Result<(), Fault> {
         self.remember(path.len())?;
-        let explicit = attributes.is_some();
-        let Attributes { modified, xattrs, .. } = attributes.unwrap_or_default();
-        self.remember(xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum())?;
-        let path = path.to_vec();
-        let directory = Directory { path, explicit, opaque: false, modified, xattrs };
+        let depth = self.by_inode.get(&parent).map_or(0, |parent| parent.depth + 1);
+        if depth > MAX_DEPTH {
+            return Err(Fault::Limit {
+                what: "directories in one another",
+                limit: MAX_DEPTH as u64,
+            });
+        }
+        let directory = Directory {
+            depth,
+            path: path.to_vec(),
+            explicit: false,
+            opaque: false,
+            modified: Moment::default(),
+            xattrs: Vec::new(),
+        };
         self.by_inode.insert(inode, directory);
         Ok(())
     }
 
-    /// Notes that there was another entry for the directory `inode`; what it says counts.
-    pub(super) fn again(
+    /// Notes an entry for the directory `inode`; the last one counts.
+    pub(super) fn described(
         &mut self,
         inode: u64,
         path: &[u8],
         attributes: Attributes,
     ) -> Result<(), Fault> {
-        let opaque = self.is_opaque(inode);
-        self.made(inode, path, Some(attributes))?;
+        let Attributes { modified, xattrs, .. } = attributes;
+        let xattrs_size = xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+        self.remember(xattrs_size)?;
         if let Some(directory) = self.by_inode.get_mut(&inode) {
-            directory.opaque = opaque;
+            // The name it was made by may lead elsewhere by now; this one leads here.
+            directory.path = path.to_vec();
+            (directory.explicit, directory.modified, directory.xattrs) = (true, modified, xattrs);
         }
         Ok(())
     }
@@ -116,7 +130,7 @@ impl Directories {
         all.sort_by(|(_, a), (_, b)| b.path.cmp(&a.path));
         let mut facts = DirectoryFacts::default();
         for (inode, directory) in all {
-            let Directory { path, explicit, opaque, modified, xattrs } = directory;
+            let Directory { path, explicit, opaque, modified, xattrs, .. } = directory;
             let opened = match root.directory(&path) {
                 Ok(opened) => opened,
                 // It was removed or replaced.

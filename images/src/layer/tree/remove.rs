@@ -50,19 +50,25 @@ impl Doomed<'_> {
         Ok(())
     }
 
-    /// Empties a directory of the root.
+    /// Empties a directory of the root. Nothing is listed in advance, for a directory may hold
+    /// millions of names.
     fn empty(&mut self, name: &[u8]) -> Result<(), Errno> {
         let directory = self.root.directory(name)?;
-        for (name, _) in names(&directory)? {
-            match unlinkat(&directory, name.as_slice(), AtFlags::empty()) {
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if is_dots(name) {
+                continue;
+            }
+            match unlinkat(&directory, name, AtFlags::empty()) {
                 Err(Errno::ISDIR | Errno::PERM) => {}
                 result => {
                     result?;
                     continue;
                 }
             }
-            match unlinkat(&directory, name.as_slice(), AtFlags::REMOVEDIR) {
-                Err(Errno::NOTEMPTY | Errno::EXIST) => self.take(&directory, &name)?,
+            match unlinkat(&directory, name, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => self.take(&directory, name)?,
                 result => result?,
             }
         }
@@ -70,17 +76,8 @@ impl Doomed<'_> {
     }
 }
 
-/// Lists a directory, with the type of each entry.
-fn names(directory: &OwnedFd) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push((name.to_vec(), entry.file_type()));
-        }
-    }
-    Ok(names)
+fn is_dots(name: &[u8]) -> bool {
+    name == b"." || name == b".."
 }
 
 /// Removes the whiteouts in the directory `path` and below: it hides everything already, and
@@ -94,23 +91,32 @@ pub(super) fn remove_whiteouts(root: &Root, path: &[u8]) -> Result<(), Errno> {
     while let Some(path) = pending.pop() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(root.pass(&path)?, c".", flags, Mode::empty())?;
-        for (name, kind) in names(&directory)? {
-            let stat = || statat(&directory, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if is_dots(name) {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => look(&directory, name)?.0,
+                known => known,
+            };
             match kind {
-                FileType::Directory => pending.push(join(&path, &name)),
-                FileType::RegularFile | FileType::Symlink | FileType::Fifo => {}
-                _ => {
-                    let stat = stat()?;
-                    if is_whiteout(&stat) {
-                        unlinkat(&directory, name.as_slice(), AtFlags::empty())?;
-                    } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                        pending.push(join(&path, &name));
-                    }
+                FileType::Directory => pending.push(join(&path, name)),
+                FileType::CharacterDevice if look(&directory, name)?.1 => {
+                    unlinkat(&directory, name, AtFlags::empty())?;
                 }
+                _ => {}
             }
         }
     }
     Ok(())
+}
+
+/// Tells the type of an entry, and whether it is a whiteout.
+fn look(directory: &OwnedFd, name: &[u8]) -> Result<(FileType, bool), Errno> {
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((FileType::from_raw_mode(stat.st_mode), is_whiteout(&stat)))
 }
 
 fn join(path: &[u8], name: &[u8]) -> Vec<u8> {

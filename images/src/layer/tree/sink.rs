@@ -29,6 +29,9 @@ const MAX_LOWER_LINKS: usize = 1 << 20;
 /// A hard link and its target.
 type LowerLink = (Vec<u8>, Vec<u8>);
 
+/// Bytes that the names of left out devices may take together; a full `/dev` has some thousands.
+const MAX_DEVICES: usize = 4 << 20;
+
 /// What a tree turned out to be. Opaque directories are named, not marked: that takes
 /// `CAP_SYS_ADMIN`, which nothing that reads archives has.
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ pub(in crate::layer) struct TreeSink {
     /// Whether any whiteout was made.
     whiteouts: bool,
     devices: HashSet<Vec<u8>>,
+    devices_bytes: usize,
     lower_links: BTreeMap<Vec<u8>, Vec<u8>>,
     lower_links_bytes: usize,
 }
@@ -88,10 +92,13 @@ impl TreeSink {
             skipped_devices: 0,
             whiteouts: false,
             devices: HashSet::new(),
+            devices_bytes: 0,
             lower_links: BTreeMap::new(),
             lower_links_bytes: 0,
         };
         sink.budget.look(&sink.root)?;
+        let root = fstat(&sink.root).map_err(Fault::storage(b"", "fstat"))?.st_ino;
+        sink.directories.made(root, root, b"")?;
         sink.root_entry(Attributes { mode: 0o755, ..Attributes::default() })?;
         Ok(sink)
     }
@@ -113,7 +120,7 @@ impl TreeSink {
         fchown(directory, owner, group).map_err(Fault::storage(path, "fchown"))?;
         fchmod(directory, Mode::from_raw_mode(attributes.mode))
             .map_err(Fault::storage(path, "fchmod"))?;
-        self.directories.again(stat.st_ino, path, attributes)
+        self.directories.described(stat.st_ino, path, attributes)
     }
 
     /// Opens the directory `path`, following links beneath the root; makes what is missing.
@@ -139,14 +146,14 @@ impl TreeSink {
                 Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                     let target = readlinkat(&directory, name.as_slice(), Vec::new())
                         .map_err(Fault::storage(shown, "readlinkat"))?;
-                    walk.follow(target.as_bytes()).map_err(Fault::storage(shown, "openat2"))?;
+                    walk.follow(target.as_bytes()).map_err(|what| entry_fault(shown, what))?;
                     directory =
                         self.root.pass(&walk.path).map_err(Fault::storage(shown, "openat2"))?;
                     continue;
                 }
                 other => other,
             };
-            walk.enter(&name).map_err(Fault::storage(shown, "openat2"))?;
+            walk.enter(&name).map_err(|what| entry_fault(shown, what))?;
             directory = match kind {
                 Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                     let flags =
@@ -180,8 +187,8 @@ impl TreeSink {
         let directory =
             openat(parent, name, flags, Mode::empty()).map_err(Fault::storage(path, "openat"))?;
         let inode = fstat(&directory).map_err(Fault::storage(path, "fstat"))?.st_ino;
-        // The number may have belonged to a directory that was removed since.
-        self.directories.made(inode, path, None)?;
+        let above = fstat(parent).map_err(Fault::storage(path, "fstat"))?.st_ino;
+        self.directories.made(inode, above, path)?;
         match attributes {
             Some(attributes) => self.own_directory(&directory, path, attributes)?,
             None => {
@@ -279,6 +286,11 @@ impl TreeSink {
         }
         self.clear(&path)?;
         self.skipped_devices += 1;
+        self.devices_bytes += path.len();
+        if self.devices_bytes > MAX_DEVICES {
+            let limit = MAX_DEVICES as u64;
+            return Err(Fault::Limit { what: "bytes of names of devices", limit });
+        }
         self.devices.insert(path);
         Ok(())
     }
@@ -398,8 +410,10 @@ impl TreeSink {
 
     fn make_opaque(&mut self, directory: &OwnedFd, path: &[u8]) -> Result<(), Fault> {
         let stat = fstat(directory).map_err(Fault::storage(path, "fstat"))?;
+        // Beneath an opaque directory no whiteouts are made.
+        let clean = !self.whiteouts || self.hides_everything(path)?;
         self.directories.make_opaque(stat.st_ino);
-        if self.whiteouts {
+        if !clean {
             remove_whiteouts(&self.root, path).map_err(Fault::storage(path, "unlinkat"))?;
         }
         Ok(())
@@ -570,19 +584,19 @@ impl Walk {
     }
 
     /// Goes down into a directory. Paths too long to be opened again are refused.
-    fn enter(&mut self, name: &[u8]) -> Result<(), Errno> {
+    fn enter(&mut self, name: &[u8]) -> Result<(), &'static str> {
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name);
-        if self.path.len() > 4095 { Err(Errno::NAMETOOLONG) } else { Ok(()) }
+        if self.path.len() > 4095 { Err("leads deeper than a path can name") } else { Ok(()) }
     }
 
     /// Goes where a link points.
-    fn follow(&mut self, target: &[u8]) -> Result<(), Errno> {
+    fn follow(&mut self, target: &[u8]) -> Result<(), &'static str> {
         self.links += 1;
         if self.links > MAX_LINKS {
-            return Err(Errno::LOOP);
+            return Err("leads through too many symbolic links");
         }
         if target.starts_with(b"/") {
             self.path.clear();
