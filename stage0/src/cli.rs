@@ -90,6 +90,9 @@ pub(crate) struct StartArgs {
     /// Become the supervisor of a pod whose starter waits
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+    /// The descriptor that holds the pod's lock already
+    #[arg(long, value_name = "FD", hide = true, requires = "supervised")]
+    pub(crate) locked: Option<i32>,
     /// Name, id, or start of an id
     pub(crate) pod: String,
 }
@@ -122,6 +125,7 @@ pub(crate) struct LogsArgs {
 
 /// `pod exec`.
 #[derive(Args, Debug)]
+#[command(override_usage = "pod exec [FLAGS] POD [--] COMMAND [ARGS…]")]
 pub(crate) struct ExecArgs {
     /// In which app [default: the only one]
     #[arg(short = 'c', long, value_name = "NAME")]

@@ -10,20 +10,23 @@ use clap::Args;
 
 use crate::ui::Format;
 
+/// The heading of flags of every command.
+const GLOBAL: &str = "Flags of every command";
+
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Globals {
     /// Directory of pods and images [default: $POD_ROOT, else /var/lib/pod]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     pub(crate) root: Option<PathBuf>,
     /// Directory of what lives as long as the machine is up [default: $POD_RUN_ROOT, else /run/pod]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     pub(crate) run_root: Option<PathBuf>,
-    /// Form of what is listed or shown, errors included [default: table]
-    #[arg(short, long, value_name = "FORM", value_enum, global = true)]
+    /// Form of what is listed or shown, errors included: `table` or `json` [default: table]
+    #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true, global = true, help_heading = GLOBAL)]
     pub(crate) output: Option<Format>,
     /// Same as `--output json`
-    #[arg(long, global = true, conflicts_with = "output")]
+    #[arg(long, global = true, conflicts_with = "output", help_heading = GLOBAL)]
     pub(crate) json: bool,
 }
 

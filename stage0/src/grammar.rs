@@ -9,7 +9,8 @@
 //! the pod, behind an image the app. Cutting the line into parts is done here by hand; which flags
 //! there are and which of them take a value is asked of clap, which then reads each part.
 
-use clap::{Args, Command, FromArgMatches};
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command, FromArgMatches};
 
 use crate::error::{CommandError, Result};
 use crate::flags::{AppFlags, PodFlags};
@@ -72,7 +73,7 @@ pub(crate) fn parse(verb: &'static str, words: &[String]) -> Result<Asked> {
     let parts = cut(words, &pod, &app)?;
     let asks = |flags: &[String]| flags.iter().any(|flag| flag == "--help" || flag == "-h");
     if asks(&parts.pod) || asks(&parts.early_app) || parts.apps.iter().any(|a| asks(&a.flags)) {
-        return Ok(Asked::Help(help(verb).render_long_help().to_string()));
+        return Ok(Asked::Help(help(verb).render_help().to_string()));
     }
     let pod: PodFlags = read(pod, &parts.pod, verb)?;
     if !parts.early_app.is_empty() && parts.apps.len() > 1 {
@@ -196,7 +197,7 @@ fn take_flags<'w>(
 /// Splits a word into flags, and tells whether the value of the last is the word behind it.
 /// Unknown flags take none; clap will refuse them.
 fn split_cluster(word: &str, commands: &[&Command]) -> (Vec<Flag>, bool) {
-    let takes = |found: &dyn Fn(&clap::Arg) -> bool| {
+    let takes = |found: &dyn Fn(&Arg) -> bool| {
         let mut args = commands.iter().flat_map(|command| command.get_arguments());
         args.find(|arg| found(arg)).map(|arg| arg.get_action().takes_values())
     };
@@ -236,17 +237,25 @@ pub(crate) fn help(verb: &'static str) -> Command {
         "prepare" => "Lay out a pod without starting it, and print its id",
         _ => "Run a pod of one or more apps",
     };
-    let mut command = PodFlags::augment_args(Command::new(verb))
+    let pod = PodFlags::augment_args(Command::new("pod"));
+    let app = AppFlags::augment_args(Command::new("app"));
+    let (global, pod): (Vec<&Arg>, Vec<&Arg>) =
+        pod.get_arguments().partition(|arg| arg.get_help_heading().is_some());
+    let pod = pod
+        .into_iter()
+        .map(|arg| arg.clone().help_heading("Flags of the pod, before the first image"));
+    let app = app.get_arguments().filter(|arg| arg.get_long() != Some("name"));
+    let app = app.map(|arg| arg.clone().help_heading("Flags of an app, behind its image"));
+    Command::new(verb)
         .about(about)
+        .display_order(usize::from(verb == "prepare"))
         .override_usage(format!(
             "pod {verb} [POD FLAGS] IMAGE [APP FLAGS] [--] [COMMAND ARGS…] [--- IMAGE …]"
         ))
-        .after_help(EXAMPLES);
-    let app = AppFlags::augment_args(Command::new("app"));
-    for arg in app.get_arguments().filter(|arg| arg.get_long() != Some("name")) {
-        command = command.arg(arg.clone().help_heading("Flags of an app, behind its image"));
-    }
-    command
+        .after_help(EXAMPLES)
+        .args(pod)
+        .args(app)
+        .args(global)
 }
 
 const EXAMPLES: &str = "\
@@ -260,6 +269,12 @@ Exit status:
 
 /// Turns an error of clap's into one of ours.
 pub(crate) fn usage_of(error: &clap::Error, verb: &str) -> CommandError {
+    use ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    let space = if verb.is_empty() { "" } else { " " };
+    let hint = format!("`pod{space}{verb} --help` tells what it takes");
+    if matches!(error.kind(), MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand) {
+        return CommandError::usage(format!("`pod{space}{verb}` takes a command")).hint(hint);
+    }
     let text = error.render().to_string();
     let mut message = Vec::new();
     let mut hints = Vec::new();
@@ -275,9 +290,8 @@ pub(crate) fn usage_of(error: &clap::Error, verb: &str) -> CommandError {
         }
     }
     let made = CommandError::usage(message.join(" "));
-    let space = if verb.is_empty() { "" } else { " " };
     let made = hints.into_iter().fold(made, CommandError::hint);
-    made.hint(format!("`pod{space}{verb} --help` tells what it takes"))
+    made.hint(hint)
 }
 
 #[cfg(test)]

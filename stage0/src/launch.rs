@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -24,7 +24,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::leftovers::Claim;
-use crate::pods::{Lock, Pod, Pods};
+use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
 use crate::{failure, fetch, host, ids, leftovers, rundir, ui};
 
@@ -123,7 +123,9 @@ impl Launcher<'_> {
         Ok(AppOrder { spec, layers })
     }
 
-    /// Starts a pod in the background and waits until it is ready. Its lock must be free.
+    /// Starts a pod in the background and waits until it is ready. With `draft` the pod has just
+    /// been laid out, and its lock passes to the new supervisor unbroken; without, its lock must
+    /// be free. `reader` is a descriptor of the pod's directory that holds no lock.
     ///
     /// Returns the exit status; the id is printed once the pod is ready.
     ///
@@ -131,14 +133,14 @@ impl Launcher<'_> {
     ///
     /// If the new session cannot be started or waited for. What goes wrong behind that has been
     /// printed when this returns.
-    pub(crate) fn in_background(&self, pod: &Pod) -> Result<u8> {
-        let notify = NotifySocket::bind(pod)?;
+    pub(crate) fn in_background(&self, reader: &Pod, draft: Option<&Draft<'_>>) -> Result<u8> {
+        let notify = NotifySocket::bind(reader)?;
         let stderr = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)
             .context(|| "cannot make memory for messages".to_owned())?;
         let mut stderr = File::from(stderr);
-        let mut child = self.spawn(pod, &notify, &stderr)?;
+        let mut child = self.spawn(reader, draft, &notify, &stderr)?;
         if notify.wait(&child)? {
-            ui::out(&format!("{}\n", pod.id))?;
+            ui::out(&format!("{}\n", reader.id))?;
             return Ok(0);
         }
         let status = child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
@@ -147,20 +149,24 @@ impl Launcher<'_> {
         let read = stderr.seek(SeekFrom::Start(0)).and_then(|_| stderr.read_to_end(&mut said));
         if read.is_ok() && !said.is_empty() {
             ui::bytes_note(&said);
-        } else if !failure::show(pod, self.context.format) {
+        } else if !failure::show(reader, self.context.format) {
             let error = CommandError::new(
                 "pod.not-ready",
-                format!("pod `{}` ended before it was ready", pod.id),
+                format!("pod `{}` ended before it was ready", reader.id),
             );
-            ui::error(
-                &error.hint(format!("`pod logs {}` shows what it wrote", pod.id)),
-                self.context.format,
-            );
+            let error = error.hint(format!("`pod logs {}` shows what it wrote", reader.id));
+            ui::error(&error, self.context.format);
         }
         Ok(if code == 0 { exit::OURS } else { code })
     }
 
-    fn spawn(&self, pod: &Pod, notify: &NotifySocket, stderr: &File) -> Result<Child> {
+    fn spawn(
+        &self,
+        pod: &Pod,
+        draft: Option<&Draft<'_>>,
+        notify: &NotifySocket,
+        stderr: &File,
+    ) -> Result<Child> {
         let tell = || format!("cannot start a supervisor for pod `{}`", pod.id);
         let mut command = Command::new("/proc/self/exe");
         command
@@ -169,13 +175,19 @@ impl Launcher<'_> {
             .arg("--run-root")
             .arg(&self.context.run_root)
             .args((self.context.format == ui::Format::Json).then_some("--json"))
-            .args(["start", "--supervised", pod.id.as_str()])
+            .args(["start", "--supervised"])
             .env_clear()
             .env("NOTIFY_SOCKET", &notify.name)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr.try_clone().context(tell)?);
-        command.spawn().context(tell)
+        if let Some(draft) = draft {
+            // The lock belongs to the open file, so it is the child's as well as ours.
+            let number = draft.dir().as_raw_fd();
+            pod_sys::place(draft.dir(), number).context(tell)?;
+            command.arg(format!("--locked={number}"));
+        }
+        command.arg(pod.id.as_str()).spawn().context(tell)
     }
 }
 
@@ -200,7 +212,8 @@ pub(crate) fn check_volumes(manifest: &pod_abi::manifest::Sandbox, root: &Path) 
                     "volume.not-found",
                     format!("there is nothing to mount at `{}` of this host", path.display()),
                 )
-                .because(&error));
+                .because(&error)
+                .hint(format!("`mkdir -p {}` makes an empty directory", path.display())));
             }
         }
     }

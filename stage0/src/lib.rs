@@ -30,6 +30,7 @@ mod stage1;
 mod ui;
 
 use std::ffi::OsString;
+use std::iter;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -129,11 +130,11 @@ fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8>
 
 fn by_clap(words: &[String]) -> Result<u8> {
     let command = Cli::command()
-        .no_binary_name(true)
         .mut_subcommand("run", |_| grammar::help("run"))
         .mut_subcommand("prepare", |_| grammar::help("prepare"));
-    let cli =
-        command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = command
+        .try_get_matches_from(iter::once("pod").chain(words.iter().map(String::as_str)))
+        .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
         Ok(cli) => dispatch(cli),
         Err(error) => told_by_clap(&error, verb_at(words).map_or("", |at| words[at].as_str())),
@@ -154,7 +155,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let open = |verb: &str| Session::open(context.clone(), verb);
     match cli.verb {
         Verb::Run | Verb::Prepare => Err(CommandError::usage("no image is given")),
-        Verb::Start(args) => commands::start(&open("start")?, &args),
+        Verb::Start(args) => commands::start(context, &args),
         Verb::Ps(args) => commands::ps(&open("ps")?, &args),
         Verb::Status(args) => commands::status(&open("status")?, &args.pod),
         Verb::Inspect(args) => commands::inspect(&open("inspect")?, &args.pod),

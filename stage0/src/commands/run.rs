@@ -9,7 +9,7 @@ use pod_abi::app::{AppSpec, ImagePin};
 use pod_abi::manifest::{PodManifest, PodSpec};
 use pod_abi::phase::Home;
 use pod_abi::stage::Output;
-use pod_abi::{Digest, version};
+use pod_abi::{Digest, PodId, version};
 
 use super::Session;
 use crate::compose::{AppImage, compose};
@@ -17,7 +17,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::host;
 use crate::launch::{Launch, check_volumes};
-use crate::pods::{Draft, Durability, generated_name};
+use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
 use crate::ui;
 
@@ -49,19 +49,17 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
                 launcher.in_place(launch, || draft.into(Home::Run, Durability::Volatile))?;
             match never {}
         }
-        Stdio::Detached => {
-            let pod = draft.into(Home::Prepared, Durability::Volatile)?;
-            let id = pod.id.clone();
-            drop(pod); // its lock is the supervisor's to take
-            let reader = session.pods.open_in(Home::Prepared, &id)?;
-            let pod = reader.ok_or_else(|| {
-                CommandError::new("pod.vanished", format!("pod `{id}` has just gone"))
-            })?;
-            let started = launcher.in_background(&pod);
-            discard_if_never_started(session, &id);
-            started
-        }
+        // Until the supervisor has moved the pod on, dropping the draft discards it.
+        Stdio::Detached => launcher.in_background(&reader(session, draft.id())?, Some(&draft)),
     }
+}
+
+/// Opens a pod being laid out once more: a descriptor that does not hold its lock.
+fn reader(session: &Session, id: &PodId) -> Result<Pod> {
+    session
+        .pods
+        .open_in(Home::Prepare, id)?
+        .ok_or_else(|| CommandError::new("pod.vanished", format!("pod `{id}` has just gone")))
 }
 
 /// Lays out a pod and prints its id.
@@ -85,15 +83,6 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     let pod = draft.into(Home::Prepared, Durability::Durable)?;
     drop(lease); // the pod's pins keep its images from here on
     ui::out(&format!("{}\n", pod.id)).map(|()| 0)
-}
-
-/// A pod made for a start that never came to pass is of no use to anybody.
-fn discard_if_never_started(session: &Session, id: &pod_abi::PodId) {
-    if let Ok(Some(mut pod)) = session.pods.open_in(Home::Prepared, id)
-        && session.pods.rename(&mut pod, Home::Garbage).is_ok()
-    {
-        let _ = session.pods.sweep(&pod); // what is left is garbage by its place
-    }
 }
 
 fn resolve(session: &Session, store: &Store, lease: &Lease, request: &Request) -> Result<PodSpec> {

@@ -1,11 +1,13 @@
 //! `pod start`: runs a prepared pod, or one that has ended once more.
 
+use pod_abi::PodId;
 use pod_abi::phase::{Home, Phase};
 use pod_abi::stage::Output;
 
 use super::Session;
 use crate::cli::StartArgs;
-use crate::error::{CommandError, Result};
+use crate::context::Context;
+use crate::error::{CommandError, Context as _, Result};
 use crate::launch::{Launch, check_volumes, leave_session, lock_to_start};
 use crate::leftovers;
 use crate::pods::{Pod, Query};
@@ -16,27 +18,41 @@ use crate::pods::{Pod, Query};
 /// # Errors
 ///
 /// Whatever kept the pod from running.
-pub(crate) fn start(session: &Session, args: &StartArgs) -> Result<u8> {
+pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     if args.supervised {
         leave_session();
     }
-    session.sweep_leftovers();
-    let pod = session.pods.find(&Query(&args.pod))?;
+    // Descriptors are adopted before anything else opens one.
+    let handed = args.locked.map(pod_sys::inherited).transpose();
+    let handed = handed.context(|| "cannot adopt the lock of a pod".to_owned())?;
+    let session = Session::open(context, "start")?;
     let store = session.store()?;
-    if args.detach {
-        check_startable(&pod, pod.phase())?;
-        return session.launcher(&store).in_background(&pod);
-    }
-    lock_to_start(&pod)?;
-    check_startable(&pod, Phase::of(pod.home, false))?;
-    leftovers::take_back(&pod, session.run_root())?;
+    let pod = match handed {
+        Some(dir) => {
+            let id =
+                PodId::parse(&args.pod).map_err(|error| CommandError::usage(error.to_string()))?;
+            Pod::adopt(id, Home::Prepare, dir)
+        }
+        None => {
+            session.sweep_leftovers();
+            let pod = session.pods.find(&Query(&args.pod))?;
+            if args.detach {
+                check_startable(&pod, pod.phase())?;
+                return session.launcher(&store).in_background(&pod, None);
+            }
+            lock_to_start(&pod)?;
+            check_startable(&pod, Phase::of(pod.home, false))?;
+            leftovers::take_back(&pod, session.run_root())?;
+            pod
+        }
+    };
     let manifest = pod.manifest()?;
     let apps = pod.apps(&manifest)?;
     let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
     check_volumes(&manifest.sandbox, &session.context.root)?;
     let output = if args.supervised { Output::Logged } else { Output::Shown };
     let launch = Launch { manifest, apps, attempt, output };
-    let never = session.launcher(&store).in_place(launch, || into_run(session, pod))?;
+    let never = session.launcher(&store).in_place(launch, || into_run(&session, pod))?;
     match never {}
 }
 

@@ -55,8 +55,8 @@ pub(crate) enum ComposeError {
     NoCommand(String),
     #[error("app `{app}` cannot run as `{user}`")]
     User { app: AppName, user: String, source: UserError },
-    #[error("the pod contradicts itself")]
-    Check(#[source] SpecError),
+    #[error(transparent)]
+    Check(SpecError),
 }
 
 /// Composes the pod that `request` and `images`, one for each of its apps, mean. Named volumes

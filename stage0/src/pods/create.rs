@@ -78,6 +78,11 @@ impl Draft<'_> {
         &self.pod().id
     }
 
+    /// Returns the new pod's directory, the descriptor that holds its lock.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.pod().dir()
+    }
+
     /// Writes the pod's records and directories, and claims its name.
     ///
     /// # Errors
