@@ -8,32 +8,31 @@
 //!
 //! Steps 1 and 4 happen whatever fails in between.
 
-use std::collections::VecDeque;
+mod hearing;
+mod serving;
+mod showing;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::process;
 use std::time::{Duration, Instant};
 
-use pod_abi::control::{Reply, Request};
 use pod_abi::exit;
-use pod_abi::inner::{FromInit, Setup, Target, ToInit};
+use pod_abi::inner::{Setup, Target, ToInit};
 use pod_abi::manifest::Network;
 use pod_abi::stage::{Order, Output};
 use pod_abi::status::Event;
 use pod_abi::{Report, version};
-use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::client::{Over, Waiting};
-use crate::control::{self, Control, Replied};
+use crate::control::{self, Control};
 use crate::error::{During, Failure};
 use crate::events::{Events, Interest, Token};
 use crate::handover::Inherited;
-use crate::link::{Link, Silence};
+use crate::link::Link;
 use crate::log::Log;
 use crate::notify::Notify;
 use crate::outputs::{Outcome, Outputs};
-use crate::pod::{Consequence, Pod};
+use crate::pod::Pod;
 use crate::records::{self, Records};
-use crate::requests::{self, Answer};
 use crate::signals::{Meaning, Signals};
 use crate::wall::{Born, Wall};
 
@@ -320,236 +319,6 @@ impl<'a, W: Wall> Living<'a, W> {
         }
     }
 
-    /// Hears what PID 1 has said, and returns how many bytes it was.
-    fn hear(&mut self) -> usize {
-        let Some(link) = &mut self.link else { return 0 };
-        let mut words = VecDeque::new();
-        let silence = link.receive(&mut words);
-        for word in words {
-            self.heed(word);
-        }
-        let silence = match silence {
-            Ok(count) => return count,
-            Err(silence) => silence,
-        };
-        if let Some(link) = self.link.take() {
-            self.events.remove(&link);
-        }
-        match silence {
-            Silence::Nonsense(failure) => self.fail(failure.report()),
-            // It closes its end by ending; one that lives on is not waited for.
-            Silence::Closed => self.patience = Some(Instant::now() + PATIENCE),
-        }
-        0
-    }
-
-    fn hear_last_words(&mut self) {
-        // SECURITY: not until the channel is closed: its other end may have been passed out of
-        // the pod to a process that lives, and keeps it open or goes on talking.
-        for _ in 0..LAST_WORDS {
-            if self.hear() == 0 || matches!(self.verdict, Some(Verdict::Failed(_))) {
-                break;
-            }
-        }
-        if self.verdict.is_none() && !self.killed {
-            let what = "the pod's PID 1 was killed or ended without a word";
-            self.verdict = Some(Verdict::Failed(Report::new("pod.init-died", what)));
-        }
-    }
-
-    fn heed(&mut self, word: FromInit) {
-        match self.pod.hear(word, records::now()) {
-            Ok(consequences) => {
-                if self.pod.answered && self.verdict.is_none() {
-                    self.patience = None;
-                }
-                for consequence in consequences {
-                    self.follow(consequence);
-                }
-            }
-            Err(violation) => self.fail(Report::of("pod.init-broke-protocol", &violation)),
-        }
-    }
-
-    fn follow(&mut self, consequence: Consequence) {
-        match consequence {
-            Consequence::Record(event) => self.records.event(records::now(), event),
-            Consequence::Ready => self.notify.ready(self.order.apps.len()),
-            Consequence::Started(app, pid) => {
-                let host = self.wall.host_pid(&app, pid);
-                if let Some(app) = self.pod.app(&app) {
-                    app.pid = host;
-                }
-                self.reply(&Waiting::Start(app), &Reply::Done);
-            }
-            Consequence::AppEnded(app, error) => {
-                let report = error.unwrap_or_else(|| {
-                    Report::new("app.ended", format!("app `{app}` ended before it ran"))
-                });
-                let refused = Reply::Refused(Box::new(report));
-                self.reply(&Waiting::Start(app.clone()), &refused);
-                self.reply(&Waiting::Stop(app), &Reply::Done);
-            }
-            Consequence::Refused(app, report) => {
-                let refused = Reply::Refused(Box::new(report));
-                self.reply(&Waiting::Start(app.clone()), &refused);
-                self.reply(&Waiting::Stop(app), &refused);
-            }
-            Consequence::ExecStarted(id) => {
-                if !self.reply(&Waiting::Exec(id), &Reply::ExecStarted) {
-                    self.kill_exec(id);
-                }
-            }
-            Consequence::ExecEnded(id, exit, error) => {
-                let reply = match error {
-                    Some(report) => Reply::Refused(Box::new(report.exit(exit.code()))),
-                    None => Reply::ExecEnded { exit },
-                };
-                self.reply(&Waiting::Exec(id), &reply);
-            }
-            Consequence::Over(code) => {
-                self.verdict.get_or_insert(Verdict::Over(code));
-                self.patience = Some(Instant::now() + PATIENCE);
-            }
-            Consequence::Failed(report) => self.fail(report),
-        }
-    }
-
-    /// Replies to those who wait for `waiting`, and tells whether there was anybody.
-    fn reply(&mut self, waiting: &Waiting, reply: &Reply) -> bool {
-        let replied = self.control.reply(waiting, reply);
-        for Replied { number, over } in &replied {
-            if *over {
-                self.hang_up(*number);
-            } else {
-                self.await_room(*number);
-            }
-        }
-        !replied.is_empty()
-    }
-
-    fn kill_exec(&mut self, id: u32) {
-        self.tell(&ToInit::Signal { target: Target::Exec(id), signal: SIGKILL });
-    }
-
-    fn accept(&mut self) {
-        while let Some(number) = self.control.accept() {
-            if let Some(client) = self.control.client(number)
-                && self.events.add(client, Token::Client(number), Interest::Read).is_err()
-            {
-                self.control.close(number);
-            }
-        }
-        if self.control.is_full() {
-            self.events.remove(&self.control);
-        }
-    }
-
-    fn serve(&mut self, number: u32) {
-        let Some(client) = self.control.client(number) else { return };
-        let mut over = client.flush().is_err() || client.read().is_err();
-        while !over {
-            let Some(client) = self.control.client(number) else { return };
-            match client.next() {
-                Ok(Some((request, descriptors))) => {
-                    over = self.fulfil(number, request, &descriptors).is_err();
-                }
-                Ok(None) => break,
-                Err(Over) => over = true,
-            }
-        }
-        if over {
-            self.hang_up(number);
-        } else {
-            self.await_room(number);
-        }
-    }
-
-    fn fulfil(
-        &mut self,
-        number: u32,
-        request: Request,
-        descriptors: &[OwnedFd],
-    ) -> Result<(), Over> {
-        let client = self.control.client(number).ok_or(Over)?;
-        let reply = match requests::answer(&mut self.pod, client.waiting.as_ref(), request)? {
-            Answer::Reply(reply) => reply,
-            Answer::Wait(message, waiting) => {
-                client.waiting = Some(waiting);
-                self.tell_with(&message, descriptors);
-                return Ok(());
-            }
-            Answer::Done(message) => {
-                self.tell(&message);
-                Reply::Done
-            }
-            Answer::Stop(grace_ms) => {
-                self.stop(Stopping::Request, grace_ms);
-                Reply::Done
-            }
-        };
-        self.control.client(number).ok_or(Over)?.reply(&reply)
-    }
-
-    /// Waits for room to write to a client exactly as long as something is held for it.
-    fn await_room(&mut self, number: u32) {
-        let Some(client) = self.control.client(number) else { return };
-        let held_up = client.is_held_up();
-        if client.room_awaited == held_up {
-            return;
-        }
-        client.room_awaited = held_up;
-        let interest = if held_up { Interest::Both } else { Interest::Read };
-        // The entry is there, so it can be changed.
-        let _ = self.events.change(&*client, Token::Client(number), interest);
-    }
-
-    /// Closes a connection, and kills what it has started.
-    fn hang_up(&mut self, number: u32) {
-        let was_full = self.control.is_full();
-        let Some(client) = self.control.close(number) else { return };
-        self.events.remove(&client);
-        if was_full {
-            // If this fails nobody can connect any more; the pod itself goes on.
-            let _ = self.events.add(&self.control, Token::Listener, Interest::Read);
-        }
-        if let Some(Waiting::Exec(id)) = client.waiting {
-            self.kill_exec(id);
-        }
-    }
-
-    /// Keeps the apps' streams out of the epoll as long as the screen takes nothing.
-    fn pause_or_resume(&mut self) {
-        let clogged = self.outputs.is_clogged();
-        if clogged == self.paused {
-            return;
-        }
-        self.paused = clogged;
-        for (place, source, pipe) in self.outputs.open() {
-            if clogged {
-                self.events.remove(pipe);
-            } else {
-                // Lost output at worst; the kernel has no memory for one more entry.
-                let _ = self.events.add(pipe, Token::Stream(place, source), Interest::Read);
-            }
-        }
-        self.watch_screen();
-    }
-
-    fn watch_screen(&mut self) {
-        let paused = self.paused;
-        let Some(screen) = self.outputs.screen() else { return };
-        for stream in screen.both() {
-            self.events.remove(stream);
-        }
-        if paused {
-            for stream in screen.clogged() {
-                // A file that no epoll takes is always writable and never clogged.
-                let _ = self.events.add(stream, Token::Screen, Interest::Write);
-            }
-        }
-    }
-
     /// Takes everything away and writes the last status.
     fn finish(mut self) -> u8 {
         self.wall.kill();
@@ -564,26 +333,6 @@ impl<'a, W: Wall> Living<'a, W> {
         let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
         control::remove_socket(self.inherited.run.as_fd());
         code
-    }
-
-    /// Waits until the screen has taken everything, or a signal ends the wait.
-    fn show_the_rest(&mut self) {
-        while let Some(screen) = self.outputs.screen()
-            && screen.is_clogged()
-        {
-            let signals = PollFd::new(&self.signals, PollFlags::IN);
-            let mut polled: Vec<_> = std::iter::once(signals)
-                .chain(
-                    screen.clogged().map(|stream| PollFd::from_borrowed_fd(stream, PollFlags::OUT)),
-                )
-                .collect();
-            let interrupted = poll(&mut polled, None).is_err()
-                || polled.first().is_some_and(|signals| !signals.revents().is_empty());
-            if interrupted {
-                return;
-            }
-            screen.flush();
-        }
     }
 
     fn outcome(&mut self) -> (u8, Option<Report>) {

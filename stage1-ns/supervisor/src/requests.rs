@@ -120,3 +120,112 @@ fn signal(
     };
     Ok(Answer::Done(ToInit::Signal { target, signal }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pod_abi::Timestamp;
+    use pod_abi::inner::FromInit;
+    use pod_abi::stage::Order;
+
+    fn order() -> Order {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        serde_json::from_value(serde_json::json!({
+            "abi": 1,
+            "pod": {
+                "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
+                "created": "2026-01-01T00:00:00Z", "remove": false,
+                "sandbox": { "stage1": "ns", "apps": ["web"] },
+            },
+            "apps": [{ "layers": ["a"], "spec": {
+                "version": 1, "name": "web",
+                "image": { "reference": "x", "manifest": digest, "config": digest,
+                           "layers": [digest], "verified": "digest" },
+                "process": { "args": ["x"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+                             "noNewPrivileges": true },
+            }}],
+            "attempt": 1, "ids": null, "output": "logged", "resolvConf": "", "hosts": "",
+        }))
+        .unwrap()
+    }
+
+    fn web() -> AppName {
+        AppName::parse("web").unwrap()
+    }
+
+    /// A pod whose app waits, or runs.
+    fn pod(running: Option<u32>) -> Pod {
+        let mut pod = Pod::new(&order(), 1, String::new(), Timestamp(0));
+        pod.hear(FromInit::Ready, Timestamp(0)).unwrap();
+        if let Some(pid) = running {
+            let word = FromInit::AppStarted { app: web(), restarts: 0, pid };
+            pod.hear(word, Timestamp(0)).unwrap();
+        }
+        pod
+    }
+
+    fn refused(answer: Result<Answer, Over>) -> String {
+        match answer {
+            Ok(Answer::Reply(Reply::Refused(report))) => report.code,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_now_is_refused() {
+        let (waits, runs) = (None, Some(2));
+        let other = || AppName::parse("other").unwrap();
+        let exec = |change: fn(&mut Process)| {
+            let mut process = order().apps.remove(0).spec.process;
+            change(&mut process);
+            Request::Exec { app: web(), process: Box::new(process) }
+        };
+        let signal = |target, signal| Request::Signal { target, signal };
+        let (all, web_only) = (SignalTarget::AllApps, SignalTarget::App(web()));
+        for (running, request, code) in [
+            (runs, Request::Start { app: web() }, "app.runs"),
+            (runs, Request::Start { app: other() }, "app.unknown"),
+            (runs, Request::Stop { app: other(), grace_ms: None }, "app.unknown"),
+            (waits, exec(|_| {}), "app.not-running"),
+            (runs, exec(|process| process.args.clear()), "exec.program"),
+            (runs, exec(|process| process.args.push("\0".to_owned())), "exec.program"),
+            (runs, exec(|process| process.user.uid = u32::MAX), "exec.user"),
+            (runs, signal(all.clone(), 0), "signal.unknown"),
+            (runs, signal(all, 65), "signal.unknown"),
+            (waits, signal(web_only, 1), "app.not-running"),
+        ] {
+            let asked = format!("{request:?}");
+            assert_eq!(refused(answer(&mut pod(running), None, request)), code, "{asked}");
+        }
+    }
+
+    #[test]
+    fn one_connection_waits_for_one_thing() {
+        let mut pod = pod(Some(2));
+        let waiting = Waiting::Exec(1);
+        assert!(answer(&mut pod, Some(&waiting), Request::Ps).is_err());
+        let request = Request::Signal { target: SignalTarget::Exec, signal: 2 };
+        let message = ToInit::Signal { target: Target::Exec(1), signal: 2 };
+        assert_eq!(
+            answer(&mut pod, Some(&waiting), request.clone()).ok(),
+            Some(Answer::Done(message))
+        );
+        assert!(answer(&mut pod, None, request).is_err());
+        let request = Request::Signal { target: SignalTarget::AllApps, signal: 2 };
+        assert!(answer(&mut pod, Some(&waiting), request).is_err());
+    }
+
+    #[test]
+    fn processes_of_exec_are_bounded() {
+        let mut pod = pod(Some(2));
+        let process = Box::new(order().apps.remove(0).spec.process);
+        let mut ask = || {
+            let request = Request::Exec { app: web(), process: process.clone() };
+            answer(&mut pod, None, request)
+        };
+        for _ in 0..256 {
+            assert!(matches!(ask(), Ok(Answer::Wait(ToInit::Exec { .. }, Waiting::Exec(_)))));
+        }
+        assert_eq!(refused(ask()), "exec.too-many");
+    }
+}

@@ -1,0 +1,118 @@
+//! Serving the clients of the control socket.
+
+use std::os::fd::OwnedFd;
+
+use pod_abi::control::{Reply, Request};
+use pod_abi::inner::{Target, ToInit};
+
+use super::{Living, SIGKILL, Stopping};
+use crate::client::{Over, Waiting};
+use crate::control::Replied;
+use crate::events::{Interest, Token};
+use crate::requests::{self, Answer};
+use crate::wall::Wall;
+
+impl<W: Wall> Living<'_, W> {
+    /// Replies to those who wait for `waiting`, and tells whether there was anybody.
+    pub(super) fn reply(&mut self, waiting: &Waiting, reply: &Reply) -> bool {
+        let replied = self.control.reply(waiting, reply);
+        for Replied { number, over } in &replied {
+            if *over {
+                self.hang_up(*number);
+            } else {
+                self.await_room(*number);
+            }
+        }
+        !replied.is_empty()
+    }
+
+    pub(super) fn kill_exec(&mut self, id: u32) {
+        self.tell(&ToInit::Signal { target: Target::Exec(id), signal: SIGKILL });
+    }
+
+    pub(super) fn accept(&mut self) {
+        while let Some(number) = self.control.accept() {
+            if let Some(client) = self.control.client(number)
+                && self.events.add(client, Token::Client(number), Interest::Read).is_err()
+            {
+                self.control.close(number);
+            }
+        }
+        if self.control.is_full() {
+            self.events.remove(&self.control);
+        }
+    }
+
+    pub(super) fn serve(&mut self, number: u32) {
+        let Some(client) = self.control.client(number) else { return };
+        let mut over = client.flush().is_err() || client.read().is_err();
+        while !over {
+            let Some(client) = self.control.client(number) else { return };
+            match client.next() {
+                Ok(Some((request, descriptors))) => {
+                    over = self.fulfil(number, request, &descriptors).is_err();
+                }
+                Ok(None) => break,
+                Err(Over) => over = true,
+            }
+        }
+        if over {
+            self.hang_up(number);
+        } else {
+            self.await_room(number);
+        }
+    }
+
+    pub(super) fn fulfil(
+        &mut self,
+        number: u32,
+        request: Request,
+        descriptors: &[OwnedFd],
+    ) -> Result<(), Over> {
+        let client = self.control.client(number).ok_or(Over)?;
+        let reply = match requests::answer(&mut self.pod, client.waiting.as_ref(), request)? {
+            Answer::Reply(reply) => reply,
+            Answer::Wait(message, waiting) => {
+                client.waiting = Some(waiting);
+                self.tell_with(&message, descriptors);
+                return Ok(());
+            }
+            Answer::Done(message) => {
+                self.tell(&message);
+                Reply::Done
+            }
+            Answer::Stop(grace_ms) => {
+                self.stop(Stopping::Request, grace_ms);
+                Reply::Done
+            }
+        };
+        self.control.client(number).ok_or(Over)?.reply(&reply)
+    }
+
+    /// Waits for room to write to a client exactly as long as something is held for it.
+    pub(super) fn await_room(&mut self, number: u32) {
+        let Some(client) = self.control.client(number) else { return };
+        let held_up = client.is_held_up();
+        if client.room_awaited == held_up {
+            return;
+        }
+        client.room_awaited = held_up;
+        let interest = if held_up { Interest::Both } else { Interest::Read };
+        // The entry is there, so it can be changed.
+        let _ = self.events.change(&*client, Token::Client(number), interest);
+    }
+
+    /// Closes a connection, and kills what it has started.
+    pub(super) fn hang_up(&mut self, number: u32) {
+        let was_full = self.control.is_full();
+        let Some(client) = self.control.close(number) else { return };
+        self.events.remove(&client);
+        if was_full {
+            // If this fails nobody can connect any more; the pod itself goes on.
+            let _ = self.events.add(&self.control, Token::Listener, Interest::Read);
+        }
+        if let Some(Waiting::Exec(id)) = client.waiting {
+            self.kill_exec(id);
+        }
+    }
+}
