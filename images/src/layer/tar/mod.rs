@@ -5,6 +5,7 @@
 //! widespread parsers read differently is an error here. Memory is bounded by what one entry's
 //! metadata may take.
 
+mod decode;
 mod name;
 mod number;
 mod pax;

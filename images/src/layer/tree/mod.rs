@@ -5,8 +5,12 @@
 //! such a memory), no existing file is ever opened for writing, and what is learnt late is applied
 //! only to the inode it was learnt about.
 
+mod absence;
 mod budget;
 mod directories;
+mod inode;
+mod links;
+mod parents;
 mod remove;
 mod root;
 mod sink;

@@ -6,9 +6,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::inode::{is_whiteout, look};
 use super::root::Root;
 
 /// Removes `name` in `parent`, and everything in it if it is a directory.
@@ -98,12 +99,12 @@ pub(super) fn remove_whiteouts(root: &Root, path: &[u8]) -> Result<(), Errno> {
                 continue;
             }
             let kind = match entry.file_type() {
-                FileType::Unknown => look(&directory, name)?.0,
+                FileType::Unknown => kind_of(&directory, name)?,
                 known => known,
             };
             match kind {
                 FileType::Directory => pending.push(join(&path, name)),
-                FileType::CharacterDevice if look(&directory, name)?.1 => {
+                FileType::CharacterDevice if is_whiteout_at(&directory, name)? => {
                     unlinkat(&directory, name, AtFlags::empty())?;
                 }
                 _ => {}
@@ -113,17 +114,15 @@ pub(super) fn remove_whiteouts(root: &Root, path: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Tells the type of an entry, and whether it is a whiteout.
-fn look(directory: &OwnedFd, name: &[u8]) -> Result<(FileType, bool), Errno> {
-    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok((FileType::from_raw_mode(stat.st_mode), is_whiteout(&stat)))
+fn kind_of(directory: &OwnedFd, name: &[u8]) -> Result<FileType, Errno> {
+    let stat = look(directory, name)?;
+    Ok(stat.map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)))
+}
+
+fn is_whiteout_at(directory: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
+    Ok(look(directory, name)?.as_ref().is_some_and(is_whiteout))
 }
 
 fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() }
-}
-
-/// Tells whether an inode is a whiteout of overlayfs: the character device 0/0.
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
