@@ -101,6 +101,22 @@ impl Store {
         Ok(report)
     }
 
+    /// Removes what processes that were killed have left and nobody can go on with: leases, trees
+    /// half unpacked, things on their way out. Interrupted downloads stay, for the next pull goes
+    /// on from there; [`Store::gc`] takes those too.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage); what is left is tried again next time.
+    pub fn tidy(&self) -> Result<(), Error> {
+        {
+            let _lock = self.lock_exclusive()?;
+            self.leased(DeadLeases::Remove)?;
+        }
+        self.sweep_abandoned_trees();
+        trash::empty(self)
+    }
+
     /// Deletes trees whose makers were killed, so that repeated kills do not fill the disk. Whoever
     /// is about to make such trees calls this; it is no reason to fail.
     pub(crate) fn sweep_abandoned_trees(&self) {
@@ -294,6 +310,18 @@ mod tests {
         assert_eq!(store.gc(no_pins, &young).unwrap(), GcReport::default());
         let dry = GcOptions { mode: GcMode::DryRun, ..GcOptions::default() };
         assert_eq!(store.gc(no_pins, &dry).unwrap().blobs.len(), 1);
+        assert!(store.has_blob(&digests[0]).unwrap());
+    }
+
+    #[test]
+    fn tidying_takes_what_the_dead_left_but_no_content() {
+        let (root, store, digests) = store_with(&[b"x"]);
+        std::fs::write(root.path().join("images/leases/1-2-3"), "").unwrap();
+        rustix::fs::mkdirat(store.dir(), "tmp/u-dead", rustix::fs::Mode::from(0o700)).unwrap();
+        store.tidy().unwrap();
+        for empty in ["images/leases", "images/tmp", "images/trash"] {
+            assert_eq!(std::fs::read_dir(root.path().join(empty)).unwrap().count(), 0, "{empty}");
+        }
         assert!(store.has_blob(&digests[0]).unwrap());
     }
 

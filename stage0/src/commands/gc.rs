@@ -13,7 +13,7 @@ use crate::cli::GcArgs;
 use crate::error::Result;
 use crate::pods::{Entry, Lock, Pod};
 use crate::ui::{self, Format};
-use crate::{host, ids, leftovers};
+use crate::{fetch, host, ids, leftovers};
 
 /// What was removed; `pod gc -o json` prints it.
 #[derive(Debug, Default, Serialize)]
@@ -54,6 +54,8 @@ pub(crate) fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
     if !args.dry_run {
         report.names = session.pods.sweep_names()?;
         report.leases = ids::sweep(session.run_root())?;
+        let tidied = session.store()?.tidy().map_err(|error| fetch::failed(&error));
+        problems.extend(tidied.err());
     }
     show(session, &report)?;
     let Some(last) = problems.pop() else { return Ok(0) };
