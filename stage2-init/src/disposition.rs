@@ -6,11 +6,15 @@
 //! drop it, and carries it out.
 
 use std::fs;
+use std::io;
 
 use nix::unistd::Pid;
 
 /// Signals whose default action ends nobody: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = bit(17) | bit(18) | bit(19) | bit(20) | bit(21) | bit(22) | bit(23) | bit(28);
+
+/// The number of `rt_sigtimedwait(2)` on x86-64, as `/proc/PID/syscall` shows it.
+const RT_SIGTIMEDWAIT: &str = "128";
 
 const fn bit(signal: u8) -> u64 {
     1 << (signal - 1)
@@ -19,12 +23,28 @@ const fn bit(signal: u8) -> u64 {
 /// Tells whether the first process of a pid namespace is spared `signal`, although it would end
 /// any other process in its state.
 ///
-/// One that blocks the signal is not: it may wait for it by `sigwait(3)` or a signalfd. Nor is one
-/// that ignores it: that is a decision.
+/// One that blocks the signal is not: it may wait for it by a signalfd, or by `sigwait(3)`, for the
+/// length of which the kernel shows the signal as not blocked. Nor is one that ignores it: that is
+/// a decision. Where it cannot be found out, the process is taken for one that is not spared.
 #[must_use]
 pub fn is_spared(pid: Pid, signal: u8) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/status"))
-        .is_ok_and(|status| has_default_action(&status, signal))
+    let by_default = || {
+        fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| has_default_action(&status, signal))
+    };
+    // Looked at twice: between two calls of sigwait the signal shows as blocked.
+    by_default() && !waits_for_signals(pid).unwrap_or(true) && by_default()
+}
+
+/// Tells whether a thread of a process is in `rt_sigtimedwait(2)`, which is what sigwait calls.
+fn waits_for_signals(pid: Pid) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let call = fs::read_to_string(thread?.path().join("syscall"))?;
+        if call.split_whitespace().next() == Some(RT_SIGTIMEDWAIT) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn has_default_action(status: &str, signal: u8) -> bool {
