@@ -10,7 +10,7 @@
 //!
 //! A stage1 takes over with [`Handover::adopt`], builds whatever isolates the pod as a [`Wall`],
 //! and calls [`supervise`], which returns when the pod has ended and all that was said is written
-//! down. [`Handover::become_reaper`] is the last deed.
+//! down. [`Inherited::become_reaper`] is the last deed.
 //!
 //! One thread, one epoll. What comes from behind the wall is hostile: it is bounded, checked, and
 //! a word that no honest PID 1 would say ends the pod.
