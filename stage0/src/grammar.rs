@@ -108,6 +108,17 @@ fn read<F: FromArgMatches>(command: Command, words: &[String], verb: &str) -> Re
     F::from_arg_matches(&matches).map_err(tell)
 }
 
+/// Returns the words before the first image, as far as they can be told from it.
+pub(crate) fn before_image(words: &[String]) -> &[String] {
+    let pod = PodFlags::augment_args(Command::new("pod"));
+    let app = AppFlags::augment_args(Command::new("app"));
+    let mut rest = words;
+    while let Ok(Some((_, following))) = take_flags(rest, &[&pod, &app]) {
+        rest = following;
+    }
+    &words[..words.len() - rest.len()]
+}
+
 fn cut(words: &[String], pod: &Command, app: &Command) -> Result<Parts> {
     let mut parts = Parts::default();
     let mut segments = words.split(|word| word == SEPARATOR);

@@ -2,11 +2,12 @@
 //! background, by having a new session do so.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -65,6 +66,9 @@ impl Launcher<'_> {
         let apps = apps.into_iter().map(|app| self.app_order(app)).collect::<Result<_>>()?;
         let mark = rundir::mark_of(self.pods.root())?;
         let mut claim = Claim::new(self.run_root.as_fd(), &manifest.uuid, &mark)?;
+        if self.context.format == ui::Format::Json && output == Output::Shown {
+            rundir::ask_for_json(claim.run())?;
+        }
         if manifest.sandbox.userns == Userns::Auto {
             let subordinate = host::text("/etc/subuid") + "\n" + &host::text("/etc/subgid");
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
@@ -202,10 +206,10 @@ pub(crate) fn check_volumes(manifest: &pod_abi::manifest::Sandbox, root: &Path) 
         let VolumeSource::Host { path } = &volume.source else { continue };
         let path = Path::new(path);
         if path.parent() == Some(&named) {
-            std::fs::create_dir_all(path)
+            make_named_volume(&named, path)
                 .context(|| format!("cannot make volume `{}`", path.display()))?;
         }
-        match std::fs::metadata(path) {
+        match fs::metadata(path) {
             Ok(_) => {}
             Err(error) => {
                 return Err(CommandError::new(
@@ -218,6 +222,16 @@ pub(crate) fn check_volumes(manifest: &pod_abi::manifest::Sandbox, root: &Path) 
         }
     }
     Ok(())
+}
+
+/// Makes the directory of a named volume, for every user of a pod to pass, whatever our mask.
+fn make_named_volume(all: &Path, path: &Path) -> io::Result<()> {
+    fs::create_dir_all(all)?;
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where a new supervisor says that its pod is ready (`sd_notify(3)`).
@@ -272,7 +286,7 @@ impl NotifySocket {
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let mut parts = [io::IoSliceMut::new(&mut bytes)];
         let count = recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::empty()).ok()?.bytes;
         let me = rustix::process::geteuid();
         let mine = control.drain().any(

@@ -46,13 +46,11 @@ use ui::Format;
 /// Runs the command line `args`, the program's name first, and returns its exit status
 /// ([`pod_abi::exit`]).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().skip(1).collect();
-    // Told before the line is read, so that an error of reading it is told the right way.
-    let format = if wants_json(&args) { Format::Json } else { Format::Table };
-    let words: Option<Vec<String>> = args.into_iter().map(|arg| arg.into_string().ok()).collect();
+    let words: Option<Vec<String>> =
+        args.into_iter().skip(1).map(|arg| arg.into_string().ok()).collect();
     let Some(words) = words else {
         let error = CommandError::usage("an argument is not valid UTF-8");
-        ui::error(&error, format);
+        ui::error(&error, Format::Table);
         return ExitCode::from(error.status(Family::Other));
     };
     let verb = verb_at(&words);
@@ -69,24 +67,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
+            let format = if wants_json(&words, verb) { Format::Json } else { Format::Table };
             ui::error(&error, format);
             ExitCode::from(error.status(family))
         }
     }
 }
 
-/// Looks for the wish for JSON before the words that belong to a command of an app.
-fn wants_json(args: &[OsString]) -> bool {
-    let mut args = args.iter().take_while(|arg| *arg != "--").peekable();
-    while let Some(arg) = args.next() {
-        let next_is_json = args.peek().is_some_and(|next| *next == "json");
-        match arg.to_str() {
-            Some("--json" | "--output=json" | "-ojson" | "-o=json") => return true,
-            Some("-o" | "--output") if next_is_json => return true,
-            _ => {}
+/// Tells whether errors are to be JSON. The line may be one that could not be read, so this only
+/// looks for the wish, where it cannot be a word of an app's command.
+fn wants_json(words: &[String], verb: Option<usize>) -> bool {
+    let end = match verb {
+        Some(at) if ["run", "prepare"].contains(&words[at].as_str()) => {
+            at + 1 + grammar::before_image(&words[at + 1..]).len()
         }
-    }
-    false
+        _ => words.iter().position(|word| word == "--").unwrap_or(words.len()),
+    };
+    let words = &words[..end];
+    let joined = ["--json", "--output=json", "-ojson", "-o=json"];
+    words.iter().any(|word| joined.contains(&word.as_str()))
+        || words
+            .windows(2)
+            .any(|pair| ["-o", "--output"].contains(&pair[0].as_str()) && pair[1] == "json")
 }
 
 /// Finds the verb: the first word that is no flag and no flag's value.
@@ -186,6 +188,21 @@ fn version(context: &Context) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wish_for_json_is_not_looked_for_in_commands_of_apps() {
+        let wants = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            wants_json(&words, verb_at(&words))
+        };
+        for line in ["--json ps", "ps -o json", "run --name x --json y", "run --output=json --nope"]
+        {
+            assert!(wants(line), "{line}");
+        }
+        for line in ["ps", "run x jq --json", "exec p -- x --json", "run -o table x -o json"] {
+            assert!(!wants(line), "{line}");
+        }
+    }
 
     #[test]
     fn the_verb_is_the_first_word_that_is_no_flag_and_no_flags_value() {

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pod_abi::PodId;
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, fstat, mkdirat, openat, readlinkat, symlinkat, unlinkat,
+    AtFlags, Dir, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -15,6 +15,8 @@ use crate::error::{Context as _, Result};
 
 /// The mark, a symbolic link whose target is no path.
 const MARK: &str = "root";
+/// Tells, by being there, that whoever started the pod reads errors as JSON.
+const JSON: &str = "json";
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -40,6 +42,20 @@ pub(crate) fn make(run_root: BorrowedFd<'_>, id: &PodId, mark: &str) -> Result<O
     let dir = openat(run_root, id.as_str(), DIRECTORY, Mode::empty()).context(tell)?;
     symlinkat(mark, &dir, MARK).context(tell)?;
     Ok(dir)
+}
+
+/// Notes that the error of this run, if there will be one, is to be printed as JSON.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn ask_for_json(run: BorrowedFd<'_>) -> Result<()> {
+    symlinkat(JSON, run, JSON).context(|| "cannot write to a run directory".to_owned())
+}
+
+/// Tells whether errors of this run are to be printed as JSON.
+pub(crate) fn asks_for_json(run: BorrowedFd<'_>) -> bool {
+    statat(run, JSON, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Opens the run directory of pod `id`, if it has one.

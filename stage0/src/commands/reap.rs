@@ -76,12 +76,14 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
     {
         ids::release(run_root.as_fd(), base, lease.as_fd());
     }
+    let json = args.show_error && rundir::asks_for_json(held.run.as_fd());
+    let format = if json { Format::Json } else { Format::Table };
     problems.extend(rundir::remove(run_root.as_fd(), &pod.id).err());
     let remove = pod.manifest().is_ok_and(|manifest| manifest.remove);
     let never_ready = status.is_some_and(|status| status.ready.is_none());
     // Of a pod that is about to go, nobody could read the error later.
     if args.show_error || (remove && never_ready) {
-        failure::show(&pod, Format::Table);
+        failure::show(&pod, format);
     }
     if remove {
         let pods = Pods::open(root)?;

@@ -42,6 +42,7 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
             }
             lock_to_start(&pod)?;
             check_startable(&pod, Phase::of(pod.home, false))?;
+            session.pods.check_in_place(&pod)?;
             leftovers::take_back(&pod, session.run_root())?;
             pod
         }

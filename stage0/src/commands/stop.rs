@@ -108,8 +108,11 @@ pub(crate) fn rm(session: &Session, args: &PodsArgs) -> Result<u8> {
 
 fn remove(session: &Session, pod: &mut Pod, word: &str) -> Result<()> {
     if pod.lock() == Lock::Theirs {
-        return Err(CommandError::new("pod.running", format!("pod `{word}` runs"))
-            .hint(format!("`pod stop {word}` ends it")));
+        return Err(match pod.home {
+            Home::Run => CommandError::new("pod.running", format!("pod `{word}` runs"))
+                .hint(format!("`pod stop {word}` ends it")),
+            _ => CommandError::new("pod.busy", format!("pod `{word}` is being worked on")),
+        });
     }
     leftovers::take_back(pod, session.run_root())?;
     match pod.home {

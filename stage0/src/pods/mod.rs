@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use pod_abi::manifest::PodManifest;
 use pod_abi::phase::{Home, Phase};
 use pod_abi::{PodId, layout};
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, renameat};
 use rustix::io::Errno;
 
 use crate::error::{CommandError, Context as _, Result};
@@ -97,10 +97,22 @@ impl Pods {
                 pod.home = to;
                 Ok(())
             }
-            Err(Errno::NOENT) => {
-                Err(CommandError::new("pod.vanished", format!("pod `{}` has just gone", pod.id)))
-            }
+            Err(Errno::NOENT) => Err(vanished(&pod.id)),
             Err(error) => Err(error).context(|| format!("cannot move pod `{from}` to `{target}`")),
+        }
+    }
+
+    /// Checks that a pod is where it was found, which may have changed until its lock was ours.
+    ///
+    /// # Errors
+    ///
+    /// `pod.vanished`.
+    pub(crate) fn check_in_place(&self, pod: &Pod) -> Result<()> {
+        let there = self.open_in(pod.home, &pod.id)?;
+        let inode = |pod: &Pod| fstat(pod.dir()).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        match there {
+            Some(there) if inode(&there) == inode(pod) => Ok(()),
+            _ => Err(vanished(&pod.id)),
         }
     }
 
@@ -152,6 +164,10 @@ impl Pod {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         openat2(&self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
+}
+
+fn vanished(id: &PodId) -> CommandError {
+    CommandError::new("pod.vanished", format!("pod `{id}` has just gone"))
 }
 
 fn make_homes(root: &OwnedFd) -> Result<OwnedFd> {
