@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::AtFlags;
 use nix::sys::signal::SigSet;
-use nix::unistd::{Gid, Uid, execveat, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, execveat, setgroups, setresgid, setresuid, setsid};
 use pod_abi::frame;
 use pod_abi::inner::{CHANNEL_FD, FromInit};
 use pod_abi::stage::IdRange;
@@ -150,6 +150,8 @@ fn execute(
     if count == 0 {
         return Err(Failure::new("the supervisor is gone"));
     }
+    // SECURITY: in the caller's session its terminal would be PID 1's own, to be typed into.
+    setsid().during(|| "cannot leave the caller's session, setsid()")?;
     setgroups(&[]).during(|| "cannot drop groups, setgroups()")?;
     if plan.ids.is_some() {
         let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pod_sys::{MountAttr, MountFlags, Recursive, mount_setattr};
+use pod_sys::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags as OldFlags, MoveMountFlags,
@@ -100,20 +100,30 @@ pub(crate) fn attach_at(tree: &OwnedFd, directory: BorrowedFd<'_>, name: &str) -
 
 /// Sets flags on a tree, of which `depth` is meant.
 pub(crate) fn restrict(tree: &OwnedFd, set: MountFlags, depth: Depth) -> std::io::Result<()> {
-    restrict_mapped(tree, set, None, depth)
+    change(tree, &MountAttr { set, ..MountAttr::default() }, depth)
 }
 
-/// Sets flags on a detached tree and maps its ids through a user namespace, if one is given.
-pub(crate) fn restrict_mapped(
+/// Makes a detached tree the pod's own: sets flags, maps its ids through a user namespace, if one
+/// is given, and cuts it off from the host.
+///
+/// SECURITY: a clone of a shared mount, which all are where systemd runs, is a peer of what it was
+/// cloned from. As long as it is, a mount beneath it appears on the host, and when a helper lets
+/// go of the old root, the host's own mounts beneath the volume are unmounted.
+pub(crate) fn make_own(
     tree: &OwnedFd,
     set: MountFlags,
     user_namespace: Option<&OwnedFd>,
     depth: Depth,
 ) -> std::io::Result<()> {
-    let attr = MountAttr { set, idmap: user_namespace.map(AsFd::as_fd), ..MountAttr::default() };
+    let idmap = user_namespace.map(AsFd::as_fd);
+    let propagation = Some(Propagation::Private);
+    change(tree, &MountAttr { set, propagation, idmap, ..MountAttr::default() }, depth)
+}
+
+fn change(tree: &OwnedFd, attr: &MountAttr<'_>, depth: Depth) -> std::io::Result<()> {
     let recursive = match depth {
         Depth::One => Recursive::No,
         Depth::All => Recursive::Yes,
     };
-    mount_setattr(tree.as_fd(), &attr, recursive)
+    mount_setattr(tree.as_fd(), attr, recursive)
 }

@@ -176,7 +176,7 @@ fn attach(ground: &Ground<'_>, cloned: &Cloned) -> Result<(), Failure> {
     let flags = MountFlags::NODEV
         | if *depth == Depth::All { MountFlags::NOSUID } else { MountFlags::NONE };
     let mapped = ground.ids.map(|(_, user_namespace)| user_namespace);
-    mounts::restrict_mapped(tree, flags, mapped, *depth).map_err(|error| {
+    mounts::make_own(tree, flags, mapped, *depth).map_err(|error| {
         let what = format!("cannot map the ids of {what}, mount_setattr(IDMAP)");
         Failure::of(what, error)
             .code("pod.idmap")

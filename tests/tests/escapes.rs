@@ -218,3 +218,37 @@ fn a_marker_outside_survives_the_removal_of_a_pod() {
     sandbox.pod(["rm", "swapped"]).success();
     assert!(outside.join("marker").exists());
 }
+
+#[test]
+fn a_volume_takes_no_mount_of_the_hosts_away_and_leaves_none() {
+    let sandbox = sandbox!();
+    // Where systemd runs every mount is shared. Clones that stayed peers of the host's carried
+    // the inner mount out, and the old root's going unmounted what was there before.
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.programs().path("pod");
+    let script = "set -e; mkdir -p vol other; mount --bind vol vol; mount --make-shared vol; \
+         mkdir vol/disk vol/inner; mount -t tmpfs none vol/disk; touch vol/disk/kept other/seen; \
+         before=$(grep -c /vol /proc/self/mountinfo); \
+         \"$0\" run --rm -v $PWD/vol:/v -v $PWD/other:/v/inner \"$1\" /probe reach \
+             /v/disk/kept /v/inner/seen; \
+         test -e vol/disk/kept; test ! -e vol/inner/seen; \
+         test $before = $(grep -c /vol /proc/self/mountinfo); umount vol/disk vol";
+    let said = sandbox.program("sh").args(["-c", script]).args([&pod]).args([&image]).run();
+    let reached: serde_json::Value = said.json();
+    for path in ["/v/disk/kept", "/v/inner/seen"] {
+        assert_eq!(reached[path]["kind"], "file", "{reached}");
+    }
+}
+
+#[test]
+fn pid_1_of_a_pod_has_no_terminal_of_the_callers() {
+    let sandbox = sandbox!();
+    // T-C9: whose session's terminal it is may type into it.
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.detached("apart", [&image, "/probe", "stay"]);
+    let init = pod.status().init.unwrap();
+    let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let (session, terminal) = (fields[3], fields[4]);
+    assert_eq!((session, terminal), (init.to_string().as_str(), "0"), "{stat}");
+}
