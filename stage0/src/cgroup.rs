@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,7 +30,9 @@ const DIRECTORY: OFlags =
 
 /// Returns where the version 2 hierarchy is mounted.
 pub(crate) fn mount_point() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // The kernel makes this text anew for each read; few reads, then.
+    let mut text = String::with_capacity(1 << 16);
+    fs::File::open("/proc/self/mountinfo").ok()?.read_to_string(&mut text).ok()?;
     mount_point_in(&text).map(PathBuf::from)
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// Reads a text file, at most 64 KiB of it; empty if it cannot be read.
 pub(crate) fn text(path: &str) -> String {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(4096); // room for nearly every file, so that one read takes it
     if let Ok(file) = fs::File::open(path) {
         let _ = file.take(MAX_FILE).read_to_end(&mut bytes); // what was read counts
     }

@@ -2,29 +2,23 @@
 //! background, by having a new session do so.
 
 use std::convert::Infallible;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::mem::{self, MaybeUninit};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use pod_abi::app::AppSpec;
-use pod_abi::manifest::{PodManifest, Userns, VolumeSource};
+use pod_abi::manifest::{PodManifest, Userns};
 use pod_abi::phase::Home;
 use pod_abi::stage::{AppOrder, Order, Output};
 use pod_abi::{exit, version};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
-use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::leftovers::Claim;
+use crate::notify::NotifySocket;
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
 use crate::{failure, fetch, host, ids, leftovers, rundir, ui};
@@ -192,107 +186,6 @@ impl Launcher<'_> {
             command.arg(format!("--locked={number}"));
         }
         command.arg(pod.id.as_str()).spawn().context(tell)
-    }
-}
-
-/// Makes the named volumes of a pod, and refuses those of the host that are not there.
-///
-/// # Errors
-///
-/// `volume.not-found`, or `storage`.
-pub(crate) fn check_volumes(manifest: &pod_abi::manifest::Sandbox, root: &Path) -> Result<()> {
-    let named = root.join(pod_abi::layout::VOLUMES);
-    for volume in &manifest.volumes {
-        let VolumeSource::Host { path } = &volume.source else { continue };
-        let path = Path::new(path);
-        if path.parent() == Some(&named) {
-            make_named_volume(&named, path)
-                .context(|| format!("cannot make volume `{}`", path.display()))?;
-        }
-        match fs::metadata(path) {
-            Ok(_) => {}
-            Err(error) => {
-                return Err(CommandError::new(
-                    "volume.not-found",
-                    format!("there is nothing to mount at `{}` of this host", path.display()),
-                )
-                .because(&error)
-                .hint(format!("`mkdir -p {}` makes an empty directory", path.display())));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes the directory of a named volume, for every user of a pod to pass, whatever our mask.
-fn make_named_volume(all: &Path, path: &Path) -> io::Result<()> {
-    fs::create_dir_all(all)?;
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Where a new supervisor says that its pod is ready (`sd_notify(3)`).
-///
-/// An abstract socket: nothing of it can be left behind. Only words of our own user count.
-#[derive(Debug)]
-struct NotifySocket {
-    socket: UnixDatagram,
-    name: String,
-}
-
-impl NotifySocket {
-    fn bind(pod: &Pod) -> Result<Self> {
-        let tell = || "cannot make a socket for readiness".to_owned();
-        let mut secret = [0; 8];
-        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
-            .context(tell)?;
-        let name = format!("pod-notify/{}/{:016x}", pod.id, u64::from_ne_bytes(secret));
-        let address = SocketAddr::from_abstract_name(&name).context(tell)?;
-        let socket = UnixDatagram::bind_addr(&address).context(tell)?;
-        sockopt::set_socket_passcred(&socket, true).context(tell)?;
-        socket.set_nonblocking(true).context(tell)?;
-        Ok(Self { socket, name: format!("@{name}") })
-    }
-
-    /// Waits until the pod is ready (`true`) or `child` has ended without having said so.
-    fn wait(&self, child: &Child) -> Result<bool> {
-        let tell = || "cannot wait for the supervisor".to_owned();
-        let pid = rustix::process::Pid::from_child(child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(tell)?;
-        loop {
-            let mut fds =
-                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context(tell),
-            }
-            let ended = !fds[1].revents().is_empty();
-            while let Some(message) = self.receive() {
-                if message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-                    return Ok(true);
-                }
-            }
-            if ended {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// Takes one message; an empty one for what came from somebody else.
-    fn receive(&self) -> Option<Vec<u8>> {
-        let mut bytes = [0; 4096];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [io::IoSliceMut::new(&mut bytes)];
-        let count = recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::empty()).ok()?.bytes;
-        let me = rustix::process::geteuid();
-        let mine = control.drain().any(
-            |message| matches!(message, RecvAncillaryMessage::ScmCredentials(who) if who.uid == me),
-        );
-        Some(if mine { bytes[..count].to_vec() } else { Vec::new() })
     }
 }
 

@@ -23,11 +23,13 @@ mod ids;
 mod launch;
 mod leftovers;
 mod logs;
+mod notify;
 mod pods;
 mod request;
 mod rundir;
 mod stage1;
 mod ui;
+mod volumes;
 
 use std::ffi::OsString;
 use std::iter;

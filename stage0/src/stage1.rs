@@ -62,7 +62,7 @@ pub(crate) fn find(word: &str) -> Result<Stage1> {
     let path = directory.join(STAGE1_MANIFEST);
     let invalid =
         || CommandError::new("stage1.invalid", format!("`{}` is no stage1", path.display()));
-    let mut text = String::new();
+    let mut text = String::with_capacity(1024);
     fs::File::open(&path)
         .and_then(|file| file.take(MAX_MANIFEST).read_to_string(&mut text))
         .context(|| format!("cannot read `{}`", path.display()))?;

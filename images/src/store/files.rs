@@ -30,7 +30,8 @@ pub(super) fn read(dir: impl AsFd, path: &str, limit: usize) -> io::Result<Vec<u
 
 /// Reads to the end, at most `limit` bytes; more is `EFBIG`.
 pub(super) fn read_all(from: impl Read, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Room for nearly every document, so that one read takes it.
+    let mut bytes = Vec::with_capacity(limit.min(8192));
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     from.take(bound).read_to_end(&mut bytes)?;
     if bytes.len() > limit { Err(Errno::FBIG.into()) } else { Ok(bytes) }

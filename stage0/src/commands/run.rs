@@ -16,10 +16,10 @@ use crate::compose::{AppImage, compose};
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::host;
-use crate::launch::{Launch, check_volumes};
+use crate::launch::Launch;
 use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
-use crate::ui;
+use crate::{ui, volumes};
 
 /// The longest file `--spec` takes, in bytes.
 const MAX_SPEC: u64 = 16 << 20;
@@ -37,7 +37,7 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
     if request.dry_run {
         return ui::json(&spec).map(|()| 0);
     }
-    check_volumes(&spec.sandbox, &session.context.root)?;
+    volumes::check(&spec.sandbox, &session.context.root)?;
     session.sweep_leftovers();
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
     drop(lease); // the pod's pins keep its images from here on
@@ -78,7 +78,7 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     if request.dry_run {
         return ui::json(&spec).map(|()| 0);
     }
-    check_volumes(&spec.sandbox, &session.context.root)?;
+    volumes::check(&spec.sandbox, &session.context.root)?;
     let (draft, ..) = lay_out(session, spec, request)?;
     let pod = draft.into(Home::Prepared, Durability::Durable)?;
     drop(lease); // the pod's pins keep its images from here on

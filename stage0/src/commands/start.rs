@@ -8,9 +8,9 @@ use super::Session;
 use crate::cli::StartArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
-use crate::launch::{Launch, check_volumes, leave_session, lock_to_start};
-use crate::leftovers;
+use crate::launch::{Launch, leave_session, lock_to_start};
 use crate::pods::{Pod, Query};
+use crate::{leftovers, volumes};
 
 /// Starts a pod. In the foreground, and as a supervisor, this process becomes the supervisor and
 /// does not return.
@@ -50,7 +50,7 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     let manifest = pod.manifest()?;
     let apps = pod.apps(&manifest)?;
     let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
-    check_volumes(&manifest.sandbox, &session.context.root)?;
+    volumes::check(&manifest.sandbox, &session.context.root)?;
     let output = if args.supervised { Output::Logged } else { Output::Shown };
     let launch = Launch { manifest, apps, attempt, output };
     let never = session.launcher(&store).in_place(launch, || into_run(&session, pod))?;

@@ -4,17 +4,25 @@
 //! [`crate::compose`]. The environment of the caller comes in as an argument, so that all of this
 //! is pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod capabilities;
+mod mounts;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pod_abi::app::{EnvVar, Restart};
-use pod_abi::isolators::{Capabilities, Capability};
+use pod_abi::isolators::Capabilities;
 use pod_abi::manifest::{ExitPolicy, Network, Userns};
-use pod_abi::{AppName, PodName, PodPath, VolumeName};
+use pod_abi::{AppName, PodName, PodPath};
 
 use crate::error::{CommandError, Result};
 use crate::flags::{AppFlags, FetchFlags, PodFlags};
 use crate::grammar::{AppLine, Line};
+
+use capabilities::read_capabilities;
+use mounts::{read_tmpfs, read_volume};
+
+pub(crate) use mounts::{MountFrom, MountRequest};
 
 /// A pod, as asked for.
 #[derive(Clone, Debug)]
@@ -97,25 +105,6 @@ pub(crate) struct AppRequest {
     pub(crate) read_only: bool,
     pub(crate) restart: Restart,
     pub(crate) capabilities: Capabilities,
-}
-
-/// Something an app is to mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MountRequest {
-    pub(crate) source: MountFrom,
-    pub(crate) destination: PodPath,
-    pub(crate) read_only: bool,
-}
-
-/// What an app is to mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MountFrom {
-    /// A path of the host, absolute.
-    Host(String),
-    /// A volume that outlives pods.
-    Named(VolumeName),
-    /// Memory, of at most so many bytes.
-    Tmpfs(Option<u64>),
 }
 
 /// Reads what a line means. `caller` looks up a variable of the caller's environment.
@@ -288,95 +277,11 @@ pub(crate) fn read_env(
     Ok(vars)
 }
 
-fn read_volume(word: &str) -> Result<MountRequest> {
-    let refused = || {
-        CommandError::usage(format!("`{word}` is no volume: it takes SRC:DST[:ro|rw]"))
-            .hint("SRC is an absolute path of this host, or the name of a volume")
-    };
-    let parts: Vec<&str> = word.split(':').collect();
-    let (source, destination, read_only) = match parts[..] {
-        [source, destination] | [source, destination, "rw"] => (source, destination, false),
-        [source, destination, "ro"] => (source, destination, true),
-        _ => return Err(refused()),
-    };
-    let source = if source.starts_with('/') {
-        MountFrom::Host(source.to_owned())
-    } else {
-        MountFrom::Named(VolumeName::parse(source).map_err(|_| refused())?)
-    };
-    Ok(MountRequest { source, destination: path(destination)?, read_only })
-}
-
-fn read_tmpfs(word: &str) -> Result<MountRequest> {
-    let refused =
-        || CommandError::usage(format!("`{word}` is no tmpfs: it takes DST[:size=BYTES]"));
-    let (destination, size) = match word.split_once(':') {
-        None => (word, None),
-        Some((destination, option)) => {
-            let size = option.strip_prefix("size=").and_then(read_size).ok_or_else(refused)?;
-            (destination, Some(size))
-        }
-    };
-    let source = MountFrom::Tmpfs(size);
-    Ok(MountRequest { source, destination: path(destination)?, read_only: false })
-}
-
-/// Reads a number of bytes, with `k`, `m` or `g` for powers of 1024.
-fn read_size(word: &str) -> Option<u64> {
-    let (digits, shift) = match word.char_indices().last()? {
-        (at, 'k' | 'K') => (&word[..at], 10),
-        (at, 'm' | 'M') => (&word[..at], 20),
-        (at, 'g' | 'G') => (&word[..at], 30),
-        _ => (word, 0),
-    };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|size| *size > 0)
-}
-
-fn read_capabilities(add: &[String], drop: &[String]) -> Result<Capabilities> {
-    let mut set = Capabilities::default_set().0;
-    let drop = capability_words(drop)?;
-    let add = capability_words(add)?;
-    // docker's order: `ALL` first, whichever side it is on, then single words, dropping last.
-    match (add.all, drop.all) {
-        (_, true) => set.clear(),
-        (true, false) => set = Capability::ALL.iter().copied().collect(),
-        (false, false) => {}
-    }
-    set.extend(add.single);
-    Ok(Capabilities(&set - &drop.single))
-}
-
-struct CapabilityWords {
-    all: bool,
-    single: BTreeSet<Capability>,
-}
-
-fn capability_words(words: &[String]) -> Result<CapabilityWords> {
-    let mut read = CapabilityWords { all: false, single: BTreeSet::new() };
-    for word in words {
-        let upper = word.to_ascii_uppercase();
-        let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        match Capability::ALL.iter().find(|capability| capability.as_str() == name) {
-            Some(capability) => {
-                read.single.insert(*capability);
-            }
-            None if name == "CAP_ALL" => read.all = true,
-            None => {
-                return Err(CommandError::usage(format!("`{word}` is no capability"))
-                    .hint("`man 7 capabilities` lists them"));
-            }
-        }
-    }
-    Ok(read)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::grammar::{Asked, parse};
+    use pod_abi::VolumeName;
 
     fn request(words: &str) -> Result<Request> {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
@@ -404,33 +309,6 @@ mod tests {
         assert_eq!(app.mounts[0].source, MountFrom::Host("/a".to_owned()));
         assert_eq!(app.mounts[1].source, MountFrom::Named(VolumeName::parse("data").unwrap()));
         assert!(app.mounts[1].read_only && !app.mounts[0].read_only);
-    }
-
-    #[test]
-    fn sizes_have_units_and_bounds() {
-        let table = [
-            ("64", Some(64)),
-            ("64k", Some(65_536)),
-            ("1G", Some(1 << 30)),
-            ("0", None),
-            ("", None),
-            ("m", None),
-            ("+1", None),
-            ("99999999999999999999", None),
-            ("99999999999999999g", None),
-        ];
-        for (word, expected) in table {
-            assert_eq!(read_size(word), expected, "{word}");
-        }
-    }
-
-    #[test]
-    fn capabilities_are_added_before_they_are_dropped() {
-        let set = |words: &str| pod(words).apps[0].capabilities.0.clone();
-        assert!(set("--cap-add net_raw x").contains(&Capability::NetRaw));
-        assert!(!set("--cap-drop CAP_CHOWN x").contains(&Capability::Chown));
-        assert_eq!(set("--cap-drop ALL --cap-add chown x").len(), 1);
-        assert_eq!(set("--cap-add ALL x").len(), Capability::ALL.len());
     }
 
     #[test]
