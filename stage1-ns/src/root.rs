@@ -7,10 +7,8 @@
 use std::os::fd::OwnedFd;
 
 use pod_abi::PodPath;
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, statat,
-    unlinkat,
-};
+use pod_sys::open_in_root;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat};
 use rustix::io::{Errno, Result};
 
 /// The root of an app's tree.
@@ -19,7 +17,6 @@ pub(crate) struct Root {
     descriptor: OwnedFd,
 }
 
-const BENEATH: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Permission bits of directories that are made.
@@ -38,16 +35,16 @@ impl Root {
 
     /// Finds a directory, following links inside the tree, or makes it and those around it.
     pub(crate) fn directory(&self, path: &PodPath) -> Result<OwnedFd> {
-        match openat2(&self.descriptor, path.relative(), DIRECTORY, Mode::empty(), BENEATH) {
+        match open_in_root(&self.descriptor, path.relative(), DIRECTORY) {
             Err(Errno::NOENT) => {}
             found => return found,
         }
         let mut sofar = String::new();
-        let mut parent = openat2(&self.descriptor, ".", DIRECTORY, Mode::empty(), BENEATH)?;
+        let mut parent = open_in_root(&self.descriptor, ".", DIRECTORY)?;
         for component in path.components() {
             sofar.push_str(if sofar.is_empty() { "" } else { "/" });
             sofar.push_str(component);
-            parent = match openat2(&self.descriptor, &sofar, DIRECTORY, Mode::empty(), BENEATH) {
+            parent = match open_in_root(&self.descriptor, &sofar, DIRECTORY) {
                 Err(Errno::NOENT) => {
                     // A link to nowhere is in the way: EEXIST, never a directory elsewhere.
                     mkdirat(&parent, component, MADE)?;
@@ -62,7 +59,7 @@ impl Root {
     /// Finds a file to be mounted over, following links inside the tree, or makes it.
     pub(crate) fn file(&self, path: &PodPath) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match openat2(&self.descriptor, path.relative(), flags, Mode::empty(), BENEATH) {
+        match open_in_root(&self.descriptor, path.relative(), flags) {
             Err(Errno::NOENT) => {}
             found => {
                 let found = found?;

@@ -8,7 +8,8 @@ use std::os::fd::OwnedFd;
 
 use nix::unistd::getcwd;
 use pod_abi::path::PodPath;
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use pod_sys::open_in_root;
+use rustix::fs::{Mode, OFlags, mkdirat};
 use rustix::io::Errno;
 use rustix::process::fchdir;
 
@@ -58,6 +59,5 @@ fn open(path: &PodPath) -> io::Result<OwnedFd> {
 
 fn beneath(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, flags, Mode::empty(), resolve)
+    open_in_root(root, path, flags)
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pod_abi::path::PodPath;
-use pod_sys::{MountAttr, MountFlags, Recursive, mount_setattr};
+use pod_sys::{MountAttr, MountFlags, Recursive, mount_setattr, open_in_root};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
@@ -43,8 +43,7 @@ pub(super) fn open_root() -> io::Result<OwnedFd> {
 /// Resolves a path beneath the root, or tells that it does not exist.
 fn find(root: BorrowedFd<'_>, path: &PodPath) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, path.relative(), flags, Mode::empty(), resolve) {
+    match open_in_root(root, path.relative(), flags) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error.into()),
