@@ -262,10 +262,13 @@ fn mounts(order: &Order, app: &AppOrder) -> Result<Vec<TreeStep>, Failure> {
     for file in EtcFile::ALL {
         placed.push((path(&format!("/etc/{}", file.as_str()))?, TreeStep::File(file)));
     }
+    // What the user mounts at a place of ours, or around it, replaces ours: in `-v /etc:/etc` a
+    // mount point for ours would be made on the host.
+    let over =
+        |place: &PodPath| app.spec.mounts.iter().any(|mount| place.is_beneath(&mount.destination));
+    placed.retain(|(place, _)| !over(place));
     for mount in &app.spec.mounts {
         let (destination, read_only) = (mount.destination.clone(), mount.read_only);
-        // What the user mounts at a place of ours replaces ours.
-        placed.retain(|(place, _)| *place != destination);
         let step = match &mount.source {
             MountSource::Tmpfs { size, mode } => TreeStep::Tmpfs {
                 destination: destination.clone(),

@@ -75,6 +75,8 @@ impl Root {
 
     /// Makes a regular file of no content, replacing a link or device in its place, so that what
     /// is mounted over it is seen at this path and nowhere else.
+    ///
+    /// `EEXIST` if links of the image have led into a volume: nothing is replaced there.
     pub(crate) fn own_file(&self, path: &PodPath) -> Result<OwnedFd> {
         let (parent, name) = self.parent(path)?;
         match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -88,6 +90,9 @@ impl Root {
                 FileType::Directory => return Err(Errno::ISDIR),
                 _ => {}
             },
+        }
+        if fstat(&parent)?.st_dev != fstat(&self.descriptor)?.st_dev {
+            return Err(Errno::EXIST);
         }
         unlinkat(&parent, name, AtFlags::empty())?;
         make_file(&parent, name)

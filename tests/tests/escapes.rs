@@ -5,7 +5,7 @@
 //! directory of the host beside them.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use probe::Report;
 use serde_json::json;
@@ -251,4 +251,23 @@ fn pid_1_of_a_pod_has_no_terminal_of_the_callers() {
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let (session, terminal) = (fields[3], fields[4]);
     assert_eq!((session, terminal), (init.to_string().as_str(), "0"), "{stat}");
+}
+
+#[test]
+fn files_of_ours_are_never_written_into_a_volume() {
+    let sandbox = sandbox!();
+    // T-A7: `-v /etc:/etc` once replaced the host's link `/etc/resolv.conf` by an empty file.
+    let volume = sandbox.path("volume");
+    fs::create_dir(&volume).unwrap();
+    symlink("../run/resolv.conf", volume.join("resolv.conf")).unwrap();
+    let probe = fs::read(sandbox.programs().path("probe")).unwrap();
+    let linked = Layer::new().file("probe", 0o755, &probe).symlink("etc", "/volume");
+    let linked = sandbox.image("linked", &Image::new().layer(linked));
+    for (image, place) in [(sandbox.fixture(Fixture::App), "/etc"), (linked, "/volume")] {
+        let volume_at = format!("{}:{place}", volume.display());
+        let said = sandbox.pod(["run", "--rm", "-v", &volume_at, &image, "/probe", "exit", "0"]);
+        assert!([0, 125].contains(&said.code), "{said}");
+        let target = fs::read_link(volume.join("resolv.conf")).unwrap();
+        assert_eq!(target.to_str(), Some("../run/resolv.conf"), "{place}");
+    }
 }

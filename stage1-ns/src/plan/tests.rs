@@ -161,6 +161,9 @@ fn what_the_user_mounts_at_a_place_of_ours_replaces_ours() {
     assert!(!steps.contains(&TreeStep::Shm));
     assert!(!steps.contains(&TreeStep::File(EtcFile::Hosts)));
     assert!(steps.contains(&TreeStep::File(EtcFile::ResolvConf)));
+    let steps = plan(&order(vec![mount("/etc", "data")])).unwrap().apps.remove(0).steps;
+    assert!(!steps.iter().any(|step| matches!(step, TreeStep::File(_))));
+    assert!(steps.contains(&TreeStep::Shm));
 }
 
 #[test]
