@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use images::{Lease, Reference, Store};
-use pod_abi::app::{AppSpec, ImagePin};
+use pod_abi::app::{AppSpec, ImagePin, Verified};
 use pod_abi::manifest::{PodManifest, PodSpec};
 use pod_abi::phase::Home;
 use pod_abi::stage::Output;
@@ -90,8 +90,9 @@ fn resolve(session: &Session, store: &Store, lease: &Lease, request: &Request) -
         Source::Line(pod) => resolve_line(session, store, lease, request, pod),
         Source::Spec(path) => {
             let mut spec = read_spec(path)?;
-            for app in &spec.apps {
-                obtain_pinned(store, lease, &app.image, &request.fetch)?;
+            for app in &mut spec.apps {
+                // What vouches for an image is for the store to say, not for a file.
+                app.image.verified = obtain_pinned(store, lease, &app.image, &request.fetch)?;
             }
             if request.name.is_some() {
                 spec.name.clone_from(&request.name);
@@ -172,12 +173,12 @@ fn obtain_pinned(
     lease: &Lease,
     pin: &ImagePin,
     request: &FetchRequest,
-) -> Result<()> {
+) -> Result<Verified> {
     let reference = fetch::reference(&pinned_reference(&pin.reference, &pin.manifest))?;
     let image = fetch::obtain(store, lease, &reference, request)?;
     if (&image.manifest, &image.config, &image.layers) == (&pin.manifest, &pin.config, &pin.layers)
     {
-        return Ok(());
+        return Ok(image.verified);
     }
     Err(CommandError::new(
         "image.invalid",
