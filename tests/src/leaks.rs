@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::sandbox::Sandbox;
+use crate::cgroup::Cgroup;
+use crate::said::Said;
 
 /// What may lie about before `pod gc` has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +22,23 @@ pub enum Debris {
 /// How long the last process of a pod that has ended may take to be gone, in milliseconds.
 const LAST_BREATH: u16 = 2_000;
 
-/// Lists what the pods of `sandbox` left behind. Runs `pod gc`, which removes exited pods.
+/// The world of one test, as far as something can be left in it.
+#[derive(Debug)]
+pub struct World<'a> {
+    /// Holds `root`, `run` and `tmp`, and what the test put there.
+    pub directory: &'a Path,
+    /// Holds all its processes, if the machine has cgroup v2.
+    pub cgroup: Option<&'a Cgroup>,
+    /// The `/proc` directory of a process in its namespaces.
+    pub proc: &'a Path,
+    /// Mountinfo as it was at first.
+    pub mounts: &'a str,
+}
+
+/// Lists what pods left behind in `sandbox`. `pod` runs the command line, of which `gc` is asked:
+/// it removes exited pods.
 #[must_use]
-pub fn of(sandbox: &Sandbox, debris: Debris) -> Vec<String> {
+pub fn of(sandbox: &World<'_>, debris: Debris, pod: &dyn Fn(&[&str]) -> Said) -> Vec<String> {
     let mut found = Vec::new();
     processes(sandbox, &mut found);
     mounts(sandbox, &mut found);
@@ -31,11 +46,11 @@ pub fn of(sandbox: &Sandbox, debris: Debris) -> Vec<String> {
     if debris == Debris::None {
         volatile(sandbox, &mut found);
     }
-    if !sandbox.path("root").join("pods").is_dir() {
+    if !sandbox.directory.join("root/pods").is_dir() {
         return found;
     }
     for args in [&["gc"][..], &["image", "gc"]] {
-        let said = sandbox.pod(args);
+        let said = pod(args);
         if said.code != 0 {
             found.push(format!("`{}` failed:\n{said}", said.command));
         }
@@ -49,8 +64,8 @@ pub fn of(sandbox: &Sandbox, debris: Debris) -> Vec<String> {
     found
 }
 
-fn processes(sandbox: &Sandbox, found: &mut Vec<String>) {
-    let Some(cgroup) = sandbox.cgroup() else { return };
+fn processes(sandbox: &World<'_>, found: &mut Vec<String>) {
+    let Some(cgroup) = sandbox.cgroup else { return };
     let _ = cgroup.drains(LAST_BREATH);
     for pid in cgroup.processes() {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -59,39 +74,45 @@ fn processes(sandbox: &Sandbox, found: &mut Vec<String>) {
     }
 }
 
-fn mounts(sandbox: &Sandbox, found: &mut Vec<String>) {
-    let now = sandbox.mountinfo();
-    let new = now.lines().filter(|line| !sandbox.mountinfo_at_birth().contains(line));
+fn mounts(sandbox: &World<'_>, found: &mut Vec<String>) {
+    let now = seen(sandbox, "mountinfo");
+    let new = now.lines().filter(|line| !sandbox.mounts.contains(line));
     found.extend(new.map(|line| format!("mount {line}")));
     let host = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let ours = sandbox.path("").display().to_string();
-    let leaked = host.lines().filter(|line| line.contains(ours.trim_end_matches('/')));
+    let ours = sandbox.directory.display().to_string();
+    let leaked = host.lines().filter(|line| line.contains(&ours));
     found.extend(leaked.map(|line| format!("mount of the host {line}")));
 }
 
-fn links(sandbox: &Sandbox, found: &mut Vec<String>) {
-    let table = sandbox.seen("net/dev");
+fn seen(sandbox: &World<'_>, file: &str) -> String {
+    fs::read_to_string(sandbox.proc.join(file)).unwrap_or_default()
+}
+
+fn links(sandbox: &World<'_>, found: &mut Vec<String>) {
+    let table = seen(sandbox, "net/dev");
     let names = table.lines().skip(2).filter_map(|line| line.split_once(':'));
     let others = names.map(|(name, _)| name.trim()).filter(|name| *name != "lo");
     found.extend(others.map(|name| format!("network interface {name}")));
 }
 
 /// What must be gone with the pod: cgroups, the run directory, temporary files.
-fn volatile(sandbox: &Sandbox, found: &mut Vec<String>) {
-    if let Some(cgroup) = sandbox.cgroup() {
+fn volatile(sandbox: &World<'_>, found: &mut Vec<String>) {
+    if let Some(cgroup) = sandbox.cgroup {
         found.extend(cgroup.children().iter().map(|child| format!("cgroup {child}")));
     }
-    let run = sandbox.path("run");
+    let run = sandbox.directory.join("run");
     for entry in entries(&run).into_iter().filter(|name| name != "userns") {
         found.push(format!("run directory {entry}"));
     }
     found.extend(entries(&run.join("userns")).iter().map(|name| format!("lease {name}")));
-    found.extend(entries(&sandbox.path("tmp")).iter().map(|name| format!("temporary {name}")));
+    found.extend(
+        entries(&sandbox.directory.join("tmp")).iter().map(|name| format!("temporary {name}")),
+    );
 }
 
 /// What must be gone with the pod's records: after `pod gc`.
-fn durable(sandbox: &Sandbox, found: &mut Vec<String>) {
-    let root = sandbox.path("root");
+fn durable(sandbox: &World<'_>, found: &mut Vec<String>) {
+    let root = sandbox.directory.join("root");
     for home in entries(&root.join("pods")) {
         let pods = entries(&root.join("pods").join(&home));
         found.extend(pods.iter().map(|pod| format!("pod {home}/{pod}")));

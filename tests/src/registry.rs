@@ -14,8 +14,6 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::sandbox::Sandbox;
-
 /// A registry that runs until it is dropped.
 #[derive(Debug)]
 pub struct Registry {
@@ -41,15 +39,14 @@ impl Registry {
         Self::launch(TempDir::new_in(parent)?, port, Vec::new())
     }
 
-    /// Starts a registry in the network namespace of `sandbox`, where no other program listens.
-    /// It belongs to the test, not to the sandbox's cgroup.
+    /// Starts a registry on a fixed port with the words `prefix` before its command line, which
+    /// take it to a network where nobody else listens.
     ///
     /// # Errors
     ///
     /// When it cannot be started or does not answer in time.
-    pub fn start_in(sandbox: &Sandbox) -> io::Result<Self> {
-        let prefix = sandbox.network_prefix();
-        Self::launch(TempDir::new_in(sandbox.path(""))?, PORT, prefix)
+    pub fn start_behind(prefix: Vec<OsString>, parent: &Path) -> io::Result<Self> {
+        Self::launch(TempDir::new_in(parent)?, PORT, prefix)
     }
 
     fn launch(directory: TempDir, port: u16, prefix: Vec<OsString>) -> io::Result<Self> {

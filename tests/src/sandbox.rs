@@ -21,8 +21,9 @@ use tempfile::TempDir;
 use crate::cgroup::Cgroup;
 use crate::fixtures::{self, Fixture};
 use crate::image::Image;
-use crate::leaks::{self, Debris};
+use crate::leaks::{self, Debris, World};
 use crate::programs::Programs;
+use crate::registry::Registry;
 use crate::said::{PATIENCE, Running, Said};
 
 /// The world of one test.
@@ -87,7 +88,8 @@ impl Sandbox {
             debris: Cell::new(Debris::None),
             fetched: RefCell::default(),
         };
-        sandbox.mounts = sandbox.mountinfo();
+        let mountinfo = format!("/proc/{}/mountinfo", sandbox.keeper.id());
+        sandbox.mounts = fs::read_to_string(mountinfo).expect("the keeper lives");
         sandbox
     }
 
@@ -174,12 +176,30 @@ impl Sandbox {
     /// Checks that nothing was left behind, as dropping does.
     #[must_use]
     pub fn leaks(&self) -> Vec<String> {
-        leaks::of(self, self.debris.get())
+        let proc = Path::new("/proc").join(self.keeper.id().to_string());
+        let world = World {
+            directory: self.directory.path(),
+            cgroup: self.cgroup.as_ref(),
+            proc: &proc,
+            mounts: &self.mounts,
+        };
+        leaks::of(&world, self.debris.get(), &|args| self.pod(args))
     }
 
-    /// Returns the words that run a program in the sandbox's network namespace, but outside its
-    /// cgroup, so that it is none of the test's pods.
-    pub(crate) fn network_prefix(&self) -> Vec<OsString> {
+    /// Starts a registry in the sandbox's network, where nobody else listens. It belongs to the
+    /// test, not to the sandbox's cgroup.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        let started = Registry::start_behind(self.network_prefix(), self.directory.path());
+        started.expect("docker-registry runs")
+    }
+
+    /// Returns the words that run a program in the sandbox's network, but outside its cgroup.
+    fn network_prefix(&self) -> Vec<OsString> {
         let sandbox = self.programs.path("sandbox").into_os_string();
         let words = ["enter".into(), self.keeper.id().to_string().into(), "-".into(), "/".into()];
         [sandbox].into_iter().chain(words).collect()
@@ -194,21 +214,6 @@ impl Sandbox {
     pub fn namespace(&self, kind: &str) -> String {
         let link = fs::read_link(format!("/proc/{}/ns/{kind}", self.keeper.id()));
         link.unwrap_or_else(|error| panic!("namespace `{kind}`: {error}")).display().to_string()
-    }
-
-    /// Returns mountinfo as the sandbox sees it now.
-    pub(crate) fn mountinfo(&self) -> String {
-        self.seen("mountinfo")
-    }
-
-    /// Returns mountinfo as the sandbox saw it when it was made.
-    pub(crate) fn mountinfo_at_birth(&self) -> &str {
-        &self.mounts
-    }
-
-    /// Returns a file of the keeper's `/proc` directory.
-    pub(crate) fn seen(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.keeper.id())).unwrap_or_default()
     }
 }
 

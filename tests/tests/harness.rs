@@ -2,7 +2,6 @@
 
 use nix::sys::signal::Signal;
 use tests::fixtures::{self, Fixture};
-use tests::registry::Registry;
 use tests::require;
 use tests::sandbox::Sandbox;
 
@@ -79,7 +78,7 @@ fn another_tool_reads_what_we_write_and_a_registry_serves_it() {
     }
     let sandbox = Sandbox::new();
     let layout = fixtures::layout(sandbox.programs(), Fixture::App).unwrap();
-    let registry = Registry::start_in(&sandbox).unwrap();
+    let registry = sandbox.registry();
     let reference = registry.push(&layout, "app", "team/app:1").unwrap();
     let said = sandbox
         .program("skopeo")

@@ -23,7 +23,7 @@ macro_rules! sandbox {
 
 /// A registry inside the sandbox's network, with the fixture `app` in it.
 fn registry(sandbox: &Sandbox) -> (Registry, String) {
-    let registry = Registry::start_in(sandbox).expect("docker-registry runs");
+    let registry = sandbox.registry();
     let layout = fixtures::layout(sandbox.programs(), Fixture::App).expect("the fixture is there");
     let reference = registry.push(&layout, "app", "team/app:1").expect("skopeo pushes");
     (registry, reference)

@@ -80,8 +80,9 @@ fn serve(
         write!(stream, "{:x}\r\n", cut.max(1))?;
     }
     for piece in body[..cut].chunks(CHUNK) {
-        stream.write_all(piece)?;
+        // Noted first, so that whoever has read it all finds it all noted.
         state.note_sent(number, piece.len());
+        stream.write_all(piece)?;
     }
     if reply.chunked {
         stream.write_all(b"\r\n0\r\n\r\n")?;

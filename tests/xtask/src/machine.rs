@@ -1,19 +1,22 @@
 //! What a job must leave as it found it on the whole machine: mounts, cgroups, processes of ours,
 //! network, run directory and temporary files.
 //!
-//! Looked at before and after; only what is new counts, so that what other programs of the machine
-//! have is no concern of ours. It never cleans up.
+//! Looked at before and after; only what is new counts, and of processes and cgroups only what runs
+//! programs of this build or nothing at all, so that pods of somebody else who works on the same
+//! machine are no concern of ours. It never cleans up.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::build;
+
 /// The state of the machine at one moment, as lines that say what each thing is.
 #[derive(Debug)]
 pub(crate) struct Machine(BTreeSet<String>);
 
-/// Names of processes that only a pod of ours has.
-const OURS: [&str; 3] = ["pod", "stage1-ns", "stage2-init"];
+/// Programs of this build that are no pods: those that are looking.
+const TOOLS: [&str; 1] = ["xtask"];
 /// Directories whose entries are compared.
 const PLACES: [&str; 4] = ["/run/pod", "/run/netns", "/tmp", "/var/lib/pod"];
 
@@ -26,7 +29,8 @@ impl Machine {
         seen.extend(mounts.lines().filter_map(point).map(|at| format!("mount {at}")));
         if let Some(own) = harness::cgroup::own() {
             let groups = names(&own).into_iter().filter(|name| name.starts_with("pod-"));
-            seen.extend(groups.map(|name| format!("cgroup {}", own.join(name).display())));
+            let left = groups.map(|name| own.join(name)).filter(|group| !is_anothers(group));
+            seen.extend(left.map(|group| format!("cgroup {}", group.display())));
         }
         let links = names(Path::new("/sys/class/net"));
         seen.extend(links.into_iter().map(|name| format!("network interface {name}")));
@@ -55,12 +59,33 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Tells whether a cgroup lives, and by programs of another build.
+fn is_anothers(group: &Path) -> bool {
+    let events = fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
+    events.contains("populated 1") && !processes_in(group).iter().any(|pid| is_ours(pid))
+}
+
+fn processes_in(group: &Path) -> Vec<String> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<String> = text.lines().map(str::to_owned).collect();
+    for name in names(group) {
+        found.extend(processes_in(&group.join(name)));
+    }
+    found
+}
+
+/// Tells whether process `pid` runs a program of this build.
+fn is_ours(pid: &str) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(build::target()))
+}
+
 fn processes() -> Vec<String> {
     let pids = names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok());
     pids.filter_map(|pid| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let name = name.trim();
-        OURS.contains(&name).then(|| format!("process {pid} ({name})"))
+        let ours = is_ours(&pid) && !TOOLS.contains(&name);
+        ours.then(|| format!("process {pid} ({name})"))
     })
     .collect()
 }
