@@ -42,6 +42,7 @@ const TESTS: &[Test] = &[
     ("eight_pulls_at_once_make_one_image", eight_pulls_at_once_make_one_image),
     ("gc_takes_nothing_from_a_pull_beside_it", gc_takes_nothing_from_a_pull_beside_it),
     ("a_damaged_download_is_fetched_anew", a_damaged_download_is_fetched_anew),
+    ("what_is_damaged_in_the_store_is_pulled_anew", what_is_damaged_in_the_store_is_pulled_anew),
     ("a_moved_tag_is_followed_when_asked", a_moved_tag_is_followed_when_asked),
     ("an_image_without_layers_is_an_image", an_image_without_layers_is_an_image),
 ];
@@ -542,6 +543,21 @@ fn a_damaged_download_is_fetched_anew() {
         assert_eq!(bench.residue(), Vec::<PathBuf>::new());
         bench.store.remove(&bench.reference("v1")).unwrap();
         bench.gc(&[]);
+    }
+}
+
+fn what_is_damaged_in_the_store_is_pulled_anew() {
+    let bench = Bench::new();
+    bench.index(&[("v1", &bench.image(&[base()], "amd64"))]);
+    let image = bench.pull("v1").unwrap();
+    let images = bench.root.path().join("images");
+    let record = fs::read_dir(images.join("refs")).unwrap().next().unwrap().unwrap().path();
+    let config = images.join("blobs/sha256").join(image.config.hex());
+    for damaged in [&record, &config] {
+        fs::write(damaged, "").unwrap();
+        assert_ne!(bench.store.fsck().unwrap().findings, []);
+        assert_eq!(bench.pull("v1").unwrap(), image);
+        bench.is_sound();
     }
 }
 

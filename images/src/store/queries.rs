@@ -25,7 +25,7 @@ impl Store {
     /// # Errors
     ///
     /// [`ErrorKind::Storage`] if the store cannot be read, [`ErrorKind::Invalid`] if an id is
-    /// ambiguous or the configuration is damaged.
+    /// ambiguous.
     pub fn resolve(
         &self,
         reference: &Reference,
@@ -40,7 +40,11 @@ impl Store {
         lease.hold(stored.record.digests())?;
         lease.hold(&hash::chain(&stored.record.layers))?;
         self.touch(&stored);
-        self.image(reference, stored.record).map(Some)
+        match self.image(reference, stored.record) {
+            // A damaged configuration is none: a pull brings it anew.
+            Err(error) if error.kind() == ErrorKind::Invalid => Ok(None),
+            image => image.map(Some),
+        }
     }
 
     /// Lists what there is, by reference.

@@ -139,13 +139,17 @@ impl Store {
         files::replace(self.dir(), &aside, &record.path(), "refs", &bytes).map_err(failed)
     }
 
-    /// Returns the record of `reference` for `platform`.
+    /// Returns the record of `reference` for `platform`. A damaged one means nothing, so that a pull
+    /// writes it anew; fsck tells.
     pub(super) fn ref_of(
         &self,
         reference: &str,
         platform: &Platform,
     ) -> Result<Option<StoredRef>, Error> {
-        self.ref_at(&path(reference, &platform.to_string()))
+        let path = path(reference, &platform.to_string());
+        let Some(RefFile { bytes, modified }) = self.read_ref(&path)? else { return Ok(None) };
+        let record = RefRecord::parse(&bytes).ok();
+        Ok(record.map(|record| StoredRef { path, record, last_used: modified }))
     }
 
     /// Returns the record in the file `path`, if the file is there.
