@@ -79,8 +79,10 @@ impl Removal<'_> {
             return done;
         }
         if depth >= MAX_DEPTH {
-            rustix::fs::renameat(parent, name, self.trash, files::unique(""))?;
-            return Ok(());
+            return match rustix::fs::renameat(parent, name, self.trash, files::unique("")) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(other) => Err(other.into()),
+            };
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
         let dir = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
