@@ -79,8 +79,11 @@ fn empty(dir: OwnedFd, top: &OwnedFd, depth: usize, moved: &mut u64) -> Result<(
             continue;
         }
         if depth >= MAX_DEPTH {
-            renameat(dir, name, top, format!(".moved-{moved}"))?;
-            *moved += 1;
+            match renameat(dir, name, top, format!(".moved-{moved}")) {
+                // What an earlier, killed removal has moved stands there.
+                Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => *moved += 1,
+                Err(error) => return Err(error),
+            }
             continue;
         }
         match open_dir(dir, name) {
@@ -135,6 +138,17 @@ mod tests {
             dir = open_dir(&dir, name).unwrap();
         }
         drop(dir);
+        remove_tree(open(root.path()).as_fd(), "tree").unwrap();
+        assert!(!root.path().join("tree").exists());
+    }
+
+    #[test]
+    fn what_a_killed_removal_has_moved_is_in_nobodys_way() {
+        let root = tempfile::tempdir().unwrap();
+        let deep: std::path::PathBuf = std::iter::repeat_n("a", 3 * MAX_DEPTH).collect();
+        fs::create_dir_all(root.path().join("tree/.moved-0").join(&deep)).unwrap();
+        fs::create_dir_all(root.path().join("tree").join(&deep)).unwrap();
+        fs::write(root.path().join("tree/.moved-1"), "x").unwrap();
         remove_tree(open(root.path()).as_fd(), "tree").unwrap();
         assert!(!root.path().join("tree").exists());
     }
