@@ -74,22 +74,6 @@ impl Connection {
         self.stream.write_all(rest).map_err(|error| self.broken().because(&error))
     }
 
-    /// Waits for the next reply; `None` if the supervisor has gone.
-    ///
-    /// # Errors
-    ///
-    /// `pod.protocol` for what is no reply.
-    pub(crate) fn reply(&mut self) -> Result<Option<Reply>> {
-        loop {
-            if let Some(reply) = self.take()? {
-                return Ok(Some(reply));
-            }
-            if !self.receive()? {
-                return Ok(None);
-            }
-        }
-    }
-
     /// Takes a reply out of what has been received.
     ///
     /// # Errors
@@ -120,19 +104,6 @@ impl Connection {
         }
     }
 
-    /// Waits for the reply that ends a request, and refuses if that is a refusal.
-    ///
-    /// # Errors
-    ///
-    /// What the supervisor reports; `pod.protocol` if it goes without an answer.
-    pub(crate) fn done(&mut self) -> Result<Reply> {
-        match self.reply()? {
-            Some(Reply::Refused(report)) => Err(CommandError::reported(report.tamed())),
-            Some(reply) => Ok(reply),
-            None => Err(self.broken()),
-        }
-    }
-
     /// Returns a pidfd of the supervisor.
     ///
     /// # Errors
@@ -143,6 +114,13 @@ impl Connection {
             .context(|| format!("cannot tell who supervises pod `{}`", self.id))?;
         pidfd_open(peer.pid, PidfdFlags::empty())
             .context(|| format!("cannot open the supervisor of pod `{}`", self.id))
+    }
+
+    /// Makes the error of a supervisor that has not answered in time.
+    pub(crate) fn silent(&self) -> CommandError {
+        let sentence = format!("the supervisor of pod `{}` does not answer", self.id);
+        CommandError::new("pod.unreachable", sentence)
+            .hint(format!("`pod stop -t 0 {}` ends the pod", self.id.short()))
     }
 
     fn broken(&self) -> CommandError {

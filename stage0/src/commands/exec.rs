@@ -2,13 +2,14 @@
 
 use std::io::{stderr, stdin, stdout};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::app::AppSpec;
 use pod_abi::control::{Reply, Request, SignalTarget};
 use pod_abi::phase::Phase;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Session;
 use super::logs::unknown_app;
@@ -29,6 +30,10 @@ const FORWARDED: [Signal; 6] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
 ];
+
+/// How long a supervisor may take to start a command. It is a `clone` and an `execve` away; a
+/// minute is a stopped or hopelessly loaded one, and our signals are blocked as long as we wait.
+const START: Duration = Duration::from_secs(60);
 
 /// Runs a command and returns its exit status.
 ///
@@ -112,16 +117,24 @@ fn block_signals() -> Result<SignalFd> {
 
 /// Waits for the end of the command, passing on signals.
 fn attend(connection: &mut Connection, signals: &SignalFd) -> Result<u8> {
+    let asked = Instant::now();
+    let mut started = false;
     loop {
         while let Some(reply) = connection.take()? {
             match reply {
                 Reply::ExecEnded { exit } => return Ok(exit.code()),
                 Reply::Refused(report) => return Err(CommandError::reported(report.tamed())),
-                Reply::ExecStarted | Reply::Done | Reply::Status(_) => {}
+                Reply::ExecStarted => started = true,
+                Reply::Done | Reply::Status(_) => {}
             }
         }
+        let left = (!started).then(|| START.saturating_sub(asked.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(connection.silent());
+        }
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = [PollFd::new(connection, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context(|| "cannot wait for the command".to_owned()),
         }

@@ -52,7 +52,7 @@ fn stop_one(session: &Session, pod: &Pod, seconds: Option<u64>) -> Result<()> {
     let supervisor = connection.supervisor()?;
     let grace_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
     connection.request(&Request::Shutdown { grace_ms }, &[])?;
-    let _ = connection.done(); // it may end faster than it answers
+    // No answer is waited for: it may end before it answers, or be too stuck to do either.
     let patience = patience(pod, seconds) + MARGIN;
     if ends_within(&supervisor, patience)? {
         return Ok(());
