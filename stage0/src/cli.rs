@@ -192,7 +192,7 @@ pub(crate) enum ImageVerb {
     Rm(ImagesArgs),
     /// Remove what no image and no pod needs
     Gc(GcArgs),
-    /// Check everything in the store against its digests
+    /// Check names, documents and blobs in the store against their digests
     Fsck,
 }
 

@@ -64,7 +64,11 @@ pub(crate) fn obtain(
         options.transport = Transport::InsecureHttp;
     }
     let progress = ui::Progress::new();
-    store.pull(reference, &options, lease, &progress).map_err(|error| told(&error, reference))
+    store.pull(reference, &options, lease, &progress).map_err(|error| match request.pull {
+        // Fetching it is what has just been tried.
+        Pull::Missing | Pull::Always if error.kind() == ErrorKind::NotFound => failed(&error),
+        _ => told(&error, reference),
+    })
 }
 
 /// Gives an error of the store the hint that leads on.

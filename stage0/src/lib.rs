@@ -48,19 +48,16 @@ use ui::Format;
 /// Runs the command line `args`, the program's name first, and returns its exit status
 /// ([`pod_abi::exit`]).
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let words: Option<Vec<String>> =
-        args.into_iter().skip(1).map(|arg| arg.into_string().ok()).collect();
-    let Some(words) = words else {
-        let error = CommandError::usage("an argument is not valid UTF-8");
-        ui::error(&error, Format::Table);
-        return ExitCode::from(error.status(Family::Other));
-    };
+    let args: Vec<OsString> = args.into_iter().skip(1).collect();
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let verb = verb_at(&words);
     let family = match verb.map(|at| words[at].as_str()) {
         Some("run" | "start" | "exec") => Family::Runs,
         _ => Family::Other,
     };
+    let strange = args.iter().find(|arg| arg.to_str().is_none());
     let done = match verb.map(|at| (at, words[at].as_str())) {
+        _ if strange.is_some() => Err(CommandError::usage("an argument is not valid UTF-8")),
         Some((at, "run")) => by_line("run", &words[..at], &words[at + 1..]),
         Some((at, "prepare")) => by_line("prepare", &words[..at], &words[at + 1..]),
         Some((_, "internal-unpack")) => return images::worker::run(),
