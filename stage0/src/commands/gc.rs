@@ -40,10 +40,11 @@ pub(crate) fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
     for home in Home::ALL {
         for entry in session.pods.list(home)? {
             match entry {
-                Entry::Alien(home, name) => {
+                Err(error) => problems.push(error),
+                Ok(Entry::Alien(home, name)) => {
                     report.kept.push(format!("{}/{name}", home.directory()));
                 }
-                Entry::Pod(mut pod) => match collect(session, &mut pod, args) {
+                Ok(Entry::Pod(mut pod)) => match collect(session, &mut pod, args) {
                     Ok(Fate::Removed) => report.pods.push(pod.id),
                     Ok(Fate::Kept) => {}
                     Err(error) => problems.push(error),

@@ -130,7 +130,7 @@ fn pins(session: &Session) -> Result<BTreeSet<Digest>> {
     let mut pins = BTreeSet::new();
     for home in Home::ALL {
         for entry in session.pods.list(home)? {
-            match entry {
+            match entry? {
                 Entry::Pod(pod) => pins.extend(pod.pins()?),
                 Entry::Alien(..) => {}
             }

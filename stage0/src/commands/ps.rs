@@ -39,7 +39,7 @@ pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
     let mut rows = Vec::new();
     for home in Home::ALL {
         for entry in session.pods.list(home)? {
-            match entry {
+            match entry? {
                 Entry::Pod(pod) => rows.push(row(&pod)),
                 Entry::Alien(home, name) => {
                     ui::note(&format!("note: `{}/{name}` is no pod", home.directory()));

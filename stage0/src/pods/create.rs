@@ -14,11 +14,12 @@ use pod_abi::manifest::{PodManifest, VolumeSource};
 use pod_abi::phase::Home;
 use pod_abi::{Digest, PodId, layout};
 use rustix::fs::{Mode, mkdirat, openat, syncfs};
+use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::lock::{Lock, try_take};
 use super::record::write_file;
-use super::{DIRECTORY, Pod, Pods};
+use super::{DIRECTORY, Pod, Pods, make_homes};
 use crate::error::{CommandError, Context as _, Result};
 
 /// How often a new pod may be taken away by a concurrent `pod gc` before we give up. The window
@@ -51,8 +52,15 @@ impl Pods {
         for _ in 0..ATTEMPTS {
             let id = random_id()?;
             let path = format!("{}/{id}", Home::Embryo.directory());
-            mkdirat(&self.pods, &path, Mode::from_raw_mode(0o700))
-                .context(|| format!("cannot make pod directory `{path}`"))?;
+            let make = || mkdirat(&self.pods, &path, Mode::from_raw_mode(0o700));
+            let made = match make() {
+                Err(Errno::NOENT) => {
+                    make_homes(&self.root)?; // whoever made the root died before it was whole
+                    make()
+                }
+                made => made,
+            };
+            made.context(|| format!("cannot make pod directory `{path}`"))?;
             let Ok(dir) = openat(&self.pods, &path, DIRECTORY, Mode::empty()) else { continue };
             if try_take(dir.as_fd()) == Lock::Theirs {
                 continue; // `pod gc` was faster

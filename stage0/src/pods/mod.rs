@@ -76,12 +76,16 @@ impl Pods {
     ///
     /// `storage`.
     pub(crate) fn open_in(&self, home: Home, id: &PodId) -> Result<Option<Pod>> {
-        let path = format!("{}/{id}", home.directory());
-        match openat(&self.pods, &path, DIRECTORY, Mode::empty()) {
+        match self.open_entry(home, id) {
             Ok(dir) => Ok(Some(Pod::adopt(id.clone(), home, dir))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error).context(|| format!("cannot open pod directory `{path}`")),
+            Err(error) => Err(error)
+                .context(|| format!("cannot open pod directory `{}/{id}`", home.directory())),
         }
+    }
+
+    fn open_entry(&self, home: Home, id: &PodId) -> std::result::Result<OwnedFd, Errno> {
+        openat(&self.pods, format!("{}/{id}", home.directory()), DIRECTORY, Mode::empty())
     }
 
     /// Moves a pod from where it was found to `to`.
@@ -177,7 +181,8 @@ fn make_homes(root: &OwnedFd) -> Result<OwnedFd> {
     };
     make(layout::NAMES)?;
     make(layout::PODS)?;
-    for home in Home::ALL {
+    // The home of the unborn comes last: where it is, all are, whoever died on the way.
+    for home in Home::ALL.into_iter().rev() {
         make(&format!("{}/{}", layout::PODS, home.directory()))?;
     }
     openat(root, layout::PODS, DIRECTORY, Mode::empty())

@@ -19,7 +19,7 @@ const MIN_PREFIX: usize = 1;
 pub(crate) enum Entry {
     /// A pod.
     Pod(Pod),
-    /// Something that is none, or cannot be opened.
+    /// Something that is none.
     Alien(Home, String),
 }
 
@@ -97,26 +97,27 @@ impl Pods {
         }
     }
 
-    /// Lists what lies in `home`.
+    /// Lists what lies in `home`, opening one after the other: homes hold more pods than a process
+    /// may have descriptors.
     ///
     /// # Errors
     ///
-    /// `storage` if the home itself cannot be read; what is wrong with a single pod is an
-    /// [`Entry::Alien`].
-    pub(crate) fn list(&self, home: Home) -> Result<Vec<Entry>> {
-        let mut list = Vec::new();
-        for entry in self.entries(home)? {
-            let Ok(id) = PodId::parse(&entry) else {
-                list.push(Entry::Alien(home, entry));
-                continue;
-            };
-            match self.open_in(home, &id) {
-                Ok(Some(pod)) => list.push(Entry::Pod(pod)),
-                Ok(None) => {} // it has moved on
-                Err(_) => list.push(Entry::Alien(home, entry)),
-            }
+    /// `storage` if the home cannot be read, or, as an item, if a pod cannot be opened; what is no
+    /// directory with an id for a name is an [`Entry::Alien`].
+    pub(crate) fn list(&self, home: Home) -> Result<impl Iterator<Item = Result<Entry>> + '_> {
+        let entries = self.entries(home)?;
+        Ok(entries.into_iter().filter_map(move |entry| self.entry(home, entry).transpose()))
+    }
+
+    fn entry(&self, home: Home, name: String) -> Result<Option<Entry>> {
+        let Ok(id) = PodId::parse(&name) else { return Ok(Some(Entry::Alien(home, name))) };
+        match self.open_entry(home, &id) {
+            Ok(dir) => Ok(Some(Entry::Pod(Pod::adopt(id, home, dir)))),
+            Err(Errno::NOENT) => Ok(None), // it has moved on
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(Some(Entry::Alien(home, name))),
+            Err(error) => Err(error)
+                .context(|| format!("cannot open pod directory `{}/{name}`", home.directory())),
         }
-        Ok(list)
     }
 
     fn entries(&self, home: Home) -> Result<Vec<String>> {
@@ -144,7 +145,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: &'c [String]) -> Option<&'c st
     candidates
         .iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= bound && *distance < candidate.len())
+        .filter(|(distance, candidate)| (1..=bound.min(candidate.len() - 1)).contains(distance))
         .min()
         .map(|(_, candidate)| candidate.as_str())
 }

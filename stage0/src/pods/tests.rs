@@ -54,6 +54,21 @@ fn the_phase_of_a_pod_is_its_home_and_its_lock() {
 }
 
 #[test]
+fn a_root_whose_maker_died_on_the_way_is_completed() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("names")).unwrap();
+    fs::create_dir_all(root.path().join("pods/run")).unwrap();
+    make(&pods(root.path()), "a", Home::Prepared).unwrap();
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_not_suggested_for_itself() {
+    let names = ["web".to_owned(), "db".to_owned()];
+    assert_eq!(nearest("web", &names), None);
+    assert_eq!(nearest("wbe", &names), Some("web"));
+}
+
+#[test]
 fn a_draft_that_is_given_up_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let pods = pods(root.path());
