@@ -395,3 +395,16 @@ fn everything_shown_can_be_shown_as_json() {
         let _: serde_json::Value = said.json();
     }
 }
+
+#[test]
+fn a_reader_that_does_not_read_holds_up_no_stop() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.programs().path("pod");
+    // The reader takes one byte, then stops the pod without ever taking more. A supervisor that
+    // waits for it is killed in the end: 137.
+    let script = "{ \"$0\" run --rm --name stuck \"$1\" cat /dev/zero; echo $? >code; } \
+         | { head -c 1 >/dev/null; \"$0\" stop -t 1 stuck; }; cat code";
+    let said = sandbox.program("sh").args(["-c", script]).args([&pod]).args([&image]).run();
+    assert_eq!(said.success(), "stuck\n0\n");
+}

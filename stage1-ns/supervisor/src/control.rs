@@ -102,6 +102,11 @@ impl Control {
         self.clients.remove(&number)
     }
 
+    /// Closes all connections.
+    pub(crate) fn close_all(&mut self) {
+        self.clients.clear();
+    }
+
     /// Returns the earliest moment at which a connection is to be closed.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.clients.values().filter_map(Client::deadline).min()

@@ -43,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the channel is read after PID 1 has ended: more than a socket can hold.
 const LAST_WORDS: usize = 256;
 
+/// The number of SIGHUP.
+const SIGHUP: u8 = 1;
+
 /// The number of SIGKILL.
 const SIGKILL: u8 = 9;
 
@@ -279,6 +282,9 @@ impl<'a, W: Wall> Living<'a, W> {
             Meaning::Forward(signal) => {
                 self.tell(&ToInit::Signal { target: Target::AllApps, signal });
             }
+            // A terminal or session that goes says so twice, or beside a SIGTERM: nobody is in a
+            // hurry because of it.
+            Meaning::End(SIGHUP) if self.stopping.is_some() => {}
             Meaning::End(_) if self.stopping.is_some() => self.kill(),
             Meaning::End(signal) => self.stop(Stopping::Signal(signal), None),
         }
@@ -324,13 +330,14 @@ impl<'a, W: Wall> Living<'a, W> {
         self.wall.kill();
         self.wall.take_down();
         self.outputs.drain(records::now());
-        self.show_the_rest();
         let (code, error) = self.outcome();
         let now = records::now();
         self.pod.end(code, error, now);
         self.records.event(now, Event::PodEnded { code });
         // A full disk keeps the status of before; its reader sees a supervisor that is gone.
         let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
+        self.control.close_all();
+        self.show_the_rest();
         control::remove_socket(self.inherited.run.as_fd());
         code
     }

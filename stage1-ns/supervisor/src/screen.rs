@@ -9,10 +9,11 @@
 //! ([`Screen::is_hung_up`]): `pod run IMAGE yes | head` ends. A terminal that is gone is
 //! forgotten, and logging goes on alone.
 
-use std::io::{self, Stderr, Stdout};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IsTerminal, Stderr, Stdout};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, write};
 
 use crate::stream::Source;
@@ -24,14 +25,14 @@ const AT_ONCE: usize = 4096;
 /// The supervisor's own standard output and error.
 #[derive(Debug)]
 pub(crate) struct Screen {
-    stdout: Sink<Stdout>,
-    stderr: Sink<Stderr>,
+    stdout: Sink<Way<Stdout>>,
+    stderr: Sink<Way<Stderr>>,
 }
 
 impl Screen {
     /// Takes the standard streams of this process.
     pub(crate) fn new() -> Self {
-        Self { stdout: Sink::new(io::stdout()), stderr: Sink::new(io::stderr()) }
+        Self { stdout: Sink::new(Way::to(io::stdout())), stderr: Sink::new(Way::to(io::stderr())) }
     }
 
     /// Shows bytes.
@@ -81,6 +82,37 @@ impl Screen {
         let stdout = self.stdout.is_clogged().then(|| self.stdout.stream.as_fd());
         let stderr = self.stderr.is_clogged().then(|| self.stderr.stream.as_fd());
         stdout.into_iter().chain(stderr)
+    }
+}
+
+/// How a standard stream is written to.
+#[derive(Debug)]
+enum Way<S> {
+    /// As it was inherited.
+    Inherited(S),
+    /// Through an opening of our own that does not block. A terminal that polls as writable may
+    /// have room for a single byte, and a write of more waits for whoever draws it. The one that
+    /// was inherited is shared with the caller's shell, which expects it to block.
+    Reopened(OwnedFd),
+}
+
+impl<S: AsFd> Way<S> {
+    fn to(stream: S) -> Self {
+        if !stream.as_fd().is_terminal() {
+            return Self::Inherited(stream);
+        }
+        let path = format!("/proc/self/fd/{}", stream.as_fd().as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        openat(CWD, path, flags, Mode::empty()).map_or(Self::Inherited(stream), Self::Reopened)
+    }
+}
+
+impl<S: AsFd> AsFd for Way<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Inherited(stream) => stream.as_fd(),
+            Self::Reopened(stream) => stream.as_fd(),
+        }
     }
 }
 
@@ -166,6 +198,18 @@ mod tests {
             sink.flush();
         }
         assert!(!sink.is_clogged());
+    }
+
+    #[test]
+    fn a_terminal_nobody_draws_holds_nothing_up() {
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let mut sink = Sink::new(Way::to(File::from(terminal.slave)));
+        for _ in 0..50 {
+            sink.push(&[b'x'; 4000]);
+        }
+        assert!(sink.is_clogged());
+        File::from(terminal.master).read_exact(&mut [0; 8000]).unwrap();
+        assert_eq!(sink.state, State::Open);
     }
 
     #[test]
