@@ -75,7 +75,7 @@ fn enter_pure_view(programs: &Path, rounds: Option<usize>) -> Result<(), Error> 
     run(&mut command)
 }
 
-/// A directory for one run, removed at its end.
+/// A directory for one run, removed at its end; `volatile` in it is in memory, as `/run` is.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -83,12 +83,23 @@ impl Scratch {
         let path = env::temp_dir().join(format!("pod-bench-{}", std::process::id()));
         fs::create_dir_all(&path)
             .map_err(|error| Error::of(&format!("cannot make `{}`", path.display()), &error))?;
-        Ok(Self(path))
+        let scratch = Self(path);
+        fs::create_dir(scratch.volatile())
+            .map_err(|error| Error::of("cannot make `volatile`", &error))?;
+        run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(scratch.volatile()))?;
+        Ok(scratch)
+    }
+
+    /// Where everybody keeps what does not outlive the machine.
+    fn volatile(&self) -> PathBuf {
+        self.0.join("volatile")
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // If this fails, so does the removal, which is told.
+        let _ = run(Command::new("umount").arg(self.volatile()));
         if let Err(error) = fs::remove_dir_all(&self.0) {
             say::note(&format!("cannot remove `{}`: {error}", self.0.display()));
         }
@@ -115,15 +126,15 @@ fn contenders(programs: &Path, scratch: &Path) -> Result<Vec<Contender>, Error> 
     let stored = format!("oci:{image}");
     let roots = [
         format!("--root={}/root", scratch.display()),
-        format!("--run-root={}/run", scratch.display()),
+        format!("--run-root={}/volatile/pod", scratch.display()),
     ];
     run(Command::new(&pod).args(&roots).args(["fetch", &stored]))?;
 
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let root = root.display().to_string();
-    let state = format!("--root={}/state", scratch.display());
+    let state = format!("--root={}/volatile/oci", scratch.display());
     let podman_root = format!("--root={}/podman", scratch.display());
-    let podman_run = format!("--runroot={}/podman-run", scratch.display());
+    let podman_run = format!("--runroot={}/volatile/podman", scratch.display());
     let run_true = ["run", "--rm", "--net", "none", &stored, "true"];
     Ok(vec![
         Contender {
