@@ -34,6 +34,15 @@ pub(crate) struct Helper {
     socket: OwnedFd,
 }
 
+/// What a helper makes.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The mount namespace that holds the tree.
+    pub(crate) mount_namespace: OwnedFd,
+    /// `/dev/null` of the tree, for an app's standard input: nothing of the host's goes in.
+    pub(crate) null: OwnedFd,
+}
+
 impl Helper {
     /// Starts a helper for one app. `init` is the pidfd of the pod's PID 1, `own_pids` the pid
     /// namespace of this process.
@@ -62,28 +71,34 @@ impl Helper {
         }
     }
 
-    /// Waits for the helper and returns the mount namespace it made.
-    pub(crate) fn finish(self) -> Result<OwnedFd, Failure> {
-        let answer = receive(&self.socket);
-        // It exits right after its answer, or has died without one.
+    /// Waits for what the helper makes.
+    pub(crate) fn answer(&self) -> Result<Built, Failure> {
+        receive(&self.socket)
+    }
+
+    /// Waits for the helper's end, which follows its answer. Taking its own mount namespace down
+    /// takes it as long as many a step before, so nobody should wait for this meanwhile.
+    pub(crate) fn reap(self) {
+        // That it is gone is all that counts.
         let _ = wait_pidfd(self.pidfd.as_fd());
-        answer
     }
 }
 
-fn receive(socket: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn receive(socket: &OwnedFd) -> Result<Built, Failure> {
     let mut text = [0; MAX_REPORT];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let slices = &mut [IoSliceMut::new(&mut text)];
     let message = recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC)
         .during(|| "cannot hear from a helper, recvmsg()")?;
-    let namespace = control.drain().find_map(|ancillary| match ancillary {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+    let built = control.drain().find_map(|ancillary| match ancillary {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => {
+            Some(Built { mount_namespace: descriptors.next()?, null: descriptors.next()? })
+        }
         _ => None,
     });
-    match (message.bytes, namespace) {
-        (1, Some(namespace)) => Ok(namespace),
+    match (message.bytes, built) {
+        (1, Some(built)) => Ok(built),
         (count, _) => Err(serde_json::from_slice::<Report>(&text[..count])
             .map_or_else(|_| Failure::new("a helper died without a word"), Failure::from)),
     }
@@ -120,8 +135,10 @@ fn hand_over(socket: &OwnedFd) -> Result<(), Failure> {
     let path = "/proc/self/ns/mnt";
     let namespace = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .during(|| format!("cannot open `{path}`"))?;
-    let descriptors = [namespace.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .during(|| "cannot open `/dev/null` of the app")?;
+    let descriptors = [namespace.as_fd(), null.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(Failure::new("no room for a descriptor"));

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use supervisor::{Added, Born, During, Failure, Inherited, Wall};
 
 use crate::cgroup::Cgroup;
-use crate::helper::Helper;
+use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
 use crate::plan::{AppPlan, Plan};
 use crate::staging::{self, Ground, Home};
@@ -28,6 +28,7 @@ pub(crate) struct Namespaces<'a> {
     cgroup: Option<Cgroup>,
     init: Option<Init>,
     home: Option<Home>,
+    helpers: Vec<Helper>,
 }
 
 impl<'a> Namespaces<'a> {
@@ -41,7 +42,7 @@ impl<'a> Namespaces<'a> {
         // What cannot be planned makes no cgroup either; it is refused when the wall is raised.
         let cgroup =
             plan.as_ref().ok().and_then(|plan| Cgroup::find(&order.pod.uuid, &plan.cgroups));
-        Self { order, inherited, layers, plan, cgroup, init: None, home: None }
+        Self { order, inherited, layers, plan, cgroup, init: None, home: None, helpers: Vec::new() }
     }
 
     fn plan(&self) -> Result<&Plan, Failure> {
@@ -62,35 +63,37 @@ impl<'a> Namespaces<'a> {
         staged
     }
 
-    fn build(&self, init: &Init) -> Result<Vec<OwnedFd>, Failure> {
+    fn build(&mut self, init: &Init) -> Result<Vec<Built>, Failure> {
         let path = "/proc/self/ns/pid";
         let own_pids = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during(|| format!("cannot open `{path}`"))?;
         // All at work before the first is waited for.
-        let helpers: Vec<_> = self
-            .plan()?
-            .apps
-            .iter()
-            .map(|app| Helper::start(app, &init.pidfd, &own_pids))
-            .collect();
-        let built: Vec<_> =
-            helpers.into_iter().map(|helper| helper.and_then(Helper::finish)).collect();
-        built.into_iter().collect()
+        for app in self.plan()?.apps.clone() {
+            self.helpers.push(Helper::start(&app, &init.pidfd, &own_pids)?);
+        }
+        self.helpers.iter().map(Helper::answer).collect()
     }
 
-    fn add(&self, plan: &AppPlan, mount_namespace: OwnedFd) -> Result<Added, Failure> {
-        let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .during(|| "cannot open `/dev/null`")?;
+    /// Reaps the helpers and leaves the mount namespace the trees were laid out in.
+    fn let_go(&mut self) {
+        self.helpers.drain(..).for_each(Helper::reap);
+        if let Some(home) = self.home.take() {
+            // `pod reap` works by descriptors, and can do so from here too.
+            let _ = home.go_back();
+        }
+    }
+
+    fn add(&self, plan: &AppPlan, built: Built) -> Result<Added, Failure> {
         let (stdout, its_stdout) = pipe(plan)?;
         let (stderr, its_stderr) = pipe(plan)?;
-        let mut descriptors = vec![mount_namespace];
+        let mut descriptors = vec![built.mount_namespace];
         let cgroup = match &self.cgroup {
             Some(cgroup) => Some(cgroup.open_app(&plan.name)?),
             None => None,
         };
         let fds = AppFds { mount_namespace: true, cgroup: cgroup.is_some(), stdio: true };
         descriptors.extend(cgroup);
-        descriptors.extend([null, its_stdout, its_stderr]);
+        descriptors.extend([built.null, its_stdout, its_stderr]);
         Ok(Added { fds, descriptors, stdout, stderr })
     }
 }
@@ -133,6 +136,10 @@ impl Wall for Namespaces<'_> {
         self.plan()?.apps.iter().zip(built?).map(|(plan, tree)| self.add(plan, tree)).collect()
     }
 
+    fn settle(&mut self) {
+        self.let_go();
+    }
+
     fn host_pid(&self, app: &AppName, pid: u32) -> Option<u32> {
         self.cgroup.as_ref()?.member(app, pid)
     }
@@ -145,13 +152,12 @@ impl Wall for Namespaces<'_> {
     }
 
     fn take_down(&mut self) {
+        // Helpers first: PID 1 does not end before everything in its pid namespace is reaped, and
+        // helpers are ours to reap.
+        self.let_go();
         if let Some(init) = self.init.take() {
             // That it is gone is all that counts.
             let _ = wait_pidfd(init.pidfd.as_fd());
-        }
-        if let Some(home) = self.home.take() {
-            // `pod reap` works by descriptors, and can do so from here too.
-            let _ = home.go_back();
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove();

@@ -201,6 +201,7 @@ impl<'a, W: Wall> Living<'a, W> {
         link.send(&ToInit::Run, &[])?;
         self.watch(&link, &end).during(|| "cannot wait for the pod, epoll_ctl()")?;
         (self.link, self.end) = (Some(link), Some(end));
+        self.wall.settle();
         Ok(())
     }
 
@@ -217,7 +218,7 @@ impl<'a, W: Wall> Living<'a, W> {
 
     fn run(&mut self) -> Result<(), Failure> {
         loop {
-            if self.pod.changed {
+            if self.pod.changed && !self.pod.is_about_to_end() {
                 self.pod.changed = false;
                 // A full disk must not end the pod; the next change tries again.
                 let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);

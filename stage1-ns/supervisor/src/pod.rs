@@ -202,6 +202,11 @@ impl Pod {
         Ok(consequences)
     }
 
+    /// Tells whether every app has ended for good, so that the last record follows at once.
+    pub(crate) fn is_about_to_end(&self) -> bool {
+        self.status.apps.iter().all(|app| app.state == AppState::Exited)
+    }
+
     /// Closes the record: whatever ran does so no more.
     pub(crate) fn end(&mut self, code: u8, error: Option<Report>, now: Timestamp) {
         for app in &mut self.status.apps {

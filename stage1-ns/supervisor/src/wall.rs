@@ -33,6 +33,10 @@ pub trait Wall {
     /// What could not be done for which app.
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure>;
 
+    /// Lets go of whatever was needed only to lay the apps out. Called once they have been told to
+    /// run, so that nobody waits for it.
+    fn settle(&mut self);
+
     /// Translates a process id of app `app` as PID 1 told it to that of the host, if there is one.
     /// The number is not to be believed: the answer names a process of this app or none.
     fn host_pid(&self, app: &AppName, pid: u32) -> Option<u32>;

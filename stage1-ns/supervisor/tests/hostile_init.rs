@@ -103,6 +103,8 @@ impl Wall for Stage {
         Ok(vec![Added { fds, descriptors: Vec::new(), stdout, stderr }])
     }
 
+    fn settle(&mut self) {}
+
     fn host_pid(&self, _app: &AppName, _pid: u32) -> Option<u32> {
         None
     }
