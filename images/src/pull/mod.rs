@@ -12,6 +12,7 @@
 
 mod chain;
 mod choose;
+mod copy_up;
 mod layer;
 mod layers;
 mod layout;
