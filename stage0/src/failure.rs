@@ -25,7 +25,7 @@ pub(crate) fn recorded(status: &PodStatus) -> Option<&Report> {
 pub(crate) fn show(pod: &Pod, format: Format) -> bool {
     let Some(status) = pod.status().ok().flatten() else { return false };
     let Some(report) = recorded(&status) else { return false };
-    ui::report(&report.clone().tamed(), format);
+    ui::report(report, format);
     if format == Format::Table && status.ready.is_none() {
         show_logs(pod, &status);
     }

@@ -76,8 +76,10 @@ pub(crate) fn error(error: &CommandError, format: Format) {
     }
 }
 
-/// Prints a report.
+/// Prints a report. Images and registries have their words in it, so nothing of it reaches a
+/// terminal that could be a command to it.
 pub(crate) fn report(report: &Report, format: Format) {
+    let report = &report.clone().tamed();
     match format {
         Format::Table => bytes_note(lines(report).as_bytes()),
         Format::Json => {
