@@ -6,6 +6,8 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use probe::Report;
 use serde_json::json;
@@ -270,4 +272,80 @@ fn files_of_ours_are_never_written_into_a_volume() {
         let target = fs::read_link(volume.join("resolv.conf")).unwrap();
         assert_eq!(target.to_str(), Some("../run/resolv.conf"), "{place}");
     }
+}
+
+#[test]
+fn a_store_may_lie_at_a_path_that_overlayfs_reads_as_options() {
+    let sandbox = sandbox!();
+    // T-E6.
+    let image = sandbox.fixture(Fixture::App);
+    let root = sandbox.path(r"odd:lowerdir=,x\y");
+    fs::create_dir(&root).unwrap();
+    let said = sandbox
+        .call()
+        .args(["run", "--rm", "--root"])
+        .args([&root])
+        .args([&image, "echo", "here"])
+        .run();
+    assert_eq!(said.raw, "here\n", "{said}");
+    assert_eq!(said.code, 0, "{said}");
+}
+
+#[test]
+fn nothing_of_the_image_is_loaded_into_programs_of_ours() {
+    let sandbox = sandbox!();
+    // T-C5: whatever the dynamic loader or a name service would load would say so.
+    let probe = fs::read(sandbox.programs().path("probe")).unwrap();
+    let layer = Layer::new()
+        .dir("etc/", 0o755)
+        .dir("lib/", 0o755)
+        .file("etc/ld.so.preload", 0o644, b"/lib/evil.so\n")
+        .file("etc/nsswitch.conf", 0o644, b"passwd: evil\ngroup: evil\n")
+        .file("lib/evil.so", 0o755, b"no library")
+        .file("lib/libnss_evil.so.2", 0o755, b"no library")
+        .file("etc/passwd", 0o644, b"evil:x:7:7::/:/bin/sh\n")
+        .file("probe", 0o755, &probe);
+    let image = Image::new().layer(layer).set("Env", json!(["LD_PRELOAD=/lib/evil.so"]));
+    let image = sandbox.image("evil", &image);
+    sandbox.pod(["fetch", &image]).success();
+    let pod = sandbox.detached("evil", [image.as_str(), "-u", "evil", "/probe", "wait"]);
+    let report: Report = pod.exec(&[], &["/probe", "report"]).json();
+    assert_eq!(report.status("Uid"), "7 7 7 7");
+    let init = pod.status().init.expect("it runs");
+    let maps = fs::read_to_string(format!("/proc/{init}/maps")).unwrap();
+    assert!(!maps.contains(".so"), "{maps}");
+}
+
+#[test]
+fn a_volume_that_changes_underway_leads_nowhere_outside() {
+    let sandbox = sandbox!();
+    // T-A1: a component of a mount point flips between a directory and a link to the host's root.
+    let volume = sandbox.path("volume");
+    let marker = sandbox.path("marker");
+    fs::create_dir_all(volume.join("a")).unwrap();
+    fs::create_dir(&marker).unwrap();
+    symlink(&marker, volume.join("b")).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let [a, b, c] = ["a", "b", "c"].map(|name| volume.join(name));
+            while !stop.load(Ordering::Relaxed) {
+                let _ = fs::rename(&a, &c).and_then(|()| fs::rename(&b, &a));
+                let _ = fs::rename(&a, &b).and_then(|()| fs::rename(&c, &a));
+            }
+        });
+        let volume = format!("{}:/vol", volume.display());
+        // Checked behind the loop: a panic in here would leave the other thread running.
+        let mut wrong = None;
+        for _ in 0..40 {
+            let said = sandbox.run_app(&["-v", &volume, "--tmpfs", "/vol/a/x"], &["true"]);
+            let reached = fs::read_dir(&marker).is_ok_and(|mut entries| entries.next().is_some());
+            if reached || ![0, 125].contains(&said.code) {
+                wrong = Some(said);
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(wrong.is_none(), "{}", wrong.map(|said| said.to_string()).unwrap_or_default());
+    });
 }
