@@ -164,5 +164,6 @@ fn fsck(session: &Session) -> Result<u8> {
         "image.damaged",
         format!("the store has {} problems", report.findings.len()),
     )
-    .hint("`pod fetch IMAGE` fetches what is damaged again"))
+    .hint("`pod fetch IMAGE` fetches damaged documents again")
+    .hint("damaged layers go with `pod image rm IMAGE` and `pod image gc`; then fetch again"))
 }
