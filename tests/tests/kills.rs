@@ -4,6 +4,7 @@
 //! fetched is whole. The moments come from a seeded generator and are printed with a failure, so
 //! that a bad one can be tried again; how far the victim has come by then is the machine's.
 
+use std::env;
 use std::thread;
 use std::time::Duration;
 
@@ -11,14 +12,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tests::image::{Image, Layer};
+use tests::registry::Registry;
 use tests::require;
 use tests::said::Running;
 use tests::sandbox::Sandbox;
 
 /// How many processes are killed, in all rounds together.
 const KILLS: u32 = 100;
-/// Another seed is another hundred moments.
+/// Another seed is another hundred moments; `$POD_TESTS_SEED` names one to hunt with.
 const SEED: u64 = 0x706f_6400;
+
+fn seed() -> u64 {
+    env::var("POD_TESTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED)
+}
 
 /// A small generator of pseudo-random numbers (PCG's linear step with a shift): the moments must be
 /// spread, not unpredictable.
@@ -33,8 +39,15 @@ impl Random {
     }
 }
 
-/// Two layers of a few megabytes, so that a fetch takes long enough to be met in the middle.
-fn image(sandbox: &Sandbox) -> String {
+/// What is fetched: one image, from a layout and, where there is one, from a registry.
+#[derive(Debug)]
+struct Victims {
+    references: Vec<String>,
+    _registry: Option<Registry>,
+}
+
+/// Three layers of a few megabytes, so that a fetch takes long enough to be met in the middle.
+fn victims(sandbox: &Sandbox) -> Victims {
     let probe = std::fs::read(sandbox.programs().path("probe")).expect("the probe is built");
     let mut random = Random(SEED);
     let mut noise =
@@ -43,7 +56,14 @@ fn image(sandbox: &Sandbox) -> String {
         .layer(Layer::new().file("probe", 0o755, &probe))
         .layer(Layer::new().file("noise-1", 0o644, &noise()))
         .layer(Layer::new().file("noise-2", 0o644, &noise()));
-    sandbox.image("victim", &image)
+    let mut references = vec![sandbox.image("victim", &image)];
+    let there = require::program("docker-registry", "fetches from a registry are killed, too");
+    let registry = there.then(|| sandbox.registry());
+    if let Some(registry) = &registry {
+        let pushed = registry.push(&sandbox.path("layout"), "victim", "victim:1");
+        references.push(pushed.expect("skopeo pushes"));
+    }
+    Victims { references, _registry: registry }
 }
 
 /// Starts one of the commands that are killed; one in three begins with an empty store.
@@ -77,17 +97,19 @@ fn a_hundred_kills_leave_nothing_that_gc_does_not_clean() {
     }
     let sandbox = Sandbox::new();
     sandbox.expect_debris();
-    let reference = image(&sandbox);
-    let mut random = Random(SEED);
+    let victims = victims(&sandbox);
+    let mut random = Random(seed());
     let (mut killed, mut round) = (0, 0);
     while killed < KILLS {
         round += 1;
         assert!(round < 20 * u64::from(KILLS), "only {killed} processes could be killed");
+        let reference =
+            &victims.references[usize::from(random.below(2) == 1) % victims.references.len()];
         if random.below(3) == 0 {
-            let _ = sandbox.pod(["image", "rm", &reference]);
+            let _ = sandbox.pod(["image", "rm", reference]);
             let _ = sandbox.pod(["image", "gc"]);
         }
-        let (running, window) = start(&sandbox, &reference, round);
+        let (running, window) = start(&sandbox, reference, round);
         // A command that has ended by now is never seen to have begun, which does no harm.
         let _ = sandbox.cgroup().is_none_or(|cgroup| cgroup.fills(1_000));
         let moment = random.below(window * 1000);
@@ -104,13 +126,19 @@ fn a_hundred_kills_leave_nothing_that_gc_does_not_clean() {
         assert!(drained, "round {round}, {moment} us: {left:?} do not end");
         let _ = running.wait();
         if round.is_multiple_of(10) {
-            check(&sandbox, round);
+            check(&sandbox, &victims, round);
         }
     }
-    check(&sandbox, round);
+    check(&sandbox, &victims, round);
+    for reference in &victims.references {
+        sandbox.pod(["fetch", reference]).success();
+        let listed = sandbox.pod(["image", "ls", "-o", "json"]).raw;
+        assert!(listed.contains(reference), "{reference} is not in {listed}");
+    }
+    check(&sandbox, &victims, round);
 }
 
-fn check(sandbox: &Sandbox, round: u64) {
+fn check(sandbox: &Sandbox, victims: &Victims, round: u64) {
     // Small files of the store are written in a moment and without a lock; what a kill leaves of
     // them goes by age, after a minute. That minute is made to have passed.
     let touch = "find root/images/tmp -type f -exec touch -d '5 minutes ago' {} +";
@@ -119,10 +147,9 @@ fn check(sandbox: &Sandbox, round: u64) {
     let fsck = sandbox.pod(["image", "fsck"]);
     assert_eq!(fsck.code, 0, "round {round}: {fsck}");
     let images: Value = sandbox.pod(["image", "ls", "-o", "json"]).json();
-    let listed = images.as_array().map_or(0, Vec::len);
-    if listed > 0 {
-        let reference = format!("oci:{}:victim", sandbox.path("layout").display());
-        let args = ["run", "--rm", "--pull", "never", &reference, "/probe", "exit", "0"];
+    let listed = images.to_string();
+    for reference in victims.references.iter().filter(|reference| listed.contains(*reference)) {
+        let args = ["run", "--rm", "--pull", "never", reference, "/probe", "exit", "0"];
         let said = sandbox.pod(args);
         assert_eq!(said.code, 0, "round {round}: an image that is listed runs: {said}");
     }
