@@ -336,6 +336,20 @@ pub struct LogOptions {
     pub files: u32,
 }
 
+/// The fewest bytes of one log file: less would be rotated with every line.
+pub const MIN_LOG_BYTES: u64 = 4096;
+/// The most log files of one app. Each is renamed with every rotation, and nothing else is done
+/// meanwhile.
+pub const MAX_LOG_FILES: u32 = 100;
+
+impl LogOptions {
+    /// Tells whether the supervisor can keep such a log.
+    #[must_use]
+    pub fn is_sound(self) -> bool {
+        self.max_bytes >= MIN_LOG_BYTES && (1..=MAX_LOG_FILES).contains(&self.files)
+    }
+}
+
 impl Default for LogOptions {
     /// Two files of 16 MiB: a bound for every app, enough to look back on a bad night.
     fn default() -> Self {
@@ -354,6 +368,15 @@ mod tests {
         assert_eq!(EnvVar::parse("A=").unwrap().value(), "");
         for bad in ["", "A", "=b", "PATH*", "A=\0"] {
             assert!(EnvVar::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_has_a_bounded_number_of_files_of_some_size() {
+        let sound = |max_bytes, files| LogOptions { max_bytes, files }.is_sound();
+        assert!(LogOptions::default().is_sound() && sound(MIN_LOG_BYTES, 1));
+        for (max_bytes, files) in [(0, 2), (1 << 20, 0), (1 << 20, u32::MAX)] {
+            assert!(!sound(max_bytes, files), "{max_bytes} {files}");
         }
     }
 

@@ -16,6 +16,9 @@ use serde::de::DeserializeOwned;
 /// The longest message, in bytes. An app's specification with every list full fits many times.
 pub const MAX_FRAME: usize = 1 << 20;
 
+/// How much room an empty decoder keeps, in bytes: for what is read at once.
+const KEPT: usize = 4096;
+
 /// Why bytes are no frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -75,6 +78,10 @@ impl Decoder {
         let Some(body) = self.buffer.get(4..4 + length) else { return Ok(None) };
         let message = serde_json::from_slice(body).map_err(FrameError::Message)?;
         self.buffer.drain(..4 + length);
+        if self.buffer.is_empty() {
+            // One long message must not cost its length for as long as the stream lives.
+            self.buffer.shrink_to(KEPT);
+        }
         Ok(Some(message))
     }
 

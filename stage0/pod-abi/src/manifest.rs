@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{AppSpec, MAX_ID, MountSource};
+use crate::app::{AppSpec, MAX_ID, MAX_LOG_FILES, MIN_LOG_BYTES, MountSource};
 use crate::name::{AppName, PodId, PodName, VolumeName};
 use crate::time::Timestamp;
 use crate::version;
@@ -219,6 +219,10 @@ pub enum SpecError {
     Layers { app: AppName, layers: usize },
     #[error("app `{app}` is to be stopped by signal {signal}, which is none of 1 to 64")]
     StopSignal { app: AppName, signal: u8 },
+    #[error(
+        "the log of app `{0}` takes 1 to {MAX_LOG_FILES} files of {MIN_LOG_BYTES} bytes or more"
+    )]
+    Log(AppName),
     #[error("the exit policy waits for app `{0}`, which the pod does not have")]
     UnknownMainApp(AppName),
     #[error("volume `{volume}` names `{path}`, which is no absolute path")]
@@ -312,6 +316,9 @@ impl AppSpec {
         }
         if !(1..=64).contains(&self.stop.signal) {
             return Err(SpecError::StopSignal { app: name(), signal: self.stop.signal });
+        }
+        if !self.log.is_sound() {
+            return Err(SpecError::Log(name()));
         }
         self.check_mounts(volumes)
     }
