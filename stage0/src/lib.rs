@@ -1,8 +1,8 @@
 //! stage0, the command `pod`: finds and verifies images, writes down exactly what shall run, and
 //! hands over to a stage1 by `exec`.
 //!
-//! A line becomes a [`grammar::Line`], a [`request::Request`], a `PodSpec` ([`compose`]), a pod on
-//! disk ([`pods`]), and an `exec` ([`stage1`]). Everything left of the pod on disk is pure. No
+//! A line becomes a `grammar::Line`, a `request::Request`, a `PodSpec` (`compose`), a pod on
+//! disk (`pods`), and an `exec` (`stage1`). Everything left of the pod on disk is pure. No
 //! process of this program lives as long as a pod; it never makes a namespace or a mount.
 
 #![forbid(unsafe_code)]
