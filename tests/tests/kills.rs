@@ -103,8 +103,9 @@ fn a_hundred_kills_leave_nothing_that_gc_does_not_clean() {
     while killed < KILLS {
         round += 1;
         assert!(round < 20 * u64::from(KILLS), "only {killed} processes could be killed");
-        let reference =
-            &victims.references[usize::from(random.below(2) == 1) % victims.references.len()];
+        let count = u64::try_from(victims.references.len()).expect("it is one or two");
+        let index = usize::try_from(random.below(count)).expect("it is below two");
+        let reference = &victims.references[index];
         if random.below(3) == 0 {
             let _ = sandbox.pod(["image", "rm", reference]);
             let _ = sandbox.pod(["image", "gc"]);
