@@ -15,6 +15,10 @@ use super::copy_up::{copy_attributes, copy_up, times};
 use crate::layer::LayerFacts;
 use crate::store::Merged;
 
+/// How often a look-up is tried that others' renames and mounts, anywhere on the host, disturb:
+/// `openat2(2)` then says `EAGAIN` for paths that climb.
+const ATTEMPTS: usize = 64;
+
 /// Why a layer cannot be joined.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChainError {
@@ -144,8 +148,12 @@ fn parent(tree: BorrowedFd<'_>, parts: &[&[u8]], below: &Merged) -> io::Result<(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let path = [&b"."[..], &parents.join(&b'/')].join(&b'/');
-    if let Ok(dir) = rustix::fs::openat2(tree, path, flags, Mode::empty(), resolve) {
-        return Ok((dir, name.to_vec()));
+    for _ in 0..ATTEMPTS {
+        match rustix::fs::openat2(tree, &path, flags, Mode::empty(), resolve) {
+            Ok(dir) => return Ok((dir, name.to_vec())),
+            Err(Errno::AGAIN) => {}
+            Err(_) => break,
+        }
     }
     let mut dir = open_dir(tree, b".")?;
     for (depth, part) in parents.iter().enumerate() {

@@ -37,12 +37,21 @@ pub(super) fn read_all(from: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     if bytes.len() > limit { Err(Errno::FBIG.into()) } else { Ok(bytes) }
 }
 
-/// Makes a new file and writes all of it; durable once it has been synced.
+/// Makes a new file and writes all of it; durable once it has been synced. It is locked as long
+/// as it is open, which tells gc that its maker lives.
 pub(super) fn write_new(dir: impl AsFd, path: &str, bytes: &[u8]) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut file = File::from(rustix::fs::openat(dir, path, flags, Mode::from(0o600))?);
-    file.write_all(bytes)?;
-    Ok(file)
+    loop {
+        let mut file = File::from(rustix::fs::openat(&dir, path, flags, Mode::from(0o600))?);
+        // gc may come between: it locks the file, sees that nobody holds it, and removes it.
+        if try_lock(&file)? && is_still(&dir, path, &file)? {
+            file.write_all(bytes)?;
+            return Ok(file);
+        }
+        if exists(&dir, path)? {
+            return Err(Errno::EXIST.into());
+        }
+    }
 }
 
 /// Puts `bytes` at `path`: written aside as `aside`, synced, renamed, and the directory synced. A
@@ -55,9 +64,10 @@ pub(super) fn replace(
     bytes: &[u8],
 ) -> io::Result<()> {
     let dir = dir.as_fd();
-    let moved = write_new(dir, aside, bytes)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| Ok(rustix::fs::renameat(dir, aside, dir, path)?));
+    let moved = write_new(dir, aside, bytes).and_then(|file| {
+        file.sync_all()?;
+        Ok(rustix::fs::renameat(dir, aside, dir, path)?)
+    });
     if moved.is_err() {
         // It may not have been made; what stays is residue that gc sweeps.
         let _ = rustix::fs::unlinkat(dir, aside, AtFlags::empty());

@@ -113,7 +113,11 @@ impl Store {
             let _lock = self.lock_exclusive()?;
             self.leased(DeadLeases::Remove)?;
         }
-        self.sweep_abandoned_trees();
+        for name in files::list(self.dir(), "tmp").unwrap_or_default() {
+            if !name.ends_with(".part") {
+                self.sweep_abandoned(&name);
+            }
+        }
         trash::empty(self)
     }
 
@@ -121,13 +125,18 @@ impl Store {
     /// is about to make such trees calls this; it is no reason to fail.
     pub(crate) fn sweep_abandoned_trees(&self) {
         for name in files::list(self.dir(), "tmp").unwrap_or_default() {
-            let path = format!("tmp/{name}");
-            if name.starts_with(STAGING)
-                && let Ok(dir) = files::open_dir(self.dir(), &path)
-                && let Ok(Some(_locked)) = locked(dir)
-            {
-                let _ = trash::discard(self, &path);
+            if name.starts_with(STAGING) {
+                self.sweep_abandoned(&name);
             }
+        }
+    }
+
+    /// Deletes `tmp/NAME` if its maker is gone; what cannot be deleted now is for the next.
+    fn sweep_abandoned(&self, name: &str) {
+        let path = format!("tmp/{name}");
+        // The lock is held until the name is gone, so that nobody begins to use it meanwhile.
+        if let Ok(Some(_locked)) = abandoned(self, &path) {
+            let _ = trash::discard(self, &path);
         }
     }
 
@@ -156,6 +165,14 @@ impl Store {
         }
         marked
     }
+}
+
+/// Opens what lies at `path` in `tmp/` if its maker is gone: all makers lock what they make.
+fn abandoned(store: &Store, path: &str) -> io::Result<Option<OwnedFd>> {
+    if path.trim_start_matches("tmp/").starts_with(STAGING) {
+        return locked(files::open_dir(store.dir(), path)?);
+    }
+    locked(files::open(store.dir(), path)?.into())
 }
 
 /// Returns what nobody else has locked, locked.
@@ -205,7 +222,7 @@ impl Sweep<'_> {
     fn residue(&self, report: &mut GcReport) -> Result<(), Error> {
         for name in self.list("tmp")? {
             let path = format!("tmp/{name}");
-            let abandoned = match self.abandoned(&path) {
+            let abandoned = match abandoned(self.store, &path) {
                 Ok(abandoned) => abandoned,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(self.store.failed(&format!("look at `{path}`"), error)),
@@ -219,21 +236,6 @@ impl Sweep<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Downloads and trees are locked by their makers, so a free lock tells that theirs are gone.
-    /// Small files are written without a lock, in a moment: those go by age, a minute at least.
-    fn abandoned(&self, path: &str) -> io::Result<Option<OwnedFd>> {
-        let name = path.trim_start_matches("tmp/");
-        if name.starts_with(STAGING) {
-            return locked(files::open_dir(self.store.dir(), path)?);
-        }
-        let file = files::open(self.store.dir(), path)?;
-        if !name.ends_with(".part") {
-            let age = self.now.duration_since(file.metadata()?.modified()?).unwrap_or_default();
-            return Ok((age >= Duration::from_secs(60)).then(|| file.into()));
-        }
-        locked(file.into())
     }
 
     fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
@@ -317,6 +319,7 @@ mod tests {
     fn tidying_takes_what_the_dead_left_but_no_content() {
         let (root, store, digests) = store_with(&[b"x"]);
         std::fs::write(root.path().join("images/leases/1-2-3"), "").unwrap();
+        std::fs::write(root.path().join("images/tmp/ref-1-2-3"), "half").unwrap();
         rustix::fs::mkdirat(store.dir(), "tmp/u-dead", rustix::fs::Mode::from(0o700)).unwrap();
         store.tidy().unwrap();
         for empty in ["images/leases", "images/tmp", "images/trash"] {
