@@ -28,6 +28,7 @@ mod pods;
 mod request;
 mod rundir;
 mod stage1;
+mod streams;
 mod ui;
 mod volumes;
 

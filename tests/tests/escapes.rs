@@ -256,6 +256,22 @@ fn pid_1_of_a_pod_has_no_terminal_of_the_callers() {
 }
 
 #[test]
+fn the_callers_terminal_never_enters_a_pod() {
+    let sandbox = sandbox!();
+    // A command that forks away keeps its descriptors, and would read what is typed next.
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.programs().path("pod");
+    let _pod = sandbox.detached("tty", [&image, "/probe", "stay"]);
+    let command = "for fd in 0 1 2; do readlink /proc/self/fd/$fd; done";
+    let exec = format!("{} exec tty -- sh -c '{command}'", pod.display());
+    let said = sandbox.program("script").args(["-qefc", &exec, "/dev/null"]).run();
+    assert_eq!(said.code, 0, "{said}");
+    let streams: Vec<&str> = said.stdout.split_whitespace().collect();
+    assert_eq!(streams[0], "/dev/null", "{said}");
+    assert!(streams[1..].iter().all(|stream| stream.starts_with("pipe:")), "{said}");
+}
+
+#[test]
 fn files_of_ours_are_never_written_into_a_volume() {
     let sandbox = sandbox!();
     // T-A7: `-v /etc:/etc` once replaced the host's link `/etc/resolv.conf` by an empty file.

@@ -1,6 +1,5 @@
 //! `pod exec`: a command in an app of a running pod, started as the app itself was.
 
-use std::io::{stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::control::Connection;
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::pods::{Pod, Query};
+use crate::streams::{Relay, Streams};
 use crate::{request, rundir};
 
 /// Signals that are meant for the command rather than for us.
@@ -55,10 +55,13 @@ pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     let process = Box::new(compose_exec(read(session, args, &app)?, &app));
     let signals = block_signals()?;
     let mut connection = connect(session, &pod)?;
-    let streams = (stdin(), stdout(), stderr());
-    let fds = [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()];
-    connection.request(&Request::Exec { app: name, process }, &fds)?;
-    attend(&mut connection, &signals)
+    let streams = Streams::of_this_process()?;
+    connection.request(&Request::Exec { app: name, process }, &streams.descriptors())?;
+    let mut relays = streams.handed_over();
+    let ended = attend(&mut connection, &signals, &mut relays);
+    // What the command wrote last; what its children write later is nobody's.
+    relays.iter().try_for_each(|relay| relay.copy().map(drop))?;
+    ended
 }
 
 fn connect(session: &Session, pod: &Pod) -> Result<Connection> {
@@ -115,8 +118,8 @@ fn block_signals() -> Result<SignalFd> {
         .context(|| "cannot receive signals".to_owned())
 }
 
-/// Waits for the end of the command, passing on signals.
-fn attend(connection: &mut Connection, signals: &SignalFd) -> Result<u8> {
+/// Waits for the end of the command, passing on signals, and output that goes through us.
+fn attend(connection: &mut Connection, signals: &SignalFd, relays: &mut Vec<Relay>) -> Result<u8> {
     let asked = Instant::now();
     let mut started = false;
     loop {
@@ -133,12 +136,16 @@ fn attend(connection: &mut Connection, signals: &SignalFd) -> Result<u8> {
             return Err(connection.silent());
         }
         let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [PollFd::new(connection, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        let mut fds =
+            vec![PollFd::new(connection, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        fds.extend(relays.iter().map(|relay| PollFd::new(relay, PollFlags::IN)));
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context(|| "cannot wait for the command".to_owned()),
         }
         let answered = !fds[0].revents().is_empty();
+        drop(fds);
+        copy(relays)?;
         while let Ok(Some(signal)) = signals.read_signal() {
             if let Ok(signal) = u8::try_from(signal.ssi_signo) {
                 connection.request(&Request::Signal { target: SignalTarget::Exec, signal }, &[])?;
@@ -148,4 +155,16 @@ fn attend(connection: &mut Connection, signals: &SignalFd) -> Result<u8> {
             return Err(CommandError::new("pod.ended", "the pod ended while the command ran"));
         }
     }
+}
+
+/// Copies what there is, and forgets the pipes that have ended.
+fn copy(relays: &mut Vec<Relay>) -> Result<()> {
+    let mut open = Vec::with_capacity(relays.len());
+    for relay in relays.drain(..) {
+        if relay.copy()? {
+            open.push(relay);
+        }
+    }
+    *relays = open;
+    Ok(())
 }
