@@ -9,7 +9,7 @@ use crate::flags::{FetchFlags, Globals};
 #[derive(Debug, Parser)]
 #[command(
     name = "pod",
-    disable_version_flag = true,
+    version,
     subcommand_required = true,
     arg_required_else_help = false,
     after_help = "\

@@ -81,6 +81,13 @@ impl CommandError {
         self
     }
 
+    /// Notes the exit status the command ends with, for those who read errors as JSON.
+    #[must_use]
+    pub(crate) fn exiting(mut self, status: u8) -> Self {
+        self.0.report.exit = status;
+        self
+    }
+
     /// Returns what is shown.
     pub(crate) fn report(&self) -> &Report {
         &self.0.report

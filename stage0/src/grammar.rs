@@ -9,7 +9,7 @@
 //! the pod, behind an image the app. Cutting the line into parts is done here by hand; which flags
 //! there are and which of them take a value is asked of clap, which then reads each part.
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Command, FromArgMatches};
 
 use crate::error::{CommandError, Result};
@@ -295,14 +295,49 @@ pub(crate) fn usage_of(error: &clap::Error, verb: &str) -> CommandError {
         if line.is_empty() {
             in_message = false;
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            hints.push(tip.replace('\'', "`"));
+            // No command but `run` and `exec` takes words of its own that may look like flags.
+            if !tip.starts_with("to pass ") {
+                hints.push(tip.replace('\'', "`"));
+            }
         } else if in_message {
             message.push(line.strip_prefix("error: ").unwrap_or(line).replace('\'', "`"));
         }
     }
     let made = CommandError::usage(message.join(" "));
     let made = hints.into_iter().fold(made, CommandError::hint);
+    let made = match elsewhere(error, verb) {
+        Some(known) => made.hint(known),
+        None => made,
+    };
     made.hint(hint)
+}
+
+/// What leads on from flags that others have and we do not.
+const ELSEWHERE: [(&[&str], &[&str], &str); 4] = [
+    (
+        &["run", "prepare", "start", "exec"],
+        &["-i", "-t", "--interactive", "--tty"],
+        "there are no terminals yet; `pod exec` passes standard input on without a flag",
+    ),
+    (
+        &["run", "prepare"],
+        &["-p", "--publish"],
+        "a pod has its own loopback and nothing else; `--net host` gives it the host's network",
+    ),
+    (
+        &["run", "prepare"],
+        &["-m", "--memory", "--cpus", "--pids-limit"],
+        "memory, CPU and processes are not limited yet",
+    ),
+    (&["rm"], &["-f", "--force"], "`pod stop -t 0 POD` ends a pod at once"),
+];
+
+fn elsewhere(error: &clap::Error, verb: &str) -> Option<&'static str> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let known = ELSEWHERE
+        .iter()
+        .find(|(verbs, flags, _)| verbs.contains(&verb) && flags.contains(&flag.as_str()));
+    known.map(|(.., hint)| *hint)
 }
 
 #[cfg(test)]
@@ -415,6 +450,18 @@ mod tests {
         for (words, expected) in table {
             assert_eq!(refusal(words), expected, "{words}");
         }
+    }
+
+    #[test]
+    fn a_flag_of_others_is_answered_with_what_there_is() {
+        let hints = |words: &str| {
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            parse("run", &words).unwrap_err().report().hints.join("; ")
+        };
+        assert!(hints("-it alpine").contains("no terminals yet"));
+        assert!(hints("alpine -p 80:80").contains("`--net host`"));
+        assert!(hints("--memory=1g alpine").contains("not limited yet"));
+        assert!(!hints("-x alpine").contains("to pass"));
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Launcher<'_> {
         let apps = apps.into_iter().map(|app| self.app_order(app)).collect::<Result<_>>()?;
         let mark = rundir::mark_of(self.pods.root())?;
         let mut claim = Claim::new(self.run_root.as_fd(), &manifest.uuid, &mark)?;
-        if self.context.format == ui::Format::Json && output == Output::Shown {
+        if self.context.format == ui::Format::Json {
             rundir::ask_for_json(claim.run())?;
         }
         if manifest.sandbox.userns == Userns::Auto {
@@ -203,8 +203,9 @@ pub(crate) fn lock_to_start(pod: &Pod) -> Result<()> {
     match pod.lock() {
         Lock::Ours => Ok(()),
         Lock::Theirs => {
-            Err(CommandError::new("pod.running", format!("pod `{}` runs already", pod.id))
-                .hint(format!("`pod stop {}` ends it", pod.id.short())))
+            let name = pod.called();
+            Err(CommandError::new("pod.running", format!("pod `{name}` runs already"))
+                .hint(format!("`pod stop {name}` ends it")))
         }
     }
 }

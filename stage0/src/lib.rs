@@ -68,8 +68,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let format = if wants_json(&words, verb) { Format::Json } else { Format::Table };
-            ui::error(&error, format);
-            ExitCode::from(error.status(family))
+            let status = error.status(family);
+            ui::error(&error.exiting(status), format);
+            ExitCode::from(status)
         }
     }
 }
@@ -139,15 +140,24 @@ fn by_clap(words: &[String]) -> Result<u8> {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
         Ok(cli) => dispatch(cli),
-        Err(error) => told_by_clap(&error, verb_at(words).map_or("", |at| words[at].as_str())),
+        Err(error) => told_by_clap(&error, &verb_of(words)),
     }
+}
+
+/// Returns the verb as it is typed, with the one behind it if that is the verb of a noun.
+fn verb_of(words: &[String]) -> String {
+    let Some(at) = verb_at(words) else { return String::new() };
+    let command = Cli::command();
+    let Some(verb) = command.find_subcommand(&words[at]) else { return String::new() };
+    let second = words.get(at + 1).and_then(|word| verb.find_subcommand(word));
+    let second = second.map_or_else(String::new, |second| format!(" {}", second.get_name()));
+    format!("{}{second}", verb.get_name())
 }
 
 /// Prints help, which clap counts as an error, or makes the error one of ours.
 fn told_by_clap(error: &clap::Error, verb: &str) -> Result<u8> {
     if error.use_stderr() {
-        let known = Cli::command().get_subcommands().any(|known| known.get_name() == verb);
-        return Err(grammar::usage_of(error, if known { verb } else { "" }));
+        return Err(grammar::usage_of(error, verb));
     }
     ui::out(&error.render().to_string()).map(|()| 0)
 }

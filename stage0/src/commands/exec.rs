@@ -79,7 +79,7 @@ fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
         (None, [only]) => only,
         (None, several) => {
             let names: Vec<String> = several.iter().map(|app| format!("`{app}`")).collect();
-            return Err(CommandError::usage(format!("pod `{}` has several apps", pod.id.short()))
+            return Err(CommandError::usage(format!("pod `{}` has several apps", pod.called()))
                 .hint(format!("`--app` takes one of {}", names.join(", "))));
         }
         (Some(word), _) => apps

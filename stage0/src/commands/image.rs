@@ -34,8 +34,10 @@ pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
             let store = session.store()?;
             each(&session.context, &args.images, |word| {
                 let reference = fetching::reference(word)?;
-                store.remove(&reference).map_err(|error| fetching::told(&error, &reference))?;
-                ui::out(&format!("{reference}\n"))
+                let removed = store.remove(&reference);
+                let removed = removed.map_err(|error| fetching::told(&error, &reference))?;
+                let lines = removed.iter().map(|image| format!("{}\n", image.reference));
+                ui::out(&lines.collect::<String>())
             })?;
             Ok(0)
         }

@@ -1,8 +1,10 @@
 //! `pod logs`: what the apps of a pod have written, and write.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use pod_abi::AppName;
+use serde::Serialize;
 
 use super::Session;
 use crate::cli::LogsArgs;
@@ -11,7 +13,7 @@ use crate::error::{CommandError, Result};
 use crate::logs::{self, History, Line, Stream};
 use crate::pods::{Pod, Query};
 use crate::rundir;
-use crate::ui;
+use crate::ui::{self, Format};
 
 /// Shows logs.
 ///
@@ -32,14 +34,17 @@ pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
     let ended = if args.follow { supervisor(session, &pod) } else { None };
     let history = args.tail.map_or(History::All, History::Last);
     let mut printer = Printer { apps: &apps, mid_line: vec![false; apps.len()] };
-    logs::stream(&pod, &apps, history, ended.as_ref(), &mut |line| printer.print(&line))?;
+    logs::stream(&pod, &apps, history, ended.as_ref(), &mut |line| match session.context.format {
+        Format::Json => ui::json_line(&Written::of(&line, &apps)),
+        Format::Table => printer.print(&line),
+    })?;
     Ok(0)
 }
 
 /// Returns the refusal of an app a pod does not have.
 pub(super) fn unknown_app(pod: &Pod, word: &str, known: &[AppName]) -> CommandError {
     let names: Vec<String> = known.iter().map(|app| format!("`{app}`")).collect();
-    CommandError::new("app.not-found", format!("pod `{}` has no app `{word}`", pod.id.short()))
+    CommandError::new("app.not-found", format!("pod `{}` has no app `{word}`", pod.called()))
         .hint(format!("it has {}", names.join(", ")))
 }
 
@@ -48,6 +53,33 @@ fn supervisor(session: &Session, pod: &Pod) -> Option<OwnedFd> {
     let run = rundir::open(session.run_root(), &pod.id)?;
     let connection = Connection::open(run.as_fd(), &pod.id).ok()?;
     connection.supervisor().ok()
+}
+
+/// One line; `pod logs -o json` prints one object of these a line, all to standard output.
+#[derive(Debug, Serialize)]
+struct Written<'l> {
+    time: &'l str,
+    app: &'l AppName,
+    stream: &'static str,
+    /// Whether the line goes on in the app's next object.
+    partial: bool,
+    /// What was written; what is not UTF-8 is replaced.
+    text: Cow<'l, str>,
+}
+
+impl<'l> Written<'l> {
+    fn of(line: &'l Line, apps: &'l [AppName]) -> Self {
+        Self {
+            time: &line.time,
+            app: &apps[line.app],
+            stream: match line.stream {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+            },
+            partial: line.part,
+            text: String::from_utf8_lossy(&line.text),
+        }
+    }
 }
 
 /// Writes lines to where the apps wrote them, under the app's name if there are several.

@@ -76,7 +76,7 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
     {
         ids::release(run_root.as_fd(), base, lease.as_fd());
     }
-    let json = args.show_error && rundir::asks_for_json(held.run.as_fd());
+    let json = rundir::asks_for_json(held.run.as_fd());
     let format = if json { Format::Json } else { Format::Table };
     problems.extend(rundir::remove(run_root.as_fd(), &pod.id).err());
     let remove = pod.manifest().is_ok_and(|manifest| manifest.remove);

@@ -48,6 +48,13 @@ pub(crate) struct Pod {
     manifest: OnceCell<Box<PodManifest>>,
 }
 
+impl Pod {
+    /// Returns what people call it: its name, or its id where the name cannot be read.
+    pub(crate) fn called(&self) -> String {
+        self.manifest().map_or_else(|_| self.id.to_string(), |manifest| manifest.name.to_string())
+    }
+}
+
 /// How directories are opened that we read from and lock.
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -186,8 +186,9 @@ fn choice<T: Copy + Default>(flag: &str, word: Option<&str>, table: &[(&str, T)]
         return Ok(*value);
     }
     let known: Vec<String> = table.iter().map(|(known, _)| format!("`{known}`")).collect();
+    let (last, others) = known.split_last().expect("a flag has values");
     Err(CommandError::usage(format!("`{word}` is no value of `{flag}`"))
-        .hint(format!("`{flag}` takes {}", known.join(" or "))))
+        .hint(format!("`{flag}` takes {} or {last}", others.join(", "))))
 }
 
 fn word<T: std::str::FromStr<Err: std::error::Error>>(word: &str) -> Result<T> {

@@ -59,6 +59,17 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<()> {
     out(&text)
 }
 
+/// Writes one of several results as a JSON document on one line.
+///
+/// # Errors
+///
+/// As [`out`].
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<()> {
+    let text =
+        serde_json::to_string(value).map_err(|error| CommandError::of("internal.json", &error))?;
+    out(&(text + "\n"))
+}
+
 /// Writes one line to standard error. That nobody reads it is no reason to stop.
 pub(crate) fn note(line: &str) {
     bytes_note(format!("{line}\n").as_bytes());
