@@ -43,7 +43,7 @@ pub(crate) fn top() -> PathBuf {
 /// Builds the programs and lays them out; returns where they are.
 pub(crate) fn programs(profile: Profile) -> Result<Programs, Error> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(top()).args(["build", "--quiet", "--bins"]);
+    cargo.current_dir(top()).args(["build", "--bins"]);
     for package in PACKAGES {
         cargo.args(["--package", package]);
     }

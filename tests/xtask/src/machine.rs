@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::build;
 
@@ -17,6 +19,10 @@ pub(crate) struct Machine(BTreeSet<String>);
 
 /// Programs of this build that are no pods: those that are looking.
 const TOOLS: [&str; 1] = ["xtask"];
+/// How long things may take to go by themselves.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+/// How long to wait before looking again.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// Directories whose entries are compared.
 const PLACES: [&str; 4] = ["/run/pod", "/run/netns", "/tmp", "/var/lib/pod"];
 
@@ -43,9 +49,17 @@ impl Machine {
         Self(seen)
     }
 
-    /// Lists what is there now and was not there then.
+    /// Lists what is there now and was not there then. What goes by itself meanwhile, such as the
+    /// empty cgroup of somebody else's pod that is just ending, was not left behind.
     pub(crate) fn left_behind(&self) -> Vec<String> {
-        Self::now().0.difference(&self.0).cloned().collect()
+        let new = || Self::now().0.difference(&self.0).cloned().collect::<BTreeSet<_>>();
+        let mut left = new();
+        let end = Instant::now() + LAST_BREATH;
+        while !left.is_empty() && Instant::now() < end {
+            thread::sleep(BETWEEN_LOOKS);
+            left = &left & &new();
+        }
+        left.into_iter().collect()
     }
 }
 
@@ -59,8 +73,12 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Tells whether a cgroup lives, and by programs of another build.
+/// Tells whether a cgroup lives, and by programs of another build, or is that of a test that runs.
 fn is_anothers(group: &Path) -> bool {
+    let test = group.file_name().and_then(|name| name.to_str()?.strip_prefix("pod-tests-"));
+    if let Some((pid, _)) = test.and_then(|name| name.split_once('-')) {
+        return Path::new("/proc").join(pid).exists() && !is_ours(pid);
+    }
     let events = fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
     events.contains("populated 1") && !processes_in(group).iter().any(|pid| is_ours(pid))
 }
