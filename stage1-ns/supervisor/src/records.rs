@@ -6,13 +6,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use pod_abi::Timestamp;
 use pod_abi::layout;
 use pod_abi::status::{Event, EventRecord, PodStatus};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat, renameat};
-use rustix::io::read;
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fstat, openat, renameat, renameat_with, unlinkat,
+};
+use rustix::io::{Errno, read};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{During, Failure};
@@ -63,7 +65,11 @@ impl Records {
     }
 }
 
-/// Replaces `status.json`.
+/// Replaces `status.json`; a reader sees the old one or the new.
+///
+/// The two are exchanged and the old one is unlinked, rather than renamed over: ext4 takes a rename
+/// over a file for a wish to have the new content on the disk at once, which may cost half a
+/// millisecond. After a power cut a pod is exited whatever its last status said, or did not.
 ///
 /// # Errors
 ///
@@ -75,7 +81,16 @@ pub(crate) fn write_status(pod: BorrowedFd<'_>, status: &PodStatus) -> Result<()
     let mode = Mode::from_raw_mode(0o600);
     let file = openat(pod, STATUS_TEMPORARY, flags | OFlags::NOFOLLOW, mode).during(writing)?;
     File::from(file).write_all(&text).during(writing)?;
-    renameat(pod, STATUS_TEMPORARY, pod.as_fd(), layout::STATUS).during(writing)
+    match renameat_with(pod, STATUS_TEMPORARY, pod, layout::STATUS, RenameFlags::EXCHANGE) {
+        // What cannot be unlinked is written over next time.
+        Ok(()) => drop(unlinkat(pod, STATUS_TEMPORARY, AtFlags::empty())),
+        // The first status, or a file system that cannot exchange.
+        Err(Errno::NOENT | Errno::INVAL) => {
+            renameat(pod, STATUS_TEMPORARY, pod, layout::STATUS).during(writing)?;
+        }
+        Err(error) => return Err(Failure::of(writing(), error)),
+    }
+    Ok(())
 }
 
 /// Returns the time of day.

@@ -75,7 +75,8 @@ fn enter_pure_view(programs: &Path, rounds: Option<usize>) -> Result<(), Error> 
     run(&mut command)
 }
 
-/// A directory for one run, removed at its end; `volatile` in it is in memory, as `/run` is.
+/// A directory for one run, in memory and removed at its end: what making a file costs differs by
+/// a factor of forty between the disks of test machines, and is not what is compared here.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -84,22 +85,15 @@ impl Scratch {
         fs::create_dir_all(&path)
             .map_err(|error| Error::of(&format!("cannot make `{}`", path.display()), &error))?;
         let scratch = Self(path);
-        fs::create_dir(scratch.volatile())
-            .map_err(|error| Error::of("cannot make `volatile`", &error))?;
-        run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(scratch.volatile()))?;
+        run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&scratch.0))?;
         Ok(scratch)
-    }
-
-    /// Where everybody keeps what does not outlive the machine.
-    fn volatile(&self) -> PathBuf {
-        self.0.join("volatile")
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // If this fails, so does the removal, which is told.
-        let _ = run(Command::new("umount").arg(self.volatile()));
+        let _ = run(Command::new("umount").arg(&self.0));
         if let Err(error) = fs::remove_dir_all(&self.0) {
             say::note(&format!("cannot remove `{}`: {error}", self.0.display()));
         }
@@ -115,7 +109,7 @@ fn contenders(programs: &Path, scratch: &Path) -> Result<Vec<Contender>, Error> 
     run(Command::new("umoci").args(["init", "--layout"]).arg(&layout))?;
     run(Command::new("umoci").args(["new", "--image", &image]))?;
     run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle))?;
-    let make_root = "mkdir -p \"$1/bin\" && cp /bin/busybox \"$1/bin/\" && for a in true sh ls; do ln -s busybox \"$1/bin/$a\"; done";
+    let make_root = "cd \"$1\" && mkdir bin dev etc proc root sys tmp usr var && cp /bin/busybox \"$1/bin/\" && for a in true sh ls; do ln -s busybox \"$1/bin/$a\"; done";
     run(Command::new("sh").args(["-c", make_root, "sh"]).arg(&root))?;
     run(Command::new("umoci").args(["repack", "--image", &image]).arg(&bundle))?;
 
@@ -126,15 +120,15 @@ fn contenders(programs: &Path, scratch: &Path) -> Result<Vec<Contender>, Error> 
     let stored = format!("oci:{image}");
     let roots = [
         format!("--root={}/root", scratch.display()),
-        format!("--run-root={}/volatile/pod", scratch.display()),
+        format!("--run-root={}/pod", scratch.display()),
     ];
     run(Command::new(&pod).args(&roots).args(["fetch", &stored]))?;
 
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let root = root.display().to_string();
-    let state = format!("--root={}/volatile/oci", scratch.display());
+    let state = format!("--root={}/oci", scratch.display());
     let podman_root = format!("--root={}/podman", scratch.display());
-    let podman_run = format!("--runroot={}/volatile/podman", scratch.display());
+    let podman_run = format!("--runroot={}/podman-run", scratch.display());
     let run_true = ["run", "--rm", "--net", "none", &stored, "true"];
     Ok(vec![
         Contender {
