@@ -84,7 +84,7 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
             made.hint("credentials are read from `$REGISTRY_AUTH_FILE` and `~/.docker/config.json`")
         }
         ErrorKind::Unreachable => {
-            made.hint("what has arrived is kept; the same command goes on from there")
+            made.hint("is the name right, and the network up? the same command goes on where this one stopped")
         }
         _ => made,
     }

@@ -38,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use cli::{Cli, Verb};
+use cli::{Cli, ReapArgs, Verb};
 use commands::Session;
 use context::Context;
 use error::{CommandError, Family, Result};
@@ -62,6 +62,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some((at, "run")) => by_line("run", &words[..at], &words[at + 1..]),
         Some((at, "prepare")) => by_line("prepare", &words[..at], &words[at + 1..]),
         Some((_, "internal-unpack")) => return images::worker::run(),
+        Some((0, "reap")) if words.get(1).is_some_and(|word| word == "--inherited") => {
+            by_supervisor(&words[1..])
+        }
         _ => by_clap(&words),
     };
     match done {
@@ -128,6 +131,20 @@ fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8>
     match verb {
         "run" => commands::run(&session, &request),
         _ => commands::prepare(&session, &request),
+    }
+}
+
+/// `reap` as a supervisor calls it, at the end of every pod: the whole command line is not built
+/// for it, which would take longer than the reaping.
+fn by_supervisor(words: &[String]) -> Result<u8> {
+    let command = <ReapArgs as clap::Args>::augment_args(clap::Command::new("reap"));
+    let args = command
+        .no_binary_name(true)
+        .try_get_matches_from(words)
+        .and_then(|matches| ReapArgs::from_arg_matches(&matches));
+    match args {
+        Ok(args) => commands::reap(&Context::new(&Globals::default())?, &args),
+        Err(error) => told_by_clap(&error, "reap"),
     }
 }
 

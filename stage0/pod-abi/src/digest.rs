@@ -76,7 +76,9 @@ impl Digest {
     ///
     /// [`DigestError`] unless there are 32 or 64 bytes.
     pub fn from_hash(bytes: &[u8]) -> Result<Self, DigestError> {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+        let hex: String =
+            bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         let name = if bytes.len() == 64 { "sha512" } else { "sha256" };
         Self::parse(&format!("{name}:{hex}"))
     }
