@@ -15,7 +15,7 @@ use harness::require;
 use crate::build::{self, Profile};
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::{packages, say};
+use crate::{demo, packages, say};
 
 /// What `cargo test` counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,12 +41,26 @@ pub(crate) fn run(filter: &[&str]) -> Result<(), Error> {
     let record = tempfile::NamedTempFile::new_in(build::target())
         .map_err(|error| Error::of("cannot record skipped tests", &error))?;
     let before = Machine::now();
-    let count = cargo_test(filter, record.path())?;
+    let mut count = cargo_test(filter, record.path())?;
+    if filter.is_empty() {
+        count = count.plus(demonstrated());
+    }
     let left = before.left_behind();
 
     let skipped = fs::read_to_string(record.path())
         .map_err(|error| Error::of("cannot read the record of skipped tests", &error))?;
     report(count, &skipped, &left)
+}
+
+/// The demo is a promise of the README like any other, so it counts as a test.
+fn demonstrated() -> Count {
+    match demo::run() {
+        Ok(()) => Count { passed: 1, failed: 0 },
+        Err(error) => {
+            say::error(&error);
+            Count { passed: 0, failed: 1 }
+        }
+    }
 }
 
 fn report(count: Count, skipped: &str, left: &[String]) -> Result<(), Error> {
