@@ -139,12 +139,23 @@ impl Channel {
     ///
     /// [`ChannelError`]; the channel is of no use afterwards.
     pub fn send(&mut self, message: &FromInit) -> Result<(), ChannelError> {
+        self.queue(message)?;
+        self.flush()
+    }
+
+    /// Lets a message wait for the next [`Self::flush`], so that what is decided together arrives
+    /// together: the supervisor writes its records once for each arrival.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError`]; the channel is of no use afterwards.
+    pub fn queue(&mut self, message: &FromInit) -> Result<(), ChannelError> {
         let frame = encode(message).map_err(ChannelError::Frame)?;
         if self.waiting.len() + frame.len() > MAX_WAITING {
             return Err(ChannelError::Overflow);
         }
         self.waiting.extend_from_slice(&frame);
-        self.flush()
+        Ok(())
     }
 
     /// Sends what waits, as far as the supervisor takes it.

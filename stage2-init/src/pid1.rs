@@ -232,11 +232,11 @@ impl<'channel> Pid1<'channel> {
                         living.signal(signal).map_err(doing("send a signal"))?;
                     }
                 }
-                Action::Tell(news) => self.channel.send(&news)?,
+                Action::Tell(news) => self.channel.queue(&news)?,
                 Action::Finish(code) => self.finished = Some(code),
             }
         }
-        Ok(())
+        Ok(self.channel.flush()?)
     }
 
     fn start(&mut self, name: AppName) -> Result<(), Error> {
