@@ -169,11 +169,9 @@ fn seccomp() -> Finding {
 }
 
 fn landlock() -> Finding {
-    let active =
-        host::text("/sys/kernel/security/lsm").split(',').any(|lsm| lsm.trim() == "landlock");
     Finding::new(
         "landlock",
-        active.then(|| "yes".to_owned()),
+        pod_sys::landlock_version().map(|version| format!("version {version}")),
         State::Limited,
         "boot with `lsm=landlock,…`; layers are unpacked in a weaker jail without",
     )

@@ -10,6 +10,7 @@
 mod clone;
 mod fds;
 mod keyring;
+mod landlock;
 mod lookup;
 mod loopback;
 mod mount;
@@ -20,6 +21,7 @@ mod wait;
 pub use clone::{CloneFlags, Forked, clone3, unshare};
 pub use fds::{close_on_exec_from, inherited, place};
 pub use keyring::join_new_session_keyring;
+pub use landlock::landlock_version;
 pub use lookup::open_in_root;
 pub use loopback::bring_loopback_up;
 pub use mount::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
