@@ -76,6 +76,7 @@ impl Launcher<'_> {
             attempt,
             ids: claim.ids().map(|lease| lease.range),
             output,
+            hold: false,
         };
         let pod = into_run()?;
         let error = stage1::hand_over(

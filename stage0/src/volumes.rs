@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use pod_abi::layout;
-use pod_abi::manifest::{Sandbox, VolumeSource};
+use pod_abi::manifest::Sandbox;
+use pod_abi::volume::VolumeSource;
 
 use crate::error::{CommandError, Context as _, Result};
 
@@ -18,7 +19,7 @@ use crate::error::{CommandError, Context as _, Result};
 pub(crate) fn check(sandbox: &Sandbox, root: &Path) -> Result<()> {
     let named = root.join(layout::VOLUMES);
     for volume in &sandbox.volumes {
-        let VolumeSource::Host { path } = &volume.source else { continue };
+        let VolumeSource::Host { path, .. } = &volume.source else { continue };
         let path = Path::new(path);
         if path.parent() == Some(&named) {
             make_named_volume(&named, path)

@@ -10,8 +10,9 @@
 use std::fmt;
 
 use pod_abi::app::MountSource;
-use pod_abi::manifest::{Network, VolumeSource};
+use pod_abi::manifest::Network;
 use pod_abi::stage::{AppOrder, IdRange, Order};
+use pod_abi::volume::VolumeSource;
 use pod_abi::{AppName, PodPath, VolumeName, layout};
 use supervisor::Failure;
 
@@ -185,8 +186,10 @@ fn staging(order: &Order) -> Vec<StagingStep> {
     let mut empty = Vec::new();
     for volume in &sandbox.volumes {
         match &volume.source {
-            VolumeSource::Empty { mode } => empty.push((volume.name.clone(), *mode)),
-            VolumeSource::Host { path } => {
+            VolumeSource::Empty { mode, .. } => empty.push((volume.name.clone(), *mode)),
+            // Not built yet.
+            VolumeSource::Tmpfs { .. } => {}
+            VolumeSource::Host { path, .. } => {
                 steps.push(StagingStep::HostVolume(volume.name.clone(), path.clone()));
             }
         }

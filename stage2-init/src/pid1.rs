@@ -193,7 +193,16 @@ impl<'channel> Pid1<'channel> {
                 ToInit::StartApp { app } => self.machine.start(&app),
                 ToInit::StopApp { app, grace_ms } => self.machine.stop(&app, grace_ms, now),
                 ToInit::Shutdown { grace_ms } => self.machine.shutdown(grace_ms, now),
-                ToInit::Exec { id, app, process } => {
+                ToInit::RemoveApp { app } => vec![Action::Tell(FromInit::Refused {
+                    report: Box::new(Report::new("not-built", "apps cannot be removed yet")),
+                    app: Some(app),
+                })],
+                ToInit::Copy { id, .. } => vec![Action::Tell(FromInit::ExecEnded {
+                    id,
+                    exit: Ended::NotStarted { code: OURS },
+                    error: Some(Box::new(Report::new("not-built", "files cannot be copied yet"))),
+                })],
+                ToInit::Exec { id, app, process, .. } => {
                     let stdio = take_stdio(self.channel)?;
                     self.exec(id, app, &process, &stdio)?
                 }

@@ -11,9 +11,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::isolators::{Capabilities, Rlimit, Seccomp};
+use crate::fields::is_default;
+use crate::isolators::{Capabilities, Device, Resources, Rlimit, Seccomp};
 use crate::name::{AppName, VolumeName};
 use crate::path::PodPath;
+use crate::readiness::Readiness;
+use crate::volume::Volume;
 
 /// One app: an image, a process to start from it, and what surrounds that process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,56 @@ pub struct AppSpec {
     /// Free words of programs.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// What it is to its pod. Since version 2, like all that follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role: Role,
+    /// The apps that must be ready, or have ended well if they are init apps, before it starts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after: Vec<AppName>,
+    /// How it is spoken to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stdio: Stdio,
+    /// Whether a process of ours is process 1 in its stead and reaps what it leaves. Only with
+    /// [`PidMode::App`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reaper: bool,
+    /// Whether `/sys` can be written, as far as its user namespace allows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub writable_sys: bool,
+    /// Devices of the host beside those every app has.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub devices: Vec<Device>,
+    /// The most it may use.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// Volumes that came with this app after the sandbox was made; their names are the pod's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub volumes: Vec<Volume>,
+}
+
+/// What an app is to its pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The pod runs for it.
+    #[default]
+    Main,
+    /// It prepares: it runs to its end, and must end well, before any main app starts. Init apps
+    /// run one after the other, in the order of the manifest.
+    Init,
+}
+
+/// How an app is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdio {
+    /// Its input is empty; its output goes to its log and to whoever is attached.
+    #[default]
+    Logged,
+    /// Its input comes from whoever is attached, too.
+    Open,
+    /// Input and output are one terminal.
+    Terminal,
 }
 
 /// An image, pinned to content.
@@ -213,6 +266,9 @@ pub struct Mount {
     /// Whether it cannot be written through this mount.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether nothing on it can be executed. Since version 2.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_exec: bool,
 }
 
 /// What can be mounted into an app.
@@ -240,6 +296,8 @@ pub enum PidMode {
     App,
     /// The whole pod's.
     Pod,
+    /// The host's; only without a wall, in a pod of `fly`. Since version 2.
+    Host,
 }
 
 /// When an app that ended is started again.
@@ -315,15 +373,6 @@ impl Default for Stop {
     fn default() -> Self {
         Self { signal: SIGTERM, grace_ms: STOP_GRACE_MS }
     }
-}
-
-/// When an app counts as ready.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Readiness {
-    /// As soon as its program has been executed.
-    #[default]
-    Started,
 }
 
 /// What is kept of an app's output.

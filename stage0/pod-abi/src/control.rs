@@ -3,7 +3,8 @@
 //! The supervisor listens on `RUN-ROOT/UUID/control.sock`, mode 0600, a stream of
 //! [frames](crate::frame). A client sends [`Hello`] and then one [`Request`] at a time, and reads
 //! [`Reply`]s until the one that ends the request. [`Request::Exec`] carries three descriptors
-//! beside its first byte: standard input, output and error. A connection that breaks the rules, or
+//! beside its first byte: standard input, output and error; so do [`Request::Attach`] and
+//! [`Request::Copy`]. [`Request::AddApp`] carries one: the directory all layers lie beneath. A connection that breaks the rules, or
 //! stays silent in the middle of a frame for [`DEADLINE_MS`], is closed.
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::app::Process;
 use crate::exit::Ended;
 use crate::name::AppName;
+use crate::path::PodPath;
 use crate::report::Report;
+use crate::stage::AppOrder;
 use crate::status::PodStatus;
 
 /// How long either side waits for the rest of a frame, in milliseconds. Both are local; a second
@@ -46,11 +49,59 @@ pub enum Request {
     },
     /// Runs a process in an app, with three descriptors: [`Reply::ExecStarted`], then, when it
     /// has ended, [`Reply::ExecEnded`]. If the client goes away first, the process is killed.
+    ///
+    /// With a terminal, the process gets a new one of the app's, and the supervisor copies between
+    /// it and the first two descriptors.
     Exec {
         /// In which app; it must be running.
         app: AppName,
         /// What.
         process: Box<Process>,
+        /// The size of its terminal, if it is to have one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<WindowSize>,
+    },
+    /// Connects three descriptors to an app, or to the output of all: [`Reply::Attached`], then,
+    /// when the app has ended for good, [`Reply::AppEnded`]. Restarts keep a client attached.
+    /// Whatever is not read holds the app up, as a pipe does. The client may go away at any time.
+    Attach {
+        /// To which app; with `None` to the output of all, line by line under their names if there
+        /// are several.
+        app: Option<AppName>,
+        /// Whether the first descriptor feeds the app's input.
+        input: bool,
+        /// Whether the app's input ends when the first descriptor does.
+        ends_input: bool,
+        /// The size of the client's terminal, if the app has one too.
+        size: Option<WindowSize>,
+    },
+    /// Changes the size of the terminal this connection has attached to or started a process with;
+    /// ends with [`Reply::Done`].
+    Resize {
+        /// The new size.
+        size: WindowSize,
+    },
+    /// Copies files of a running app, as a tar archive, to the second descriptor or from the
+    /// first: [`Reply::ExecStarted`], then [`Reply::ExecEnded`].
+    Copy {
+        /// Of which app.
+        app: AppName,
+        /// Which way.
+        direction: Direction,
+        /// What, or where to; a link at its end is followed only if it ends in `/`.
+        path: PodPath,
+    },
+    /// Makes an app known, without starting it; ends with [`Reply::Done`]. The supervisor writes
+    /// its records.
+    AddApp {
+        /// The app and its layers.
+        app: Box<AppOrder>,
+    },
+    /// Forgets an app that does not run, with its records and its writable layer; ends with
+    /// [`Reply::Done`].
+    RemoveApp {
+        /// Which.
+        app: AppName,
     },
     /// Sends a signal; ends with [`Reply::Done`].
     Signal {
@@ -79,6 +130,26 @@ pub enum SignalTarget {
     Exec,
 }
 
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// Which way files are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Out of the app: an archive of the path, whose entries begin with its last component.
+    Out,
+    /// Into the app: an archive is unpacked beneath the path, a directory.
+    In,
+}
+
 /// What the supervisor answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -93,6 +164,13 @@ pub enum Reply {
     ExecStarted,
     /// The process has ended.
     ExecEnded {
+        /// How.
+        exit: Ended,
+    },
+    /// The descriptors are connected. Since version 2, like all that follows.
+    Attached,
+    /// The app attached to has ended for good, and all it has said is written.
+    AppEnded {
         /// How.
         exit: Ended,
     },

@@ -21,9 +21,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::app::{AppSpec, Process};
+use crate::control::Direction;
 use crate::exit::Ended;
+use crate::fields::is_default;
 use crate::manifest::ExitPolicy;
 use crate::name::AppName;
+use crate::path::PodPath;
 use crate::report::Report;
 
 /// The descriptor at which PID 1 finds its end of the channel.
@@ -65,6 +68,27 @@ pub enum ToInit {
         app: AppName,
         /// What.
         process: Box<Process>,
+        /// Whether the three descriptors are a terminal, which is to be the process's own.
+        #[serde(default, skip_serializing_if = "is_default")]
+        terminal: bool,
+    },
+    /// Copies files of a running app as a tar archive, in a process like one of
+    /// [`ToInit::Exec`], which is told of alike. Carries three descriptors; the archive goes to
+    /// the second or comes from the first. Since version 2, like all that follows.
+    Copy {
+        /// A number of the supervisor's, used once.
+        id: u32,
+        /// Of which app.
+        app: AppName,
+        /// Which way.
+        direction: Direction,
+        /// What, or where to.
+        path: PodPath,
+    },
+    /// Forgets an app that does not run.
+    RemoveApp {
+        /// Which.
+        app: AppName,
     },
     /// Sends a signal.
     Signal {
@@ -92,6 +116,10 @@ pub struct Setup {
     pub own_network: bool,
     /// What ends the pod.
     pub exit_policy: ExitPolicy,
+    /// Whether the processes are the host's, so that PID 1 is not process 1 but collects orphans
+    /// all the same. Since version 2.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shares_processes: bool,
 }
 
 /// Which descriptors come with [`ToInit::AddApp`].
@@ -146,6 +174,16 @@ pub enum FromInit {
     },
     /// Every app is ready; sent once.
     PodReady,
+    /// An app is ready; sent after every start of it. Since version 2, like the next.
+    AppReady {
+        /// Which.
+        app: AppName,
+    },
+    /// [`ToInit::RemoveApp`] is done.
+    AppRemoved {
+        /// Which.
+        app: AppName,
+    },
     /// The process of [`ToInit::Exec`] runs.
     ExecStarted {
         /// The supervisor's number.

@@ -7,6 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fields::is_default;
+use crate::path::PodPath;
+
 macro_rules! capabilities {
     ($($variant:ident = $number:literal, $word:literal;)*) => {
         /// A capability (`capabilities(7)`).
@@ -127,7 +130,7 @@ impl Capabilities {
 }
 
 /// Which system calls an app may make.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Seccomp {
     /// The profile compiled into stage2-init.
@@ -135,6 +138,8 @@ pub enum Seccomp {
     Default,
     /// All of them.
     Unconfined,
+    /// Those this profile allows. Since version 2.
+    Profile(Box<SeccompProfile>),
 }
 
 /// A kind of resource limit (`getrlimit(2)`).
@@ -186,6 +191,138 @@ pub struct Rlimit {
     pub soft: u64,
     /// The limit the process may raise it to.
     pub hard: u64,
+}
+
+/// The most an app may use, enforced by its cgroup; what cannot be enforced stops the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resources {
+    /// Bytes of memory (`memory.max`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory: Option<u64>,
+    /// Time on processors (`cpu.max`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu: Option<CpuQuota>,
+    /// Processes and threads (`pids.max`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pids: Option<u64>,
+}
+
+impl Resources {
+    /// Tells whether each limit is one the kernel takes.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let cpu = self.cpu.is_none_or(|cpu| {
+            cpu.quota_us >= 1_000 && (1_000..=1_000_000).contains(&cpu.period_us)
+        });
+        cpu && self.memory != Some(0) && self.pids != Some(0)
+    }
+}
+
+/// A share of the time of processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CpuQuota {
+    /// Microseconds it may run in each period, on all processors together.
+    pub quota_us: u64,
+    /// The period, 1 000 to 1 000 000 microseconds.
+    pub period_us: u64,
+}
+
+/// A device of the host an app may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Device {
+    /// Its node on the host, an absolute path.
+    pub source: String,
+    /// Where the app finds it.
+    pub destination: PodPath,
+    /// What may be done with it.
+    pub access: DeviceAccess,
+}
+
+/// What may be done with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceAccess {
+    /// It may be read.
+    pub read: bool,
+    /// It may be written.
+    pub write: bool,
+    /// A node of it may be made.
+    pub make: bool,
+}
+
+/// A seccomp profile in the OCI runtime-spec's vocabulary, with everything resolved that depends
+/// on the host: no conditions are left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeccompProfile {
+    /// What becomes of calls no rule names.
+    pub default_action: SeccompAction,
+    /// The rules; the first that matches a call decides.
+    #[serde(default)]
+    pub syscalls: Vec<SeccompRule>,
+}
+
+/// What one rule of a profile says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeccompRule {
+    /// The system calls, by name; names this architecture does not have are passed over.
+    pub names: Vec<String>,
+    /// What becomes of them.
+    pub action: SeccompAction,
+    /// What must hold of the arguments, all of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub args: Vec<SeccompArg>,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SeccompAction {
+    /// It is carried out.
+    Allow,
+    /// It is carried out and logged.
+    Log,
+    /// It fails with this error number.
+    Errno(u16),
+    /// The process is killed.
+    KillProcess,
+    /// The thread is killed.
+    KillThread,
+    /// SIGSYS is raised.
+    Trap,
+}
+
+/// What must hold of one argument of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeccompArg {
+    /// Which argument, 0 to 5.
+    pub index: u8,
+    /// What it is compared with; the mask, for [`SeccompOp::MaskedEqual`].
+    pub value: u64,
+    /// What the masked argument must be; unused otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub value_two: u64,
+    /// How.
+    pub op: SeccompOp,
+}
+
+/// How an argument is compared, unsigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the words of the runtime-spec; each says what it means")]
+pub enum SeccompOp {
+    NotEqual,
+    LessThan,
+    LessEqual,
+    Equal,
+    GreaterEqual,
+    GreaterThan,
+    MaskedEqual,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!     status.json
 //!     events.jsonl
 //!     pins
+//!     apps.json                    (only once apps were added or removed)
 //!     apps/NAME/app.N.json
 //!     apps/NAME/{upper,work,log}/
 //!     volumes/NAME/
@@ -43,6 +44,8 @@ pub const STATUS: &str = "status.json";
 pub const EVENTS: &str = "events.jsonl";
 /// Digests the image store must keep, one a line, beneath a pod's directory.
 pub const PINS: &str = "pins";
+/// The list of apps, beneath a pod's directory, once it is no longer the manifest's.
+pub const APP_LIST: &str = "apps.json";
 /// The apps, beneath a pod's directory.
 pub const APPS: &str = "apps";
 /// The pod's `empty` volumes, beneath a pod's directory.

@@ -24,9 +24,11 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod check;
 pub mod control;
 pub mod digest;
 pub mod exit;
+mod fields;
 pub mod frame;
 pub mod inner;
 pub mod isolators;
@@ -35,11 +37,13 @@ pub mod manifest;
 pub mod name;
 pub mod path;
 pub mod phase;
+pub mod readiness;
 pub mod report;
 pub mod stage;
 pub mod status;
 pub mod time;
 pub mod version;
+pub mod volume;
 
 pub use digest::Digest;
 pub use name::{AppName, PodId, PodName, VolumeName};

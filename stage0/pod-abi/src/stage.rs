@@ -25,6 +25,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::app::AppSpec;
+use crate::fields::is_default;
 use crate::manifest::PodManifest;
 use crate::name::PodId;
 use crate::version::AbiRange;
@@ -88,6 +89,10 @@ pub struct Order {
     pub resolv_conf: String,
     /// `/etc/hosts` of the apps.
     pub hosts: String,
+    /// Whether apps are told to run only once a client has attached, so that nothing is said that
+    /// it does not hear. Since version 2.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hold: bool,
 }
 
 /// One app of an order.

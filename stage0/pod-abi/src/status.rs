@@ -63,6 +63,9 @@ pub struct AppStatus {
     pub exit: Option<Ended>,
     /// Why it could not be executed.
     pub error: Option<Report>,
+    /// When it was last ready. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Timestamp>,
 }
 
 /// What an app does.
@@ -124,5 +127,20 @@ pub enum Event {
         app: AppName,
         /// After so many milliseconds.
         delay_ms: u64,
+    },
+    /// An app became ready. Since version 2, like all that follows.
+    AppReady {
+        /// Which.
+        app: AppName,
+    },
+    /// An app was added to the living pod.
+    AppAdded {
+        /// Which.
+        app: AppName,
+    },
+    /// An app was removed from the living pod.
+    AppRemoved {
+        /// Which.
+        app: AppName,
     },
 }

@@ -56,7 +56,8 @@ pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     let signals = block_signals()?;
     let mut connection = connect(session, &pod)?;
     let streams = Streams::of_this_process()?;
-    connection.request(&Request::Exec { app: name, process }, &streams.descriptors())?;
+    connection
+        .request(&Request::Exec { app: name, process, terminal: None }, &streams.descriptors())?;
     let mut relays = streams.handed_over();
     let ended = attend(&mut connection, &signals, &mut relays);
     // What the command wrote last; what its children write later is nobody's.
@@ -128,7 +129,7 @@ fn attend(connection: &mut Connection, signals: &SignalFd, relays: &mut Vec<Rela
                 Reply::ExecEnded { exit } => return Ok(exit.code()),
                 Reply::Refused(report) => return Err(CommandError::reported(report.tamed())),
                 Reply::ExecStarted => started = true,
-                Reply::Done | Reply::Status(_) => {}
+                Reply::Done | Reply::Status(_) | Reply::Attached | Reply::AppEnded { .. } => {}
             }
         }
         let left = (!started).then(|| START.saturating_sub(asked.elapsed()));

@@ -13,14 +13,16 @@ use std::path::Path;
 
 use images::ImageSettings;
 use pod_abi::app::{
-    AppSpec, EnvVar, EnvVarError, ImagePin, Mount, MountSource, PidMode, Process, Readiness, Stop,
-    User,
+    AppSpec, EnvVar, EnvVarError, ImagePin, Mount, MountSource, PidMode, Process, Stop, User,
 };
+use pod_abi::check::SpecError;
 use pod_abi::isolators::Seccomp;
 use pod_abi::layout;
-use pod_abi::manifest::{PodSpec, Sandbox, SpecError, Volume, VolumeSource};
+use pod_abi::manifest::{PodSpec, Sandbox};
 use pod_abi::path::PodPathError;
+use pod_abi::readiness::Readiness;
 use pod_abi::version;
+use pod_abi::volume::{Volume, VolumeSource};
 use pod_abi::{AppName, PodName, PodPath, VolumeName};
 
 use crate::request::{AppRequest, MountFrom, MountRequest, PodRequest};
@@ -91,6 +93,11 @@ pub(crate) fn compose(
             exit_policy: request.exit_policy.clone(),
             labels: request.labels.clone(),
             annotations: [].into(),
+            ipc: Default::default(),
+            sysctls: [].into(),
+            dns: None,
+            hosts: Vec::new(),
+            insecure: [].into(),
         },
         apps,
     };
@@ -142,6 +149,14 @@ fn compose_app(
         log: Default::default(),
         labels: [].into(),
         annotations: [].into(),
+        role: Default::default(),
+        after: Vec::new(),
+        stdio: Default::default(),
+        reaper: false,
+        writable_sys: false,
+        devices: Vec::new(),
+        resources: Default::default(),
+        volumes: Vec::new(),
     })
 }
 
@@ -226,11 +241,11 @@ impl Volumes<'_> {
             }
         };
         let destination = request.destination.clone();
-        Mount { destination, source, read_only: request.read_only }
+        Mount { destination, source, read_only: request.read_only, no_exec: false }
     }
 
     fn of(&mut self, path: String, name: Option<&VolumeName>) -> VolumeName {
-        let source = VolumeSource::Host { path };
+        let source = VolumeSource::Host { path, without_submounts: false };
         if let Some(volume) = self.list.iter().find(|volume| volume.source == source) {
             return volume.name.clone();
         }
@@ -242,7 +257,7 @@ impl Volumes<'_> {
         };
         let name = name.filter(|name| !taken(name)).cloned().or_else(made_up);
         let name = name.expect("there are more numbers than volumes");
-        self.list.push(Volume { name: name.clone(), source });
+        self.list.push(Volume { name: name.clone(), source, fill: None });
         name
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use images::ImageSettings;
 use pod_abi::Digest;
 use pod_abi::app::{EnvVar, ImagePin, MountSource, Verified};
-use pod_abi::manifest::{PodSpec, VolumeSource};
+use pod_abi::manifest::PodSpec;
+use pod_abi::volume::VolumeSource;
 
 use super::{Accounts, AppImage, ComposeError, ExecRequest, compose, compose_exec, resolve_user};
 use crate::error::Result;
@@ -127,7 +128,7 @@ fn apps_share_a_volume_of_the_same_source() {
     let words = "x --name a -v /srv:/a -v data:/d --- x --name b -v /srv:/b:ro";
     let spec = composed(words, &image(settings())).unwrap();
     let sources: Vec<&VolumeSource> = spec.sandbox.volumes.iter().map(|v| &v.source).collect();
-    let host = |path: &str| VolumeSource::Host { path: path.to_owned() };
+    let host = |path: &str| VolumeSource::Host { path: path.to_owned(), without_submounts: false };
     assert_eq!(sources, [&host("/srv"), &host("/var/lib/pod/volumes/data")]);
     let (a, b) = (&spec.apps[0].mounts[0], &spec.apps[1].mounts[0]);
     assert_eq!(a.source, b.source);

@@ -10,8 +10,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use pod_abi::app::AppSpec;
-use pod_abi::manifest::{PodManifest, VolumeSource};
+use pod_abi::manifest::PodManifest;
 use pod_abi::phase::Home;
+use pod_abi::volume::VolumeSource;
 use pod_abi::{Digest, PodId, layout};
 use rustix::fs::{Mode, mkdirat, openat, syncfs};
 use rustix::io::Errno;
@@ -111,8 +112,8 @@ impl Draft<'_> {
             self.open_up(&format!("{}/{}", layout::app(&app.name), layout::UPPER), 0o755)?;
         }
         let empty = manifest.sandbox.volumes.iter().filter_map(|volume| match volume.source {
-            VolumeSource::Empty { mode } => Some((layout::volume(&volume.name), mode)),
-            VolumeSource::Host { .. } => None,
+            VolumeSource::Empty { mode, .. } => Some((layout::volume(&volume.name), mode)),
+            VolumeSource::Host { .. } | VolumeSource::Tmpfs { .. } => None,
         });
         for (index, (path, mode)) in empty.enumerate() {
             if index == 0 {

@@ -8,9 +8,10 @@ use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 
 use pod_abi::app::AppSpec;
+use pod_abi::check::check_version;
 use pod_abi::manifest::PodManifest;
 use pod_abi::status::PodStatus;
-use pod_abi::{AppName, layout, version};
+use pod_abi::{AppName, layout};
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -34,7 +35,7 @@ impl Pod {
         }
         let manifest: PodManifest =
             self.read(layout::MANIFEST)?.ok_or_else(|| self.corrupt(layout::MANIFEST))?;
-        if manifest.version != version::MANIFEST || manifest.uuid != self.id {
+        if check_version(manifest.version).is_err() || manifest.uuid != self.id {
             return Err(self.corrupt(layout::MANIFEST));
         }
         Ok(PodManifest::clone(self.manifest.get_or_init(|| Box::new(manifest))))

@@ -35,6 +35,11 @@ fn make(pods: &Pods, name: &str, home: Home) -> crate::error::Result<Pod> {
             exit_policy: Default::default(),
             labels: [].into(),
             annotations: [].into(),
+            ipc: Default::default(),
+            sysctls: [].into(),
+            dns: None,
+            hosts: Vec::new(),
+            insecure: [].into(),
         },
     };
     draft.lay_out(&manifest, &[])?;

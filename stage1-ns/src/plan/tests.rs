@@ -1,10 +1,12 @@
 //! What must hold of every plan, and the steps of one as they are printed.
 
 use pod_abi::app::{AppSpec, LogOptions, Mount, Process, Restart, Stop, User, Verified};
-use pod_abi::app::{ImagePin, PidMode, Readiness};
+use pod_abi::app::{ImagePin, PidMode};
 use pod_abi::isolators::{Capabilities, Seccomp};
-use pod_abi::manifest::{ExitPolicy, PodManifest, Sandbox, Userns, Volume};
+use pod_abi::manifest::{ExitPolicy, PodManifest, Sandbox, Userns};
+use pod_abi::readiness::Readiness;
 use pod_abi::stage::Output;
+use pod_abi::volume::Volume;
 use pod_abi::{Digest, PodId, PodName, Timestamp};
 
 use super::*;
@@ -46,6 +48,14 @@ fn spec(name: &str, mounts: Vec<Mount>) -> AppSpec {
         log: LogOptions::default(),
         labels: std::collections::BTreeMap::new(),
         annotations: std::collections::BTreeMap::new(),
+        role: Default::default(),
+        after: Vec::new(),
+        stdio: Default::default(),
+        reaper: false,
+        writable_sys: false,
+        devices: Vec::new(),
+        resources: Default::default(),
+        volumes: Vec::new(),
     }
 }
 
@@ -54,11 +64,13 @@ fn mount(destination: &str, volume: &str) -> Mount {
         destination: PodPath::parse(destination).unwrap(),
         source: MountSource::Volume(VolumeName::parse(volume).unwrap()),
         read_only: false,
+        no_exec: false,
     }
 }
 
 fn order(mounts: Vec<Mount>) -> Order {
-    let volume = |name: &str, source| Volume { name: VolumeName::parse(name).unwrap(), source };
+    let volume =
+        |name: &str, source| Volume { name: VolumeName::parse(name).unwrap(), source, fill: None };
     let spec = spec("web", mounts);
     let sandbox = Sandbox {
         hostname: None,
@@ -66,16 +78,24 @@ fn order(mounts: Vec<Mount>) -> Order {
         userns: Userns::Auto,
         network: Network::None,
         volumes: vec![
-            volume("data", VolumeSource::Host { path: "/srv/data".to_owned() }),
-            volume("cache", VolumeSource::Empty { mode: 0o1777 }),
+            volume(
+                "data",
+                VolumeSource::Host { path: "/srv/data".to_owned(), without_submounts: false },
+            ),
+            volume("cache", VolumeSource::Empty { mode: 0o1777, uid: 0, gid: 0 }),
         ],
         apps: vec![spec.name.clone()],
         exit_policy: ExitPolicy::AnyFailure,
         labels: std::collections::BTreeMap::new(),
         annotations: std::collections::BTreeMap::new(),
+        ipc: Default::default(),
+        sysctls: std::collections::BTreeMap::new(),
+        dns: None,
+        hosts: Vec::new(),
+        insecure: std::collections::BTreeSet::new(),
     };
     Order {
-        abi: 1,
+        abi: 2,
         pod: PodManifest {
             version: 1,
             uuid: PodId::from_random([0xab; 16]),
@@ -90,6 +110,7 @@ fn order(mounts: Vec<Mount>) -> Order {
         output: Output::Logged,
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         hosts: "127.0.0.1 localhost\n".to_owned(),
+        hold: false,
     }
 }
 

@@ -186,6 +186,7 @@ impl<'a, W: Wall> Living<'a, W> {
             hostname: hostname.to_string(),
             own_network: sandbox.network != Network::Host,
             exit_policy: sandbox.exit_policy.clone(),
+            shares_processes: false,
         };
         link.send(&ToInit::Setup(setup), &[])?;
         self.patience = Some(Instant::now() + PATIENCE);

@@ -69,6 +69,7 @@ impl Pod {
             ended: None,
             exit: None,
             error: None,
+            ready: None,
         };
         let status = PodStatus {
             version: version::STATUS,
@@ -152,6 +153,13 @@ impl Pod {
                 self.app(&app).ok_or(UNKNOWN_APP)?;
                 Ok(vec![Consequence::Refused(app, report.tamed())])
             }
+            FromInit::AppReady { app } => {
+                let known = self.app(&app).ok_or(UNKNOWN_APP)?;
+                known.ready = Some(now);
+                self.changed = true;
+                Ok(vec![Consequence::Record(Event::AppReady { app })])
+            }
+            FromInit::AppRemoved { .. } => Err(Violation("it removed an app nobody asked for")),
             FromInit::PodEnded { code } => Ok(vec![Consequence::Over(code)]),
             FromInit::Failed(report) => Ok(vec![Consequence::Failed(report.tamed())]),
         }
@@ -258,6 +266,7 @@ mod tests {
             ended: None,
             exit: None,
             error: None,
+            ready: None,
         };
         let status = PodStatus {
             version: version::STATUS,

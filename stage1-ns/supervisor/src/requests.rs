@@ -54,7 +54,13 @@ pub(crate) fn answer(
                 Answer::Done(ToInit::StopApp { app, grace_ms })
             }
         },
-        Request::Exec { app, process } => exec(pod, app, process),
+        Request::Exec { app, process, terminal: None } => exec(pod, app, process),
+        Request::Exec { terminal: Some(_), .. }
+        | Request::Attach { .. }
+        | Request::Resize { .. }
+        | Request::Copy { .. }
+        | Request::AddApp { .. }
+        | Request::RemoveApp { .. } => refuse("not-built", "this cannot be done yet".to_owned()),
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
     })
@@ -94,7 +100,9 @@ fn exec(pod: &mut Pod, app: AppName, process: Box<Process>) -> Answer {
         return refuse("exec.user", format!("an id is beyond {MAX_ID}"));
     }
     match pod.new_exec() {
-        Some(id) => Answer::Wait(ToInit::Exec { id, app, process }, Waiting::Exec(id)),
+        Some(id) => {
+            Answer::Wait(ToInit::Exec { id, app, process, terminal: false }, Waiting::Exec(id))
+        }
         None => refuse("exec.too-many", "too many processes were started in the pod".to_owned()),
     }
 }
@@ -131,7 +139,7 @@ mod tests {
     fn order() -> Order {
         let digest = format!("sha256:{}", "a".repeat(64));
         serde_json::from_value(serde_json::json!({
-            "abi": 1,
+            "abi": 2,
             "pod": {
                 "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
                 "created": "2026-01-01T00:00:00Z", "remove": false,
@@ -178,7 +186,7 @@ mod tests {
         let exec = |change: fn(&mut Process)| {
             let mut process = order().apps.remove(0).spec.process;
             change(&mut process);
-            Request::Exec { app: web(), process: Box::new(process) }
+            Request::Exec { app: web(), process: Box::new(process), terminal: None }
         };
         let signal = |target, signal| Request::Signal { target, signal };
         let (all, web_only) = (SignalTarget::AllApps, SignalTarget::App(web()));
@@ -220,7 +228,7 @@ mod tests {
         let mut pod = pod(Some(2));
         let process = Box::new(order().apps.remove(0).spec.process);
         let mut ask = || {
-            let request = Request::Exec { app: web(), process: process.clone() };
+            let request = Request::Exec { app: web(), process: process.clone(), terminal: None };
             answer(&mut pod, None, request)
         };
         for _ in 0..256 {

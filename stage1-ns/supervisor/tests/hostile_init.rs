@@ -125,7 +125,7 @@ impl Wall for Stage {
 fn order() -> Order {
     let digest = format!("sha256:{}", "a".repeat(64));
     serde_json::from_value(serde_json::json!({
-        "abi": 1,
+        "abi": 2,
         "pod": {
             "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
             "created": "2026-01-01T00:00:00Z", "remove": false,
@@ -306,7 +306,7 @@ impl Client {
 
 fn exec() -> Request {
     let process = order().apps.remove(0).spec.process;
-    Request::Exec { app: web(), process: Box::new(process) }
+    Request::Exec { app: web(), process: Box::new(process), terminal: None }
 }
 
 /// Starts the app and then obeys: ends what it is told to end.

@@ -172,7 +172,7 @@ impl Launcher {
     fn make(&self, launch: &Launch<'_>) -> Result<Forked, LaunchError> {
         let made = match (launch.place, launch.pid) {
             (Place::Fresh { .. }, PidMode::App) => clone3(CloneFlags::NEWPID, launch.cgroup),
-            (_, PidMode::Pod) => clone3(CloneFlags::NONE, launch.cgroup),
+            (_, PidMode::Pod | PidMode::Host) => clone3(CloneFlags::NONE, launch.cgroup),
             (Place::Joined { main }, PidMode::App) => {
                 setns(main, NsFlags::CLONE_NEWPID).at(Phase::Join, "the pid namespace")?;
                 let made = clone3(CloneFlags::NONE, launch.cgroup);

@@ -71,7 +71,7 @@ impl<'spec> Prepared<'spec> {
             umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
             capabilities: CapabilitySet::from_bits_retain(process.capabilities.bits()),
             no_new_privileges: process.no_new_privileges,
-            filter: seccomp::filter(process.seccomp, &process.capabilities),
+            filter: seccomp::filter(&process.seccomp, &process.capabilities),
             limits: process
                 .rlimits
                 .iter()

@@ -10,9 +10,10 @@ mod app;
 mod properties;
 
 use pod_abi::app::{AppSpec, Restart, Stop};
+use pod_abi::check::MAX_APPS;
 use pod_abi::exit::Ended;
 use pod_abi::inner::FromInit;
-use pod_abi::manifest::{ExitPolicy, MAX_APPS};
+use pod_abi::manifest::ExitPolicy;
 use pod_abi::name::AppName;
 use pod_abi::report::Report;
 
@@ -307,7 +308,7 @@ impl Machine {
         let code = exit.filter(|_| !app.stop_requested).map_or(0, Ended::code);
         let ends_pod = match &self.policy {
             ExitPolicy::AnyFailure => code != 0,
-            ExitPolicy::All => false,
+            ExitPolicy::All | ExitPolicy::Never => false,
             ExitPolicy::Main(main) => *main == app.rules.name,
         };
         if self.stage == Stage::Up {
@@ -316,7 +317,9 @@ impl Machine {
             }
             if ends_pod {
                 self.stage = Stage::Ending { code, grace_ms: None };
-            } else if !self.apps.iter().any(|app| app.state.is_pending()) {
+            } else if self.policy != ExitPolicy::Never
+                && !self.apps.iter().any(|app| app.state.is_pending())
+            {
                 let code = self.first_failure.unwrap_or(0);
                 self.stage = Stage::Ending { code, grace_ms: None };
             }

@@ -18,8 +18,7 @@ use nix::sched::{CloneFlags as NsFlags, setns};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Pid, Uid, pipe2, pivot_root, setgroups, setresgid, setresuid};
 use pod_abi::app::{
-    AppSpec, EnvVar, ImagePin, LogOptions, PidMode, Process, Readiness, Restart, Stop, User,
-    Verified,
+    AppSpec, EnvVar, ImagePin, LogOptions, PidMode, Process, Restart, Stop, User, Verified,
 };
 use pod_abi::digest::Digest;
 use pod_abi::frame::{Decoder, encode};
@@ -28,6 +27,7 @@ use pod_abi::isolators::{Capabilities, Seccomp};
 use pod_abi::manifest::ExitPolicy;
 use pod_abi::name::AppName;
 use pod_abi::path::PodPath;
+use pod_abi::readiness::Readiness;
 use pod_abi::version;
 use pod_sys::{CloneFlags, Forked, clone3, place, send_signal, unshare, wait_pidfd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -71,6 +71,14 @@ pub(crate) fn shell(name: &str, script: &str) -> AppSpec {
         log: LogOptions::default(),
         labels: Default::default(),
         annotations: Default::default(),
+        role: Default::default(),
+        after: vec![],
+        stdio: Default::default(),
+        reaper: false,
+        writable_sys: false,
+        devices: vec![],
+        resources: Default::default(),
+        volumes: vec![],
     }
 }
 
@@ -210,6 +218,7 @@ impl Pod {
                     hostname: "host-of-pod".to_owned(),
                     own_network: true,
                     exit_policy: policy,
+                    shares_processes: false,
                 }));
                 pod.until(|news| matches!(news, FromInit::Ready).then_some(()));
                 pod
@@ -281,7 +290,7 @@ impl Pod {
         let (output, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let null = File::open("/dev/null").unwrap();
         let app = AppName::parse(app).unwrap();
-        let order = ToInit::Exec { id, app, process: Box::new(process) };
+        let order = ToInit::Exec { id, app, process: Box::new(process), terminal: false };
         self.tell_with(&order, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
         Output(File::from(output))
     }
