@@ -1,7 +1,7 @@
 //! Compiles the default seccomp profile into a constant.
 //!
-//! The table and its compiler are modules of the program itself, included here: one policy, one
-//! compiler, two moments.
+//! The table is a module of the contract and its compiler one of the program itself, both included
+//! here: one policy, one compiler, two moments.
 
 use std::env;
 use std::error::Error;
@@ -9,16 +9,22 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-#[allow(dead_code, reason = "the program uses more of these modules than the build does")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the programs use more of these modules than the build does"
+)]
 #[path = "src/seccomp"]
 mod seccomp {
     pub(crate) mod compile;
+    #[path = "../../../stage0/pod-abi/src/syscalls.rs"]
     pub(crate) mod table;
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/seccomp");
+    println!("cargo::rerun-if-changed=../stage0/pod-abi/src/syscalls.rs");
     let program = seccomp::compile::compile(seccomp::table::DEFAULT_CAPABILITIES);
     let mut text = format!(
         "/// The table, compiled for the default set of capabilities.\n\

@@ -1,16 +1,16 @@
 //! The seccomp profile of an app.
 //!
-//! The default profile is a constant, compiled from the table (`table.rs`) by the build script; an
+//! The default profile is a constant, compiled from [`pod_abi::syscalls`] by the build script; an
 //! app that may hold other capabilities than the default set gets the table compiled for it, by
 //! the same code. Nothing here installs a filter: that is the launcher's last step before
 //! `execve`.
 
 mod compile;
-mod table;
 
 use std::borrow::Cow;
 
 use pod_abi::isolators::{Capabilities, Seccomp};
+use pod_abi::syscalls as table;
 use pod_sys::SockFilter;
 
 include!(concat!(env!("OUT_DIR"), "/default_profile.rs"));

@@ -2,8 +2,9 @@
 //!
 //! Every call of x86-64 up to [`NEWEST`] stands here, in the order of numbers, with its rule. The
 //! bias is moby's profile; stricter where a service does without: no namespaces inside a pod, no
-//! io_uring, keyrings, userfaultfd, LDT; sockets by an allow-list of families. Shared with the
-//! build script, so it uses nothing of this crate.
+//! io_uring, keyrings, userfaultfd, LDT; sockets by an allow-list of families. stage2-init compiles
+//! it, its build script too, so it uses nothing of this crate; [`crate::seccomp`] puts it into the
+//! words of the runtime-spec.
 
 use Rule::{
     Absent, Allow, Cloning, Cloning3, Denied, Ioctl, Needs, Personality, Socket, Unsharing,
@@ -11,7 +12,7 @@ use Rule::{
 
 /// What happens to one system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub enum Rule {
     /// Made.
     Allow,
     /// `EPERM`.
@@ -38,46 +39,61 @@ pub(crate) enum Rule {
 }
 
 /// `CLONE_NEW*` but `NEWTIME`, which to `clone` is part of the exit signal.
-pub(crate) const CLONE_NAMESPACES: u32 = 0x7e02_0000;
+pub const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 /// `CLONE_NEW*`.
-pub(crate) const UNSHARE_NAMESPACES: u32 = CLONE_NAMESPACES | 0x80;
+pub const UNSHARE_NAMESPACES: u32 = CLONE_NAMESPACES | 0x80;
 /// `AF_UNIX`, `AF_INET`, `AF_INET6`, `AF_NETLINK`. All others have been a way into the kernel
 /// (`AF_ALG`: CVE-2026-31431) or speak past the pod's network (`AF_VSOCK`).
-pub(crate) const FAMILIES: [u32; 4] = [1, 2, 10, 16];
+pub const FAMILIES: [u32; 4] = [1, 2, 10, 16];
 /// `AF_PACKET`.
-pub(crate) const AF_PACKET: u32 = 17;
+pub const AF_PACKET: u32 = 17;
 /// `TIOCSTI` and `TIOCLINUX`, which type into somebody else's terminal (CVE-2017-5226).
-pub(crate) const IOCTLS: [u32; 2] = [0x5412, 0x541c];
+pub const IOCTLS: [u32; 2] = [0x5412, 0x541c];
 /// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question what it is. Not
 /// `ADDR_NO_RANDOMIZE`.
-pub(crate) const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
+pub const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
 
-pub(crate) const DAC_READ_SEARCH: u64 = 1 << 2;
-pub(crate) const NET_RAW: u64 = 1 << 13;
-pub(crate) const SYS_MODULE: u64 = 1 << 16;
-pub(crate) const SYS_RAWIO: u64 = 1 << 17;
-pub(crate) const SYS_CHROOT: u64 = 1 << 18;
-pub(crate) const SYS_PTRACE: u64 = 1 << 19;
-pub(crate) const SYS_PACCT: u64 = 1 << 20;
-pub(crate) const SYS_ADMIN: u64 = 1 << 21;
-pub(crate) const SYS_BOOT: u64 = 1 << 22;
-pub(crate) const SYS_NICE: u64 = 1 << 23;
-pub(crate) const SYS_TIME: u64 = 1 << 25;
-pub(crate) const SYS_TTY_CONFIG: u64 = 1 << 26;
-pub(crate) const SYSLOG: u64 = 1 << 34;
-pub(crate) const PERFMON: u64 = 1 << 38;
-pub(crate) const BPF: u64 = 1 << 39;
+/// `CAP_DAC_READ_SEARCH`.
+pub const DAC_READ_SEARCH: u64 = 1 << 2;
+/// `CAP_NET_RAW`.
+pub const NET_RAW: u64 = 1 << 13;
+/// `CAP_SYS_MODULE`.
+pub const SYS_MODULE: u64 = 1 << 16;
+/// `CAP_SYS_RAWIO`.
+pub const SYS_RAWIO: u64 = 1 << 17;
+/// `CAP_SYS_CHROOT`.
+pub const SYS_CHROOT: u64 = 1 << 18;
+/// `CAP_SYS_PTRACE`.
+pub const SYS_PTRACE: u64 = 1 << 19;
+/// `CAP_SYS_PACCT`.
+pub const SYS_PACCT: u64 = 1 << 20;
+/// `CAP_SYS_ADMIN`.
+pub const SYS_ADMIN: u64 = 1 << 21;
+/// `CAP_SYS_BOOT`.
+pub const SYS_BOOT: u64 = 1 << 22;
+/// `CAP_SYS_NICE`.
+pub const SYS_NICE: u64 = 1 << 23;
+/// `CAP_SYS_TIME`.
+pub const SYS_TIME: u64 = 1 << 25;
+/// `CAP_SYS_TTY_CONFIG`.
+pub const SYS_TTY_CONFIG: u64 = 1 << 26;
+/// `CAP_SYSLOG`.
+pub const SYSLOG: u64 = 1 << 34;
+/// `CAP_PERFMON`.
+pub const PERFMON: u64 = 1 << 38;
+/// `CAP_BPF`.
+pub const BPF: u64 = 1 << 39;
 
 /// The contract's default set of capabilities, for which the profile is compiled at build time.
-pub(crate) const DEFAULT_CAPABILITIES: u64 = 0x8004_05fb;
+pub const DEFAULT_CAPABILITIES: u64 = 0x8004_05fb;
 
 /// The highest number of the table. Above it every call is `ENOSYS`, so that a C library newer
 /// than this table falls back instead of failing.
-pub(crate) const NEWEST: u32 = 469;
+pub const NEWEST: u32 = 469;
 
 /// All calls by number, name and rule; numbers between that are missing do not exist.
 #[rustfmt::skip]
-pub(crate) const TABLE: &[(u32, &str, Rule)] = &[
+pub const TABLE: &[(u32, &str, Rule)] = &[
     (0, "read", Allow),
     (1, "write", Allow),
     (2, "open", Allow),
