@@ -11,10 +11,12 @@ use crate::ui::{self, Format};
 /// How many lines of an app's log are shown beside an error.
 const LOG_LINES: usize = 10;
 
-/// Returns the error that ended a pod, if one other than an app's own status did.
+/// Returns the error that ended a pod, if one other than an app's own status did, or one that
+/// explains that status.
 pub(crate) fn recorded(status: &PodStatus) -> Option<&Report> {
     let of_app = |app: &'_ pod_abi::status::AppStatus| {
-        matches!(app.exit, Some(Ended::NotStarted { .. })) && app.error.is_some()
+        let ended = matches!(app.exit, Some(Ended::NotStarted { .. } | Ended::Exited { .. }));
+        ended && app.error.is_some()
     };
     let app = status.apps.iter().find(|app| of_app(app)).and_then(|app| app.error.as_ref());
     status.error.as_ref().or(app)

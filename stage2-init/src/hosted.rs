@@ -12,7 +12,7 @@ use pod_abi::inner::AppFds;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::channel::{Channel, ChannelError};
-use crate::launch::{Launch, Place};
+use crate::launch::{Deed, Launch, Place};
 
 /// An app the supervisor has handed in.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ impl Hosted {
         };
         let stdio = self.stdio.as_ref()?.each_ref().map(AsFd::as_fd);
         let process = &self.spec.process;
-        Some(Launch { process, place, pid: self.spec.pid, cgroup: self.cgroup(), stdio })
+        let (deed, pid, cgroup) = (Deed::Execute, self.spec.pid, self.cgroup());
+        Some(Launch { process, deed, place, pid, cgroup, stdio })
     }
 
     /// Returns its cgroup.

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
-use pod_abi::app::Process;
-use pod_abi::exit::{Ended, OURS};
+use pod_abi::app::{PidMode, Process};
+use pod_abi::exit::{Ended, NOT_FOUND, OURS};
 use pod_abi::inner::{FromInit, Setup, Target, ToInit};
 use pod_abi::name::AppName;
 use pod_abi::report::Report;
@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use crate::channel::{Channel, ChannelError};
 use crate::hosted::{Hosted, take_stdio};
-use crate::launch::{Launch, LaunchError, Launched, Launcher, Outcome, Place};
+use crate::launch::{Deed, Launch, LaunchError, Launched, Launcher, Outcome, Place};
 use crate::machine::{Action, Machine, Millis};
 use crate::processes::{Living, Processes, Role};
 use crate::surroundings::{SetupError, set_up};
@@ -55,6 +55,12 @@ fn doing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
 const CHANNEL: u64 = 0;
 /// See [`CHANNEL`]. PID 1 itself is never launched, so that the number is free.
 const SIGNALS: u64 = 1;
+
+/// How a program ends whose dynamic linker lacks a library, and a shell whose command is missing.
+const NO_PROGRAM: Ended = Ended::Exited { code: NOT_FOUND };
+
+/// How soon a program ends that could not begin. What has run for longer had its libraries.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// How many events are taken at once.
 const EVENTS: usize = 8;
@@ -281,6 +287,7 @@ impl<'channel> Pid1<'channel> {
             (Some(main), Some(app)) => {
                 let launch = Launch {
                     process,
+                    deed: Deed::Execute,
                     place: Place::Joined { main: main.pidfd().as_fd() },
                     pid: app.spec.pid,
                     cgroup: app.cgroup(),
@@ -357,8 +364,8 @@ impl<'channel> Pid1<'channel> {
 
     /// Tells of the end of a process of ours.
     fn bury(&mut self, living: Living, waited: Waited) -> Result<(), Error> {
-        let Living { role, failure, carried_out, .. } = living;
-        let (Role::Main(name) | Role::Exec { app: name, .. }) = &role;
+        let Living { role, failure, carried_out, since, .. } = living;
+        let (Role::Main(name) | Role::Exec { app: name, .. } | Role::Explainer(name)) = &role;
         let error = failure.as_ref().map(|failure| Box::new(failure.report(name.as_str())));
         let exit = match (failure, waited.exit) {
             (Some(failure), _) => Ended::NotStarted { code: failure.code() },
@@ -373,22 +380,56 @@ impl<'channel> Pid1<'channel> {
             }
         };
         match role {
-            Role::Main(name) => {
-                // In a pid namespace of the app's the kernel has done so; in the pod's nobody has.
-                for exec in self.processes.execs_in(&name) {
-                    exec.signal(Signal::SIGKILL as u8).map_err(doing("kill an exec"))?;
-                }
-                if let Some(app) = self.apps.get(&name) {
-                    app.kill_rest();
-                }
-                let now = self.now();
-                let actions = self.machine.ended(&name, exit, error, now);
-                self.todo.extend(actions);
+            Role::Main(name) if exit == NO_PROGRAM && since.elapsed() < AT_ONCE => {
+                self.explain(name)
+            }
+            Role::Main(name) => self.main_ended(&name, exit, error),
+            Role::Explainer(name) => {
+                // Whatever else it met with is its own trouble.
+                let error = error.filter(|report| report.exit == NOT_FOUND);
+                self.main_ended(&name, NO_PROGRAM, error)
             }
             Role::Exec { id, .. } => {
                 self.todo.push_back(Action::Tell(FromInit::ExecEnded { id, exit, error }));
+                Ok(())
             }
         }
+    }
+
+    /// Has it found out why a program that was executed ended as if there were none.
+    fn explain(&mut self, name: AppName) -> Result<(), Error> {
+        let launch = self.apps.get(&name).and_then(Hosted::start);
+        // Not in a pid namespace of its own: of that it would be the first process, whom no alarm
+        // can end.
+        let launch =
+            launch.map(|launch| Launch { deed: Deed::Explain, pid: PidMode::Pod, ..launch });
+        let launched = match launch {
+            Some(launch) => launch_one(&self.launcher, &launch, &name)?.ok(),
+            None => None,
+        };
+        match launched {
+            Some(launched) => self.take_in(Role::Explainer(name), launched),
+            None => self.main_ended(&name, NO_PROGRAM, None),
+        }
+    }
+
+    /// Deals with the end of an app's main process, and of what it leaves.
+    fn main_ended(
+        &mut self,
+        name: &AppName,
+        exit: Ended,
+        error: Option<Box<Report>>,
+    ) -> Result<(), Error> {
+        // In a pid namespace of the app's the kernel has done so; in the pod's nobody has.
+        for exec in self.processes.execs_in(name) {
+            exec.signal(Signal::SIGKILL as u8).map_err(doing("kill an exec"))?;
+        }
+        if let Some(app) = self.apps.get(name) {
+            app.kill_rest();
+        }
+        let now = self.now();
+        let actions = self.machine.ended(name, exit, error, now);
+        self.todo.extend(actions);
         Ok(())
     }
 
@@ -444,7 +485,7 @@ fn settle(
         (Outcome::Executed, Role::Exec { id, .. }) => {
             vec![Action::Tell(FromInit::ExecStarted { id: *id })]
         }
-        (Outcome::Pending | Outcome::Failed(_), _) => Vec::new(),
+        (Outcome::Pending | Outcome::Failed(_), _) | (_, Role::Explainer(_)) => Vec::new(),
     })
 }
 

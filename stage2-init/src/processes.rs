@@ -4,6 +4,7 @@
 //! and is reaped without a word.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -24,6 +25,9 @@ pub enum Role {
         /// The app.
         app: AppName,
     },
+    /// One of ours that finds out why the main process of an app, which has ended, could not run.
+    /// The news of that end wait for this one's.
+    Explainer(AppName),
 }
 
 /// A process that lives, or waits to be reaped.
@@ -34,6 +38,8 @@ pub struct Living {
     /// Its id in this pid namespace.
     pub pid: Pid,
     pidfd: OwnedFd,
+    /// When it was launched.
+    pub since: Instant,
     /// Until it is known whether it executes its program.
     verdict: Option<Verdict>,
     /// Why it does not.
@@ -53,7 +59,8 @@ impl Processes {
     pub fn insert(&mut self, role: Role, launched: Launched) {
         let Launched { pid, pidfd, verdict } = launched;
         let verdict = Some(verdict);
-        let living = Living { role, pid, pidfd, verdict, failure: None, carried_out: None };
+        let since = Instant::now();
+        let living = Living { role, pid, pidfd, since, verdict, failure: None, carried_out: None };
         self.living.push(living);
     }
 

@@ -5,7 +5,6 @@
 //! The process cannot be traced by the app meanwhile: PID 1 is not dumpable, and neither is this
 //! copy of it until `execve`.
 
-use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -16,7 +15,7 @@ use nix::sched::{CloneFlags as NsFlags, setns};
 use nix::sys::resource::setrlimit;
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::setsid;
+use nix::unistd::{alarm, setsid};
 use pod_abi::exit::OURS;
 use pod_sys::{close_on_exec_from, place, set_seccomp_filter};
 use rustix::thread::set_no_new_privs;
@@ -25,7 +24,7 @@ use super::execute::execute;
 use super::failure::{At, Failure, Phase};
 use super::identity::become_user;
 use super::prepared::Prepared;
-use super::{Launch, Place, cwd, surround};
+use super::{Deed, Launch, Place, cwd, libraries, surround};
 
 /// Whether this process is a child on its way to `execve`, for the panic hook.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
@@ -37,15 +36,34 @@ pub fn is_child() -> bool {
 }
 
 /// Goes the way to `execve`, or says why not and ends.
+#[expect(clippy::exit, reason = "the process has no caller to return to")]
 pub(super) fn go(launch: &Launch<'_>, prepared: &Prepared<'_>, report: BorrowedFd<'_>) -> ! {
     IS_CHILD.store(true, Ordering::Relaxed);
-    let Err(failure) = walk(launch, prepared);
+    let failure = match walk(launch, prepared) {
+        Ok(()) => act(launch.deed, prepared),
+        Err(failure) => Some(failure),
+    };
+    let Some(failure) = failure else { process::exit(0) };
     let _ = rustix::io::write(report, &failure.encode()); // PID 1 reads it, or is gone and we with it
-    #[expect(clippy::exit, reason = "the process has no caller to return to")]
     process::exit(OURS.into())
 }
 
-/// The way, in order:
+/// Does what the process is there for; returns, if at all, what is to be told.
+fn act(deed: Deed, prepared: &Prepared<'_>) -> Option<Failure> {
+    match deed {
+        Deed::Execute => Some(execute(prepared)),
+        Deed::Explain => {
+            // What it reads is the app's, and need not come to an end.
+            alarm::set(EXPLANATION_S);
+            libraries::explain(prepared)
+        }
+    }
+}
+
+/// How long an explanation may take, in seconds: it reads a few files, and an end waits for it.
+const EXPLANATION_S: u32 = 1;
+
+/// The way to where only the [deed](act) is left, in order:
 ///
 /// 1. The signal mask back to empty, a session of its own: no terminal is shared with anybody.
 /// 2. `oom_score_adj`, through PID 1's own procfs, before any of the app's is in reach.
@@ -59,8 +77,7 @@ pub(super) fn go(launch: &Launch<'_>, prepared: &Prepared<'_>, report: BorrowedF
 /// 8. If file capabilities shall work, the filter now: later the right to install one is gone.
 /// 9. The identity.
 /// 10. Else no_new_privs and the filter, last: it has least to allow.
-/// 11. The program.
-fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<Infallible, Failure> {
+fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
     SigSet::empty().thread_set_mask().at(Phase::Inherit, "the signal mask")?;
     setsid().at(Phase::Inherit, "the session")?;
     set_oom_score(prepared)?;
@@ -94,7 +111,7 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<Infallible, Fail
         set_no_new_privs(true).at(Phase::Filter, "no_new_privs")?;
         install_filter(prepared)?;
     }
-    Err(execute(prepared))
+    Ok(())
 }
 
 fn set_oom_score(prepared: &Prepared<'_>) -> Result<(), Failure> {

@@ -80,8 +80,14 @@ phases! {
     NotFound = "app.not-found", "there is no program";
     /// The program exists, and the kernel does not execute it.
     NotExecutable = "app.not-executable", "cannot execute";
+    /// The program has no permission to be executed.
+    NotPermitted = "app.not-executable", "cannot execute";
     /// The interpreter of the program does not exist.
     NoInterpreter = "app.no-interpreter", "cannot execute";
+    /// The same, for a carriage return at the end of its name.
+    WindowsLines = "app.no-interpreter", "cannot execute";
+    /// A shared library the program needs does not exist.
+    MissingLibrary = "app.missing-library", "a shared library is missing:";
     /// The program is for another machine.
     WrongMachine = "app.wrong-machine", "cannot execute";
 }
@@ -99,11 +105,20 @@ impl Failure {
         Self { phase, errno: error.raw_os_error().unwrap_or(0), object: object.into() }
     }
 
+    /// Makes a failure the kernel has not told of.
+    pub(super) fn without_cause(phase: Phase, object: impl Into<String>) -> Self {
+        Self { phase, errno: 0, object: object.into() }
+    }
+
     /// Returns the exit status it stands for.
     pub(crate) const fn code(&self) -> u8 {
         match self.phase {
-            Phase::NotFound => NOT_FOUND,
-            Phase::NotExecutable | Phase::NoInterpreter | Phase::WrongMachine => CANNOT_EXECUTE,
+            Phase::NotFound | Phase::MissingLibrary => NOT_FOUND,
+            Phase::NotExecutable
+            | Phase::NotPermitted
+            | Phase::NoInterpreter
+            | Phase::WindowsLines
+            | Phase::WrongMachine => CANNOT_EXECUTE,
             _ => OURS,
         }
     }
@@ -131,6 +146,13 @@ impl Failure {
             Phase::NoInterpreter => Some(
                 "use an image that contains this interpreter, or a program that is linked \
                  statically",
+            ),
+            Phase::NotPermitted => {
+                Some("make it executable in the image (`chmod +x`), or name its interpreter first")
+            }
+            Phase::WindowsLines => Some("write the script with lines that end in LF (`dos2unix`)"),
+            Phase::MissingLibrary => Some(
+                "use an image that contains this library, or a program that is linked statically",
             ),
             Phase::WrongMachine => Some("fetch the image for the platform of this machine"),
             Phase::Limit => Some("ask for no more than the limit of the caller (`ulimit -Ha`)"),

@@ -7,9 +7,12 @@
 
 mod child;
 mod cwd;
+mod diagnosis;
+mod elf;
 mod execute;
 mod failure;
 mod identity;
+mod libraries;
 mod masks;
 mod prepared;
 mod surround;
@@ -51,11 +54,23 @@ pub enum Place<'a> {
     },
 }
 
+/// What a process does once it is what it is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It executes its program.
+    Execute,
+    /// It finds out why its program could not run although it was executed, and ends: the
+    /// [`Verdict`] tells what it has found, if anything. It has a second.
+    Explain,
+}
+
 /// What is to be launched, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// The process.
     pub process: &'a Process,
+    /// What it does.
+    pub deed: Deed,
     /// The namespaces.
     pub place: Place<'a>,
     /// Whose processes the app sees.

@@ -27,6 +27,8 @@ pub(super) struct Prepared<'spec> {
     /// What to try to execute, in this order; none if the program can be nowhere.
     pub(super) candidates: Vec<CString>,
     pub(super) program: &'spec str,
+    /// Where it is looked up if its name has no slash.
+    pub(super) path: &'spec str,
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Vec<CString>,
     pub(super) cwd: &'spec PodPath,
@@ -54,7 +56,8 @@ impl<'spec> Prepared<'spec> {
             return Err(Failure::new(Phase::Prepare, &error, "an empty command"));
         };
         let path = process.env.iter().find(|var| var.name() == "PATH");
-        let candidates = candidates(program, path.map_or(DEFAULT_PATH, |path| path.value()));
+        let path = path.map_or(DEFAULT_PATH, |path| path.value());
+        let candidates = candidates(program, path);
         let candidates = candidates.iter().map(|path| text(path, "the program's name"));
         let arguments = process.args.iter().map(|word| text(word, "the arguments"));
         let environment = process.env.iter().map(|var| text(var.as_str(), "the environment"));
@@ -62,6 +65,7 @@ impl<'spec> Prepared<'spec> {
         Ok(Self {
             candidates: candidates.collect::<Result<_, _>>()?,
             program,
+            path,
             arguments: arguments.collect::<Result<_, _>>()?,
             environment: environment.collect::<Result<_, _>>()?,
             cwd: &process.cwd,
