@@ -41,6 +41,9 @@ pub(crate) struct Built {
     pub(crate) mount_namespace: OwnedFd,
     /// `/dev/null` of the tree, for an app's standard input: nothing of the host's goes in.
     pub(crate) null: OwnedFd,
+    /// `/dev/pts/ptmx` of the tree, named but not opened: where terminals of the app come from. A
+    /// tree without one has no terminals.
+    pub(crate) multiplexer: Option<OwnedFd>,
 }
 
 impl Helper {
@@ -86,15 +89,17 @@ impl Helper {
 
 fn receive(socket: &OwnedFd) -> Result<Built, Failure> {
     let mut text = [0; MAX_REPORT];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let slices = &mut [IoSliceMut::new(&mut text)];
     let message = recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC)
         .during(|| "cannot hear from a helper, recvmsg()")?;
     let built = control.drain().find_map(|ancillary| match ancillary {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => {
-            Some(Built { mount_namespace: descriptors.next()?, null: descriptors.next()? })
-        }
+        RecvAncillaryMessage::ScmRights(mut descriptors) => Some(Built {
+            mount_namespace: descriptors.next()?,
+            null: descriptors.next()?,
+            multiplexer: descriptors.next(),
+        }),
         _ => None,
     });
     match (message.bytes, built) {
@@ -137,8 +142,11 @@ fn hand_over(socket: &OwnedFd) -> Result<(), Failure> {
         .during(|| format!("cannot open `{path}`"))?;
     let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .during(|| "cannot open `/dev/null` of the app")?;
-    let descriptors = [namespace.as_fd(), null.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let multiplexer = openat(CWD, "/dev/pts/ptmx", flags, Mode::empty()).ok();
+    let mut descriptors = vec![namespace.as_fd(), null.as_fd()];
+    descriptors.extend(multiplexer.as_ref().map(AsFd::as_fd));
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(Failure::new("no room for a descriptor"));

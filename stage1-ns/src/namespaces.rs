@@ -1,16 +1,18 @@
 //! The wall of this stage1: namespaces, cgroups, and one helper process for each app's tree.
 
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 
 use pod_abi::AppName;
+use pod_abi::app::{AppSpec, Stdio};
+use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
 use pod_abi::stage::{AppOrder, Order};
 use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
-use std::os::fd::AsFd;
-use supervisor::{Added, Born, During, Failure, Inherited, Wall};
+use supervisor::{Added, AppStdio, Born, During, Failure, Inherited, Terminal, UNSEEN, Wall};
 
 use crate::cgroup::Cgroup;
 use crate::helper::{Built, Helper};
@@ -29,6 +31,8 @@ pub(crate) struct Namespaces<'a> {
     init: Option<Init>,
     home: Option<Home>,
     helpers: Vec<Helper>,
+    /// Where terminals of each app come from.
+    multiplexers: BTreeMap<AppName, OwnedFd>,
 }
 
 impl<'a> Namespaces<'a> {
@@ -42,7 +46,17 @@ impl<'a> Namespaces<'a> {
         // What cannot be planned makes no cgroup either; it is refused when the wall is raised.
         let cgroup =
             plan.as_ref().ok().and_then(|plan| Cgroup::find(&order.pod.uuid, &plan.cgroups));
-        Self { order, inherited, layers, plan, cgroup, init: None, home: None, helpers: Vec::new() }
+        Self {
+            order,
+            inherited,
+            layers,
+            plan,
+            cgroup,
+            init: None,
+            home: None,
+            helpers: Vec::new(),
+            multiplexers: BTreeMap::new(),
+        }
     }
 
     fn plan(&self) -> Result<&Plan, Failure> {
@@ -83,30 +97,68 @@ impl<'a> Namespaces<'a> {
         }
     }
 
-    fn add(&self, plan: &AppPlan, built: Built) -> Result<Added, Failure> {
-        let (stdout, its_stdout) = pipe(plan)?;
-        let (stderr, its_stderr) = pipe(plan)?;
-        let mut descriptors = vec![built.mount_namespace];
+    fn add(&mut self, app: &AppSpec, plan: &AppPlan, built: Built) -> Result<Added, Failure> {
+        let Built { mount_namespace, null, multiplexer } = built;
+        self.multiplexers.extend(multiplexer.map(|found| (plan.name.clone(), found)));
+        let (its, stdio) = self.stdio(app, plan, null)?;
+        let mut descriptors = vec![mount_namespace];
         let cgroup = match &self.cgroup {
             Some(cgroup) => Some(cgroup.open_app(&plan.name)?),
             None => None,
         };
         let fds = AppFds { mount_namespace: true, cgroup: cgroup.is_some(), stdio: true };
         descriptors.extend(cgroup);
-        descriptors.extend([built.null, its_stdout, its_stderr]);
-        Ok(Added { fds, descriptors, stdout, stderr })
+        descriptors.extend(its);
+        Ok(Added { fds, descriptors, stdio })
+    }
+
+    /// Makes the standard streams of an app: its ends, and ours.
+    fn stdio(
+        &self,
+        app: &AppSpec,
+        plan: &AppPlan,
+        null: OwnedFd,
+    ) -> Result<([OwnedFd; 3], AppStdio), Failure> {
+        if app.stdio == Stdio::Terminal {
+            let Terminal { master, slave } =
+                self.terminal(&plan.name, app.process.user.uid, UNSEEN)?;
+            let copy = || slave.try_clone().during(|| "cannot copy a descriptor");
+            return Ok(([copy()?, copy()?, slave], AppStdio::Terminal { master }));
+        }
+        let (stdout, its_stdout) = output(plan)?;
+        let (stderr, its_stderr) = output(plan)?;
+        let (its_stdin, input) = match app.stdio {
+            Stdio::Open => {
+                let (its, ours) = pipe(plan)?;
+                fcntl_setfl(&ours, OFlags::NONBLOCK).during(|| piping(plan))?;
+                (its, Some(ours))
+            }
+            Stdio::Logged | Stdio::Terminal => (null, None),
+        };
+        let stdio = AppStdio::Streams { input, stdout, stderr };
+        Ok(([its_stdin, its_stdout, its_stderr], stdio))
     }
 }
 
-/// Makes a pipe for an app's output. It belongs to the app's user, so that `/dev/stdout` opens.
-fn pipe(plan: &AppPlan) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let piping = || format!("cannot make a pipe for app `{}`", plan.name);
-    let (ours, its) = pipe_with(PipeFlags::CLOEXEC).during(piping)?;
+/// Makes a pipe for an app's output: our end, and its.
+fn output(plan: &AppPlan) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let (ours, its) = pipe(plan)?;
     // Ours alone: the app's end must block as programs expect.
-    fcntl_setfl(&ours, OFlags::NONBLOCK).during(piping)?;
-    let (uid, gid) = plan.owner;
-    fchown(&its, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).during(piping)?;
+    fcntl_setfl(&ours, OFlags::NONBLOCK).during(|| piping(plan))?;
     Ok((ours, its))
+}
+
+/// Makes a pipe: the end to read, and the end to write. It belongs to the app's user, so that
+/// `/dev/stdout` and its like open.
+fn pipe(plan: &AppPlan) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).during(|| piping(plan))?;
+    let (uid, gid) = plan.owner;
+    fchown(&write, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).during(|| piping(plan))?;
+    Ok((read, write))
+}
+
+fn piping(plan: &AppPlan) -> String {
+    format!("cannot make a pipe for app `{}`", plan.name)
 }
 
 impl Wall for Namespaces<'_> {
@@ -129,11 +181,13 @@ impl Wall for Namespaces<'_> {
         born
     }
 
-    fn add_apps(&mut self, _apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {
+    fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {
         let init = self.init.take().ok_or_else(|| Failure::new("the pod has no PID 1 yet"))?;
         let built = self.stage(&init).and_then(|()| self.build(&init));
         self.init = Some(init);
-        self.plan()?.apps.iter().zip(built?).map(|(plan, tree)| self.add(plan, tree)).collect()
+        let plans = self.plan()?.apps.clone();
+        let apps = apps.iter().zip(plans).zip(built?);
+        apps.map(|((app, plan), tree)| self.add(&app.spec, &plan, tree)).collect()
     }
 
     fn settle(&mut self) {
@@ -142,6 +196,16 @@ impl Wall for Namespaces<'_> {
 
     fn host_pid(&self, app: &AppName, pid: u32) -> Option<u32> {
         self.cgroup.as_ref()?.member(app, pid)
+    }
+
+    fn terminal(&self, app: &AppName, uid: u32, size: WindowSize) -> Result<Terminal, Failure> {
+        let multiplexer = self.multiplexers.get(app).ok_or_else(|| {
+            Failure::new(format!("app `{app}` has no `/dev/pts`")).code("app.no-terminals")
+        })?;
+        let owner = self.order.ids.map_or(Some(uid), |ids| ids.base.checked_add(uid));
+        let owner = owner.ok_or_else(|| Failure::new(format!("there is no user {uid}")))?;
+        Terminal::open(multiplexer.as_fd(), owner, size)
+            .during(|| format!("cannot make a terminal for app `{app}`"))
     }
 
     fn kill(&mut self) {

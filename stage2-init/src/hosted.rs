@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod_abi::app::{AppSpec, PidMode};
+use pod_abi::app::{AppSpec, PidMode, Stdio};
 use pod_abi::inner::AppFds;
 use rustix::fs::{Mode, OFlags, openat};
 
@@ -51,9 +51,15 @@ impl Hosted {
             read_only: &self.spec.read_only_paths,
         };
         let stdio = self.stdio.as_ref()?.each_ref().map(AsFd::as_fd);
-        let process = &self.spec.process;
-        let (deed, pid, cgroup) = (Deed::Execute, self.spec.pid, self.cgroup());
-        Some(Launch { process, deed, place, pid, cgroup, stdio })
+        Some(Launch {
+            process: &self.spec.process,
+            deed: Deed::Execute,
+            place,
+            pid: self.spec.pid,
+            cgroup: self.cgroup(),
+            stdio,
+            terminal: self.spec.stdio == Stdio::Terminal,
+        })
     }
 
     /// Returns its cgroup.

@@ -92,6 +92,16 @@ fn greet(channel: &mut Channel) -> Result<Setup, Error> {
     }
 }
 
+/// A process to run in an app that runs.
+#[derive(Debug)]
+struct Exec<'a> {
+    id: u32,
+    app: AppName,
+    process: &'a Process,
+    stdio: &'a [OwnedFd; 3],
+    terminal: bool,
+}
+
 /// PID 1 at work.
 #[derive(Debug)]
 struct Pid1<'channel> {
@@ -208,9 +218,9 @@ impl<'channel> Pid1<'channel> {
                     exit: Ended::NotStarted { code: OURS },
                     error: Some(Box::new(Report::new("not-built", "files cannot be copied yet"))),
                 })],
-                ToInit::Exec { id, app, process, .. } => {
+                ToInit::Exec { id, app, process, terminal } => {
                     let stdio = take_stdio(self.channel)?;
-                    self.exec(id, app, &process, &stdio)?
+                    self.exec(Exec { id, app, process: &process, stdio: &stdio, terminal })?
                 }
                 ToInit::Signal { target, signal } => self.pass_on(&target, signal),
             };
@@ -275,13 +285,8 @@ impl<'channel> Pid1<'channel> {
     }
 
     /// Launches a process in an app that runs.
-    fn exec(
-        &mut self,
-        id: u32,
-        name: AppName,
-        process: &Process,
-        stdio: &[OwnedFd; 3],
-    ) -> Result<Vec<Action>, Error> {
+    fn exec(&mut self, exec: Exec<'_>) -> Result<Vec<Action>, Error> {
+        let Exec { id, app: name, process, stdio, terminal } = exec;
         let main = self.processes.main_of(&name).filter(|main| main.is_executed());
         let launched = match (main, self.apps.get(&name)) {
             (Some(main), Some(app)) => {
@@ -292,6 +297,7 @@ impl<'channel> Pid1<'channel> {
                     pid: app.spec.pid,
                     cgroup: app.cgroup(),
                     stdio: stdio.each_ref().map(AsFd::as_fd),
+                    terminal,
                 };
                 launch_one(&self.launcher, &launch, &name)?
             }

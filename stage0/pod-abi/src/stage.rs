@@ -46,6 +46,10 @@ pub mod fd {
     pub const IDS: i32 = 8;
 }
 
+/// What a supervisor says to `NOTIFY_SOCKET` when its apps are held ([`Order::hold`]) and a client
+/// can attach.
+pub const HELD: &str = "X_POD_HELD=1";
+
 /// The name of a stage1's manifest in its directory.
 pub const STAGE1_MANIFEST: &str = "stage1.json";
 

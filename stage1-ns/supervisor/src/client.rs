@@ -31,6 +31,8 @@ pub(crate) enum Waiting {
     Stop(AppName),
     /// For a process to end, by the number it has between us and PID 1.
     Exec(u32),
+    /// For the app it is attached to to end for good, or for the end of the pod.
+    Attached,
 }
 
 /// The connection is over: closed by the other side, or to be closed for breaking a rule.
@@ -116,7 +118,10 @@ impl Client {
         let Some(request) = self.decoder.take::<Request>().map_err(|_| Over)? else {
             return self.wait();
         };
-        let expected = if matches!(request, Request::Exec { .. }) { DESCRIPTORS } else { 0 };
+        let expected = match request {
+            Request::Exec { .. } | Request::Attach { .. } => DESCRIPTORS,
+            _ => 0,
+        };
         let descriptors = std::mem::take(&mut self.descriptors);
         if descriptors.len() != expected {
             return Err(Over);

@@ -80,6 +80,22 @@ impl Control {
         self.clients.get_mut(&number)
     }
 
+    /// Returns a connection to look at.
+    pub(crate) fn known(&self, number: u32) -> Option<&Client> {
+        self.clients.get(&number)
+    }
+
+    /// Returns the connections that wait for `waiting`.
+    pub(crate) fn waiting(&self, waiting: &Waiting) -> Vec<u32> {
+        let waits = |client: &Client| client.waiting.as_ref() == Some(waiting);
+        self.clients.iter().filter(|(_, client)| waits(client)).map(|(number, _)| *number).collect()
+    }
+
+    /// Closes all connections but these.
+    pub(crate) fn close_all_but(&mut self, numbers: &[u32]) {
+        self.clients.retain(|number, _| numbers.contains(number));
+    }
+
     /// Replies to every connection that waits for `waiting`, which then waits no more if the
     /// reply is the last. Returns those that were replied to.
     pub(crate) fn reply(&mut self, waiting: &Waiting, reply: &Reply) -> Vec<Replied> {

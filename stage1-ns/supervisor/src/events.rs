@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::stream::Source;
 
 /// What a descriptor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Token {
     /// The signals of this process.
     Signals,
@@ -25,11 +25,17 @@ pub(crate) enum Token {
     /// The control socket.
     Listener,
     /// A reader of ours that takes more again.
-    Screen,
+    Screen(Source),
     /// A client, by its number.
     Client(u32),
     /// A stream of an app, by the app's place.
     Stream(u32, Source),
+    /// The input of an app, by the app's place.
+    Input(u32),
+    /// What an attached client says, by its number.
+    Feed(u32),
+    /// Where an attached client hears, by its number.
+    Outlet(u32, Source),
 }
 
 impl Token {
@@ -39,10 +45,15 @@ impl Token {
             Self::Channel => (1, 0),
             Self::End => (2, 0),
             Self::Listener => (3, 0),
-            Self::Screen => (4, 0),
+            Self::Screen(Source::Stdout) => (4, 0),
+            Self::Screen(Source::Stderr) => (4, 1),
             Self::Client(client) => (5, client),
             Self::Stream(app, Source::Stdout) => (6, app),
             Self::Stream(app, Source::Stderr) => (7, app),
+            Self::Input(app) => (8, app),
+            Self::Feed(client) => (9, client),
+            Self::Outlet(client, Source::Stdout) => (10, client),
+            Self::Outlet(client, Source::Stderr) => (11, client),
         };
         (kind << 32) | u64::from(which)
     }
@@ -54,10 +65,15 @@ impl Token {
             1 => Self::Channel,
             2 => Self::End,
             3 => Self::Listener,
-            4 => Self::Screen,
+            4 if which == 0 => Self::Screen(Source::Stdout),
+            4 => Self::Screen(Source::Stderr),
             5 => Self::Client(which),
             6 => Self::Stream(which, Source::Stdout),
             7 => Self::Stream(which, Source::Stderr),
+            8 => Self::Input(which),
+            9 => Self::Feed(which),
+            10 => Self::Outlet(which, Source::Stdout),
+            11 => Self::Outlet(which, Source::Stderr),
             _ => return None,
         })
     }
@@ -153,7 +169,12 @@ mod tests {
             Token::Channel,
             Token::End,
             Token::Listener,
-            Token::Screen,
+            Token::Screen(Source::Stdout),
+            Token::Screen(Source::Stderr),
+            Token::Input(3),
+            Token::Feed(4),
+            Token::Outlet(5, Source::Stdout),
+            Token::Outlet(6, Source::Stderr),
             Token::Client(u32::MAX),
             Token::Stream(63, Source::Stdout),
             Token::Stream(0, Source::Stderr),

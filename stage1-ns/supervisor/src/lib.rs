@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attached;
 mod client;
 mod control;
 mod error;
@@ -32,10 +33,13 @@ mod records;
 mod requests;
 mod screen;
 mod signals;
+mod sink;
 mod stream;
+mod terminal;
 mod wall;
 
 pub use error::{During, Failure};
 pub use handover::{Handover, Inherited};
 pub use living::supervise;
-pub use wall::{Added, Born, Wall};
+pub use terminal::{Terminal, UNSEEN};
+pub use wall::{Added, AppStdio, Born, Wall};

@@ -8,10 +8,12 @@
 //!
 //! Steps 1 and 4 happen whatever fails in between.
 
+mod attending;
 mod hearing;
 mod serving;
 mod showing;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process;
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ use crate::handover::Inherited;
 use crate::link::Link;
 use crate::log::Log;
 use crate::notify::Notify;
-use crate::outputs::{Outcome, Outputs};
+use crate::outputs::Outputs;
 use crate::pod::Pod;
 use crate::records::{self, Records};
 use crate::signals::{Meaning, Signals};
@@ -136,13 +138,16 @@ struct Living<'a, W> {
     killed: bool,
     verdict: Option<Verdict>,
     patience: Option<Instant>,
-    paused: bool,
+    /// Until when a client may come for whom the apps are held.
+    held: Option<Instant>,
+    /// The streams the epoll waits for.
+    watched: BTreeSet<Token>,
 }
 
 impl<'a, W: Wall> Living<'a, W> {
     fn new(stage: Stage<'a, W>, pod: Pod) -> Self {
         Self {
-            outputs: Outputs::new(stage.order.output, stage.order.apps.len()),
+            outputs: Outputs::new(stage.order.output),
             order: stage.order,
             inherited: stage.inherited,
             wall: stage.wall,
@@ -158,7 +163,8 @@ impl<'a, W: Wall> Living<'a, W> {
             killed: false,
             verdict: None,
             patience: None,
-            paused: false,
+            held: None,
+            watched: BTreeSet::new(),
         }
     }
 
@@ -194,15 +200,25 @@ impl<'a, W: Wall> Living<'a, W> {
         for (app, added) in self.order.apps.iter().zip(added) {
             let spec = &app.spec;
             let log = Log::open(self.inherited.pod.as_fd(), &spec.name, spec.log)?;
-            self.outputs.add(spec.name.clone(), log, added.stdout, added.stderr);
+            self.outputs
+                .add(spec.name.clone(), Some(log), added.stdio)
+                .during(|| format!("cannot take the streams of app `{}`", spec.name))?;
             let message = ToInit::AddApp { spec: Box::new(spec.clone()), fds: added.fds };
             let descriptors: Vec<_> = added.descriptors.iter().map(AsFd::as_fd).collect();
             link.send(&message, &descriptors)?;
         }
-        link.send(&ToInit::Run, &[])?;
+        if self.order.hold {
+            self.held = Some(Instant::now() + PATIENCE);
+        } else {
+            link.send(&ToInit::Run, &[])?;
+        }
         self.watch(&link, &end).during(|| "cannot wait for the pod, epoll_ctl()")?;
         (self.link, self.end) = (Some(link), Some(end));
+        self.watch_streams();
         self.wall.settle();
+        if self.order.hold {
+            self.notify.held();
+        }
         Ok(())
     }
 
@@ -210,11 +226,7 @@ impl<'a, W: Wall> Living<'a, W> {
         self.events.add(&self.signals, Token::Signals, Interest::Read)?;
         self.events.add(link, Token::Channel, Interest::Read)?;
         self.events.add(end, Token::End, Interest::Read)?;
-        self.events.add(&self.control, Token::Listener, Interest::Read)?;
-        for (place, source, pipe) in self.outputs.open() {
-            self.events.add(pipe, Token::Stream(place, source), Interest::Read)?;
-        }
-        Ok(())
+        self.events.add(&self.control, Token::Listener, Interest::Read)
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -224,7 +236,8 @@ impl<'a, W: Wall> Living<'a, W> {
                 // A full disk must not end the pod; the next change tries again.
                 let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
             }
-            let deadline = [self.patience, self.control.deadline()].into_iter().flatten().min();
+            let deadlines = [self.patience, self.held, self.control.deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
             let tokens = self.events.wait(deadline).during(|| "cannot wait, epoll_wait()")?;
             for token in tokens {
                 if token == Token::End {
@@ -249,24 +262,14 @@ impl<'a, W: Wall> Living<'a, W> {
             }
             Token::Listener => self.accept(),
             Token::Client(number) => self.serve(number),
-            Token::Stream(place, source) => {
-                if !self.outputs.is_clogged() {
-                    // What has closed has left the epoll with its descriptor.
-                    let now = records::now();
-                    let _: Outcome = self.outputs.pump(place, source, now);
-                    self.outputs.pass_on_hang_up(now);
-                }
-                self.pause_or_resume();
-            }
-            Token::Screen => {
-                if let Some(screen) = self.outputs.screen() {
-                    screen.flush();
-                }
-                self.outputs.pass_on_hang_up(records::now());
-                self.pause_or_resume();
-            }
+            Token::Stream(..)
+            | Token::Screen(_)
+            | Token::Input(_)
+            | Token::Feed(_)
+            | Token::Outlet(..) => self.turn_stream(token),
             Token::End => {}
         }
+        self.watch_streams();
     }
 
     fn overdue(&mut self, now: Instant) {
@@ -276,6 +279,11 @@ impl<'a, W: Wall> Living<'a, W> {
         if self.patience.is_some_and(|patience| patience <= now) {
             self.patience = None;
             self.fail(Report::new("pod.init-hangs", "the pod's PID 1 does not answer"));
+        }
+        if self.held.is_some_and(|held| held <= now) {
+            self.held = None;
+            let what = "nobody has attached to the pod that was held for a client";
+            self.fail(Report::new("pod.no-client", what));
         }
     }
 
@@ -338,8 +346,10 @@ impl<'a, W: Wall> Living<'a, W> {
         self.records.event(now, Event::PodEnded { code });
         // A full disk keeps the status of before; its reader sees a supervisor that is gone.
         let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
-        self.control.close_all();
+        self.control.close_all_but(&self.outputs.clients());
         self.show_the_rest();
+        self.conclude();
+        self.control.close_all();
         control::remove_socket(self.inherited.run.as_fd());
         code
     }

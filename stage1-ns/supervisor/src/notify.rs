@@ -9,6 +9,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use pod_abi::stage;
+
 /// Where readiness goes, if anywhere.
 #[derive(Debug)]
 pub(crate) struct Notify {
@@ -24,6 +26,11 @@ impl Notify {
     /// Tells that every app is ready.
     pub(crate) fn ready(&self, apps: usize) {
         self.send(&format!("READY=1\nSTATUS={apps} apps run"));
+    }
+
+    /// Tells that the apps are held until a client attaches.
+    pub(crate) fn held(&self) {
+        self.send(stage::HELD);
     }
 
     /// Tells that the pod is ending.

@@ -30,8 +30,8 @@ pub(crate) enum Consequence {
     Ready,
     /// An app was executed; its process id as PID 1 sees it.
     Started(AppName, u32),
-    /// An app ended or could not be executed.
-    AppEnded(AppName, Option<Report>),
+    /// An app ended or could not be executed; for good unless it is started again.
+    AppEnded { app: AppName, exit: Ended, error: Option<Report>, for_good: bool },
     /// A process of `pod exec` runs.
     ExecStarted(u32),
     /// A process of `pod exec` has ended, or could not be executed.
@@ -103,6 +103,11 @@ impl Pod {
         self.next_exec = self.next_exec.checked_add(1)?;
         self.execs.insert(self.next_exec, false);
         Some(self.next_exec)
+    }
+
+    /// Forgets a process that PID 1 was never told of.
+    pub(crate) fn forget_exec(&mut self, id: u32) {
+        self.execs.remove(&id);
     }
 
     /// Takes in a word of PID 1.
@@ -206,7 +211,8 @@ impl Pod {
             let event = Event::AppBackingOff { app: name.clone(), delay_ms };
             consequences.push(Consequence::Record(event));
         }
-        consequences.push(Consequence::AppEnded(name, error));
+        let for_good = restart_in_ms.is_none();
+        consequences.push(Consequence::AppEnded { app: name, exit, error, for_good });
         Ok(consequences)
     }
 

@@ -2,10 +2,11 @@
 //! the pod in, an [`Answer`] out.
 //!
 //! One connection waits for one thing at a time, except that a signal may be sent to the process
-//! it has started. Whatever else it asks in between breaks the rules.
+//! it has started or the app it is attached to, and that its terminal may change its size; an
+//! attached one may also end the pod. Whatever else it asks in between breaks the rules.
 
 use pod_abi::app::{MAX_ID, Process};
-use pod_abi::control::{Reply, Request, SignalTarget};
+use pod_abi::control::{Reply, Request, SignalTarget, WindowSize};
 use pod_abi::inner::{Target, ToInit};
 use pod_abi::status::AppState;
 use pod_abi::{AppName, Report};
@@ -24,6 +25,38 @@ pub(crate) enum Answer {
     Done(ToInit),
     /// End the pod, and reply that it is done.
     Stop(Option<u64>),
+    /// Start a process on a terminal of its own, and reply when the word about it comes.
+    OnTerminal(OnTerminal),
+    /// Attach the client, and reply that it is.
+    Attach(Attach),
+    /// Change the size of the client's terminal, and reply that it is done.
+    Resize(WindowSize),
+}
+
+/// A process to start on a terminal of its own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OnTerminal {
+    /// The number it has between us and PID 1.
+    pub(crate) id: u32,
+    /// In which app.
+    pub(crate) app: AppName,
+    /// What.
+    pub(crate) process: Box<Process>,
+    /// The size of its terminal.
+    pub(crate) size: WindowSize,
+}
+
+/// What a client is to be attached to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Attach {
+    /// The app, or the output of all.
+    pub(crate) app: Option<AppName>,
+    /// Whether it feeds the app.
+    pub(crate) input: bool,
+    /// Whether the app's input ends with its own.
+    pub(crate) ends_input: bool,
+    /// The size of its terminal.
+    pub(crate) size: Option<WindowSize>,
 }
 
 /// Answers a request of a client that waits for `waiting`.
@@ -32,7 +65,7 @@ pub(crate) fn answer(
     waiting: Option<&Waiting>,
     request: Request,
 ) -> Result<Answer, Over> {
-    if waiting.is_some() && !matches!(request, Request::Signal { .. }) {
+    if !may_ask(waiting, &request) {
         return Err(Over);
     }
     Ok(match request {
@@ -54,16 +87,43 @@ pub(crate) fn answer(
                 Answer::Done(ToInit::StopApp { app, grace_ms })
             }
         },
-        Request::Exec { app, process, terminal: None } => exec(pod, app, process),
-        Request::Exec { terminal: Some(_), .. }
-        | Request::Attach { .. }
-        | Request::Resize { .. }
-        | Request::Copy { .. }
-        | Request::AddApp { .. }
-        | Request::RemoveApp { .. } => refuse("not-built", "this cannot be done yet".to_owned()),
+        Request::Exec { app, process, terminal } => exec(pod, app, process, terminal),
+        Request::Attach { app, input, ends_input, size } => {
+            attach(pod, Attach { app, input, ends_input, size })
+        }
+        Request::Resize { size } => Answer::Resize(size),
+        Request::Copy { .. } | Request::AddApp { .. } | Request::RemoveApp { .. } => {
+            refuse("not-built", "this cannot be done yet".to_owned())
+        }
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
     })
+}
+
+/// Tells whether a client that waits for `waiting` may ask this meanwhile.
+fn may_ask(waiting: Option<&Waiting>, request: &Request) -> bool {
+    match waiting {
+        None => true,
+        Some(Waiting::Attached) => matches!(
+            request,
+            Request::Signal { .. } | Request::Resize { .. } | Request::Shutdown { .. }
+        ),
+        Some(_) => matches!(request, Request::Signal { .. } | Request::Resize { .. }),
+    }
+}
+
+fn attach(pod: &mut Pod, wanted: Attach) -> Answer {
+    let Some(app) = &wanted.app else {
+        return match wanted.input {
+            true => refuse("attach.input", "input goes to one app, and none is named".to_owned()),
+            false => Answer::Attach(wanted),
+        };
+    };
+    match state(pod, app) {
+        Err(refused) => refused,
+        Ok(AppState::Exited) => refuse("app.not-running", format!("app `{app}` has ended")),
+        Ok(_) => Answer::Attach(wanted),
+    }
 }
 
 fn state(pod: &mut Pod, app: &AppName) -> Result<AppState, Answer> {
@@ -84,7 +144,12 @@ fn refuse(code: &str, what: String) -> Answer {
     Answer::Reply(Reply::Refused(Box::new(Report::new(code, what))))
 }
 
-fn exec(pod: &mut Pod, app: AppName, process: Box<Process>) -> Answer {
+fn exec(
+    pod: &mut Pod,
+    app: AppName,
+    process: Box<Process>,
+    terminal: Option<WindowSize>,
+) -> Answer {
     match state(pod, &app) {
         Err(refused) => return refused,
         Ok(AppState::Running) => {}
@@ -99,11 +164,14 @@ fn exec(pod: &mut Pod, app: AppName, process: Box<Process>) -> Answer {
     if ids.into_iter().any(|id| id > MAX_ID) {
         return refuse("exec.user", format!("an id is beyond {MAX_ID}"));
     }
-    match pod.new_exec() {
-        Some(id) => {
+    match (pod.new_exec(), terminal) {
+        (Some(id), None) => {
             Answer::Wait(ToInit::Exec { id, app, process, terminal: false }, Waiting::Exec(id))
         }
-        None => refuse("exec.too-many", "too many processes were started in the pod".to_owned()),
+        (Some(id), Some(size)) => Answer::OnTerminal(OnTerminal { id, app, process, size }),
+        (None, _) => {
+            refuse("exec.too-many", "too many processes were started in the pod".to_owned())
+        }
     }
 }
 
@@ -118,9 +186,12 @@ fn signal(
     }
     let target = match (target, waiting) {
         (SignalTarget::Exec, Some(Waiting::Exec(id))) => Target::Exec(*id),
-        (SignalTarget::Exec, _) | (_, Some(_)) => return Err(Over),
-        (SignalTarget::AllApps, None) => Target::AllApps,
-        (SignalTarget::App(app), None) => match state(pod, &app) {
+        (SignalTarget::Exec, _)
+        | (_, Some(Waiting::Exec(_) | Waiting::Start(_) | Waiting::Stop(_))) => {
+            return Err(Over);
+        }
+        (SignalTarget::AllApps, _) => Target::AllApps,
+        (SignalTarget::App(app), _) => match state(pod, &app) {
             Err(refused) => return Ok(refused),
             Ok(AppState::Running) => Target::App(app),
             Ok(_) => return Ok(refuse("app.not-running", format!("app `{app}` does not run"))),

@@ -1,7 +1,7 @@
 //! One stream of an app's output, cut into lines. Pure: bytes in, lines out.
 
 /// Which of an app's streams something came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     /// Standard output.
     Stdout,

@@ -7,10 +7,12 @@
 use std::os::fd::OwnedFd;
 
 use pod_abi::AppName;
+use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
 use pod_abi::stage::AppOrder;
 
 use crate::error::Failure;
+use crate::terminal::Terminal;
 
 /// What isolates one pod.
 pub trait Wall {
@@ -41,6 +43,13 @@ pub trait Wall {
     /// The number is not to be believed: the answer names a process of this app or none.
     fn host_pid(&self, app: &AppName, pid: u32) -> Option<u32>;
 
+    /// Makes a terminal for a process of user `uid`, as the app counts, in an app that is laid out.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; `app.no-terminals` if there can be none.
+    fn terminal(&self, app: &AppName, uid: u32, size: WindowSize) -> Result<Terminal, Failure>;
+
     /// Ends everything behind the wall at once; returns without waiting.
     fn kill(&mut self);
 
@@ -67,8 +76,25 @@ pub struct Added {
     pub fds: AppFds,
     /// What is sent along with the app's specification.
     pub descriptors: Vec<OwnedFd>,
-    /// Where its standard output arrives.
-    pub stdout: OwnedFd,
-    /// Where its standard error arrives.
-    pub stderr: OwnedFd,
+    /// Our ends of its standard streams.
+    pub stdio: AppStdio,
+}
+
+/// Our ends of an app's standard streams; none of them blocks.
+#[derive(Debug)]
+pub enum AppStdio {
+    /// Pipes.
+    Streams {
+        /// Where its standard input comes from; none if it is empty.
+        input: Option<OwnedFd>,
+        /// Where its standard output arrives.
+        stdout: OwnedFd,
+        /// Where its standard error arrives.
+        stderr: OwnedFd,
+    },
+    /// A terminal, which the app keeps across restarts.
+    Terminal {
+        /// Our end of it.
+        master: OwnedFd,
+    },
 }

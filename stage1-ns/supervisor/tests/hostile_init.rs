@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
-use pod_abi::control::{Hello, Reply, Request};
+use pod_abi::control::{Hello, Reply, Request, WindowSize};
 use pod_abi::exit::Ended;
 use pod_abi::frame::{Decoder, encode};
 use pod_abi::inner::{AppFds, FromInit, Target, ToInit};
@@ -23,7 +23,7 @@ use pod_abi::status::{AppState, PodStatus};
 use pod_abi::{AppName, Report, version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use supervisor::{Added, Born, Failure, Inherited, Wall, supervise};
+use supervisor::{Added, AppStdio, Born, Failure, Inherited, Terminal, Wall, supervise};
 
 /// PID 1's end of things.
 struct Init {
@@ -69,6 +69,7 @@ struct Stage {
     script: Option<Script>,
     channel: Option<UnixStream>,
     stdout: Option<OwnedFd>,
+    input: Option<OwnedFd>,
     init: Option<thread::JoinHandle<()>>,
 }
 
@@ -100,13 +101,20 @@ impl Wall for Stage {
         let fds = AppFds { mount_namespace: false, cgroup: false, stdio: false };
         let stderr = rustix::pipe::pipe().unwrap().0;
         let stdout = self.stdout.take().unwrap();
-        Ok(vec![Added { fds, descriptors: Vec::new(), stdout, stderr }])
+        let stdio = AppStdio::Streams { input: self.input.take(), stdout, stderr };
+        Ok(vec![Added { fds, descriptors: Vec::new(), stdio }])
     }
 
     fn settle(&mut self) {}
 
     fn host_pid(&self, _app: &AppName, _pid: u32) -> Option<u32> {
         None
+    }
+
+    fn terminal(&self, _: &AppName, _: u32, _: WindowSize) -> Result<Terminal, Failure> {
+        let pair = nix::pty::openpty(None, None).unwrap();
+        rustix::io::ioctl_fionbio(&pair.master, true).unwrap();
+        Ok(Terminal { master: pair.master, slave: pair.slave })
     }
 
     fn kill(&mut self) {
@@ -156,7 +164,7 @@ fn run(
     let inherited = Inherited { pod: open(&pod), program: open(&pod), run: open(&run), ids: None };
     let init = None;
     let script: Option<Script> = Some(Box::new(script));
-    let mut wall = Stage { script, channel: None, stdout: None, init };
+    let mut wall = Stage { script, channel: None, stdout: None, input: None, init };
     let client = thread::spawn(move || beside(&run));
     let code = supervise(&order(), &inherited, &mut wall);
     client.join().unwrap();

@@ -18,6 +18,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{alarm, setsid};
 use pod_abi::exit::OURS;
 use pod_sys::{close_on_exec_from, place, set_seccomp_filter};
+use rustix::process::ioctl_tiocsctty;
 use rustix::thread::set_no_new_privs;
 
 use super::execute::execute;
@@ -69,7 +70,8 @@ const EXPLANATION_S: u32 = 1;
 /// 2. `oom_score_adj`, through PID 1's own procfs, before any of the app's is in reach.
 /// 3. The namespaces, and what is mounted for them (see [`surround`]); or those of the app's main
 ///    process. From here on only the app's root can be reached.
-/// 4. Standard input, output and error.
+/// 4. Standard input, output and error. If they are a terminal, it becomes that of the session:
+///    nothing of the app has run, so nothing can have taken it or another before.
 /// 5. The working directory, while still root: it may have to be made.
 /// 6. The umask, and everything else CLOEXEC: no descriptor of PID 1 reaches the app.
 /// 7. Resource limits: late enough that they do not hinder the steps before, early enough that
@@ -95,6 +97,9 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
     }
     for (fd, at) in launch.stdio.into_iter().zip(0..) {
         place(fd, at).at(Phase::Stdio, "standard input, output and error")?;
+    }
+    if launch.terminal {
+        ioctl_tiocsctty(io::stdin()).at(Phase::Terminal, "the terminal as that of its session")?;
     }
     cwd::enter(prepared.cwd)?;
     umask(Mode::from_bits_truncate(prepared.umask));

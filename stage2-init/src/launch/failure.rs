@@ -50,6 +50,8 @@ phases! {
     Clone = "app.clone", "cannot make a process in";
     /// Resetting what was inherited.
     Inherit = "app.inherited", "cannot reset";
+    /// Taking a controlling terminal.
+    Terminal = "app.terminal", "cannot take";
     /// Setting a resource limit.
     Limit = "app.limit", "cannot set";
     /// Setting `oom_score_adj`.

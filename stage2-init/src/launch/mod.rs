@@ -79,6 +79,8 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Whether they are a terminal, which is to be the process's own.
+    pub terminal: bool,
 }
 
 /// A process that has been made; whether it executes its program is still to come.

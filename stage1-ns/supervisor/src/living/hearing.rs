@@ -77,7 +77,8 @@ impl<W: Wall> Living<'_, W> {
                 }
                 self.reply(&Waiting::Start(app), &Reply::Done);
             }
-            Consequence::AppEnded(app, error) => {
+            Consequence::AppEnded { app, exit, error, for_good } => {
+                self.app_ended(&app, exit, for_good);
                 let report = error.unwrap_or_else(|| {
                     Report::new("app.ended", format!("app `{app}` ended before it ran"))
                 });
@@ -100,7 +101,7 @@ impl<W: Wall> Living<'_, W> {
                     Some(report) => Reply::Refused(Box::new(report.exit(exit.code()))),
                     None => Reply::ExecEnded { exit },
                 };
-                self.reply(&Waiting::Exec(id), &reply);
+                self.exec_ended(&Waiting::Exec(id), reply);
             }
             Consequence::Over(code) => {
                 self.verdict.get_or_insert(Verdict::Over(code));

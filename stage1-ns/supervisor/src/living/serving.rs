@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use pod_abi::Report;
 use pod_abi::control::{Reply, Request};
 use pod_abi::inner::{Target, ToInit};
 
@@ -85,6 +86,17 @@ impl<W: Wall> Living<'_, W> {
                 self.stop(Stopping::Request, grace_ms);
                 Reply::Done
             }
+            Answer::OnTerminal(wanted) => match self.start_on_terminal(number, wanted, descriptors)
+            {
+                Ok(()) => return Ok(()),
+                Err(report) => Reply::Refused(report),
+            },
+            Answer::Attach(wanted) => return self.attach(number, &wanted, descriptors),
+            Answer::Resize(size) if self.outputs.resize(number, size) => Reply::Done,
+            Answer::Resize(_) => {
+                let what = "there is no terminal to change the size of";
+                Reply::Refused(Box::new(Report::new("terminal.none", what)))
+            }
         };
         self.control.client(number).ok_or(Over)?.reply(&reply)
     }
@@ -111,6 +123,7 @@ impl<W: Wall> Living<'_, W> {
             // If this fails nobody can connect any more; the pod itself goes on.
             let _ = self.events.add(&self.control, Token::Listener, Interest::Read);
         }
+        self.outputs.detach(number);
         if let Some(Waiting::Exec(id)) = client.waiting {
             self.kill_exec(id);
         }

@@ -1,11 +1,14 @@
 //! Keeping apps' output and a slow reader in step.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Living;
-use crate::events::{Interest, Token};
+use crate::events::Token;
+use crate::outputs::Outcome;
+use crate::records;
 use crate::signals::Meaning;
 use crate::wall::Wall;
 
@@ -13,59 +16,83 @@ use crate::wall::Wall;
 /// that reads at all.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
+/// How long an attached client may take nothing of the rest before it is given up: it is stopped,
+/// or hangs, and must not keep a pod that is over.
+const STALLED: Duration = Duration::from_secs(20);
+
 impl<W: Wall> Living<'_, W> {
-    /// Keeps the apps' streams out of the epoll as long as the screen takes nothing.
-    pub(super) fn pause_or_resume(&mut self) {
-        let clogged = self.outputs.is_clogged();
-        if clogged == self.paused {
+    /// Has the epoll wait for exactly those streams that may be read or written now: what nobody
+    /// takes is not read.
+    pub(super) fn watch_streams(&mut self) {
+        if !self.outputs.is_stale() {
             return;
         }
-        self.paused = clogged;
-        for (place, source, pipe) in self.outputs.open() {
-            if clogged {
-                self.events.remove(pipe);
+        let mut watched = BTreeSet::new();
+        for (token, stream, interest) in self.outputs.wanted() {
+            match (interest, self.watched.contains(&token)) {
+                (Some(_), true) => {
+                    watched.insert(token);
+                }
+                // A file that no epoll takes is always ready and never clogged.
+                (Some(interest), false) => {
+                    if self.events.add(stream, token, interest).is_ok() {
+                        watched.insert(token);
+                    }
+                }
+                (None, true) => self.events.remove(stream),
+                (None, false) => {}
+            }
+        }
+        // What has closed has left the epoll with its descriptor.
+        self.watched = watched;
+    }
+
+    /// Passes on what a stream has, and what follows from that.
+    pub(super) fn turn_stream(&mut self, token: Token) {
+        let now = records::now();
+        match token {
+            Token::Stream(place, source) => {
+                if !self.outputs.is_clogged(place) {
+                    let _: Outcome = self.outputs.pump(place, source, now);
+                }
+            }
+            Token::Screen(_) => {
+                if let Some(screen) = self.outputs.screen() {
+                    screen.flush();
+                }
+            }
+            Token::Input(place) => self.outputs.flush_input(place),
+            Token::Feed(number) => self.outputs.feed(number),
+            Token::Outlet(number, _) => {
+                self.outputs.flush_client(number);
+                self.conclude();
+            }
+            Token::Signals | Token::Channel | Token::End | Token::Listener | Token::Client(_) => {}
+        }
+        self.outputs.pass_on_hang_up(now);
+    }
+
+    /// Tells those whose app, or process, has ended for good, once all it has said is written.
+    pub(super) fn conclude(&mut self) {
+        for (number, finale) in self.outputs.concluded(records::now()) {
+            let Some(client) = self.control.client(number) else { continue };
+            client.waiting = None;
+            if client.reply(&finale).is_err() {
+                self.hang_up(number);
             } else {
-                // Lost output at worst; the kernel has no memory for one more entry.
-                let _ = self.events.add(pipe, Token::Stream(place, source), Interest::Read);
-            }
-        }
-        self.watch_screen();
-    }
-
-    pub(super) fn watch_screen(&mut self) {
-        let paused = self.paused;
-        let Some(screen) = self.outputs.screen() else { return };
-        for stream in screen.both() {
-            self.events.remove(stream);
-        }
-        if paused {
-            for stream in screen.clogged() {
-                // A file that no epoll takes is always writable and never clogged.
-                let _ = self.events.add(stream, Token::Screen, Interest::Write);
+                self.await_room(number);
             }
         }
     }
 
-    /// Waits until the screen has taken everything, but not for long if somebody has asked for the
-    /// end. A signal that would end the pod ends the wait, and so does whoever comes to the control
-    /// socket: there is nothing left to ask for but the end. What was not shown is in the log.
+    /// Waits until the screen and all attached clients have taken everything, but not for long if
+    /// somebody has asked for the end. A signal that would end the pod ends the wait, and so does
+    /// whoever comes to the control socket: there is nothing left to ask for but the end. What was
+    /// not shown is in the log.
     pub(super) fn show_the_rest(&mut self) {
         let deadline = self.stopping.map(|_| Instant::now() + LAST_LOOK);
-        while let Some(screen) = self.outputs.screen()
-            && screen.is_clogged()
-        {
-            let knock = PollFd::new(&self.control, PollFlags::IN);
-            let signals = PollFd::new(&self.signals, PollFlags::IN);
-            let screens =
-                screen.clogged().map(|stream| PollFd::from_borrowed_fd(stream, PollFlags::OUT));
-            let mut polled: Vec<_> = [knock, signals].into_iter().chain(screens).collect();
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut polled, left.as_ref()) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            }
-            if polled.first().is_some_and(|knock| !knock.revents().is_empty()) {
+        while let Some(left) = self.time_left(deadline) {
+            if !self.look_once(left) {
                 return;
             }
             while let Some(meaning) = self.signals.next() {
@@ -73,7 +100,63 @@ impl<W: Wall> Living<'_, W> {
                     return;
                 }
             }
-            screen.flush();
         }
+    }
+
+    /// Returns how long to wait for those that have not taken everything; `None` if all have.
+    fn time_left(&self, deadline: Option<Instant>) -> Option<Option<Duration>> {
+        let held_up = self.outputs.held_up();
+        if held_up.is_empty() {
+            return None;
+        }
+        let on_screen = held_up.iter().any(|(token, _)| matches!(token, Token::Screen(_)));
+        let stalled = (!on_screen).then_some(STALLED);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Some(left.or(stalled))
+    }
+
+    /// Waits once, and writes what is taken; `false` if the wait is over.
+    fn look_once(&mut self, left: Option<Duration>) -> bool {
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let clients = self.outputs.clients();
+        let mut ready = Vec::new();
+        {
+            let knock = PollFd::new(&self.control, PollFlags::IN);
+            let signals = PollFd::new(&self.signals, PollFlags::IN);
+            let mut polled = vec![knock, signals];
+            let (mut tokens, held_up) = (Vec::new(), self.outputs.held_up());
+            for (token, stream) in &held_up {
+                tokens.push(*token);
+                polled.push(PollFd::from_borrowed_fd(*stream, PollFlags::OUT));
+            }
+            for number in clients {
+                if let Some(client) = self.control.known(number) {
+                    tokens.push(Token::Client(number));
+                    polled.push(PollFd::new(client, PollFlags::IN));
+                }
+            }
+            match poll(&mut polled, left.as_ref()) {
+                Ok(0) | Err(_) => return false,
+                Ok(_) => {}
+            }
+            let mut came = polled.iter().map(|one| !one.revents().is_empty());
+            if came.next() == Some(true) {
+                return false;
+            }
+            let rest = tokens.into_iter().zip(came.skip(1));
+            ready.extend(rest.filter(|(_, came)| *came).map(|(token, _)| token));
+        }
+        for token in ready {
+            match token {
+                // Whatever it still asks for, the pod is over; only that it goes away counts.
+                Token::Client(number) => {
+                    if self.control.client(number).is_some_and(|client| client.read().is_err()) {
+                        self.hang_up(number);
+                    }
+                }
+                token => self.turn_stream(token),
+            }
+        }
+        true
     }
 }
