@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::flags::{FetchFlags, Globals};
+use crate::flags::{FetchFlags, Globals, ProcessFlags};
 
 /// Run pods of apps from OCI images, without a daemon
 #[derive(Debug, Parser)]
@@ -130,15 +130,8 @@ pub(crate) struct ExecArgs {
     /// In which app [default: the only one]
     #[arg(short = 'c', long, value_name = "NAME")]
     pub(crate) app: Option<String>,
-    /// Variable beside the app's; without a value, yours if you have it (repeatable)
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-    /// Working directory [default: the app's]
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-    /// Who it runs as, by name or number [default: as the app]
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) process: ProcessFlags,
     /// Name, id, or start of an id
     pub(crate) pod: String,
     /// Command and its arguments
@@ -269,7 +262,7 @@ mod tests {
         let line = "pod exec shop -c web -u 5 ls -la --app x";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         let Verb::Exec(exec) = cli.verb else { panic!("exec") };
-        assert_eq!((exec.app.as_deref(), exec.user.as_deref()), (Some("web"), Some("5")));
+        assert_eq!((exec.app.as_deref(), exec.process.user.as_deref()), (Some("web"), Some("5")));
         assert_eq!(exec.command, ["ls", "-la", "--app", "x"]);
         let cli = Cli::try_parse_from("pod exec shop -- -x".split(' ')).unwrap();
         let Verb::Exec(exec) = cli.verb else { panic!("exec") };

@@ -56,22 +56,46 @@ pub(crate) struct PodFlags {
     /// Start in the background: print the pod's id once all apps are ready
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Keys that leave a terminal and let the pod go on [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
     /// Remove the pod as soon as it has ended
     #[arg(long)]
     pub(crate) rm: bool,
     /// Name of the pod; behind an image, of the app
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Write the pod's id to this file, which must not be there yet
+    #[arg(long, value_name = "FILE", aliases = ["cidfile", "uuid-file", "uuid-file-save"])]
+    pub(crate) id_file: Option<PathBuf>,
     /// Hostname of the pod [default: its name]
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
     /// Network of the pod: `none` or `host` [default: none]
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", alias = "network")]
     pub(crate) net: Option<String>,
+    /// Name server, `host` for the host's resolv.conf, `none` for an empty one (repeatable)
+    #[arg(long, value_name = "IP|host|none")]
+    pub(crate) dns: Vec<String>,
+    /// Domain to try for short names (repeatable)
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+    /// Option of the resolver, such as `ndots:2` (repeatable)
+    #[arg(long, value_name = "OPTION", alias = "dns-option")]
+    pub(crate) dns_opt: Vec<String>,
+    /// Line of /etc/hosts (repeatable)
+    #[arg(long, value_name = "NAME:IP")]
+    pub(crate) add_host: Vec<String>,
+    /// System V IPC and message queues: `pod` or `host` [default: pod]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) ipc: Option<String>,
+    /// Kernel setting of the pod's namespaces (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) sysctl: Vec<String>,
     /// User ids of the pod: `auto`, a range of its own, or `host` [default: auto]
     #[arg(long, value_name = "KIND")]
     pub(crate) userns: Option<String>,
-    /// What ends the pod: `any-failure`, `all` or `main=APP` [default: any-failure]
+    /// What ends the pod: `any-failure`, `all`, `never` or `main=APP` [default: any-failure]
     #[arg(long, value_name = "POLICY")]
     pub(crate) exit_policy: Option<String>,
     /// What isolates the pod: a name or an absolute directory [default: ns]
@@ -79,14 +103,17 @@ pub(crate) struct PodFlags {
     pub(crate) stage1: Option<String>,
     #[command(flatten)]
     pub(crate) fetch: FetchFlags,
-    /// A word of yours about the pod (repeatable)
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// A word of yours about the pod; behind an image, about the app (repeatable)
+    #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// A word for programs about the pod; behind an image, about the app (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
     /// Print what would run as JSON, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Run what `--dry-run` has printed, from a file or `-`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", alias = "pod-manifest")]
     pub(crate) spec: Option<PathBuf>,
 }
 
@@ -99,9 +126,36 @@ pub(crate) struct FetchFlags {
     /// Platform of the images, `OS/ARCH[/VARIANT]` [default: the host's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// Speak plain HTTP to registries beyond loopback
+    /// Protections to give up: `http`, `tls`, `all-fetch`; and of apps `capabilities`, `paths`,
+    /// `seccomp`, `all-run`; or `all`
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) insecure_options: Vec<String>,
+    /// Same as `--insecure-options http`: speak plain HTTP to registries beyond loopback
     #[arg(long)]
     pub(crate) insecure_http: bool,
+}
+
+/// Flags of a process in an app: of the app's own, and of what `pod exec` starts beside it.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ProcessFlags {
+    /// Feed it with your standard input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Variable of the environment; without a value, yours if you have it (repeatable)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Variables from a file, one a line; `--env` overrides them (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Working directory [default: the image's, or the app's]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Who it runs as, by name or number [default: as the image says, or as the app]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
 }
 
 /// Flags of an app: they follow its image, or precede it if it is the only one.
@@ -110,34 +164,120 @@ pub(crate) struct AppFlags {
     /// Name of the app [default: the last word of its image]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Variable of the environment; without a value, yours if you have it (repeatable)
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-    /// Who it runs as, by name or number
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub(crate) user: Option<String>,
-    /// Directory or file of the host, or a named volume, to mount (repeatable)
-    #[arg(short, long, value_name = "SRC:DST[:ro|rw]")]
-    pub(crate) volume: Vec<String>,
-    /// Mount a file system in memory (repeatable)
-    #[arg(long, value_name = "DST[:size=BYTES]")]
-    pub(crate) tmpfs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) process: ProcessFlags,
     /// Program to run in place of the image's
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Mount the root read-only
-    #[arg(long)]
-    pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) life: LifeFlags,
+    #[command(flatten)]
+    pub(crate) storage: StorageFlags,
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+    #[command(flatten)]
+    pub(crate) privileges: PrivilegeFlags,
+    /// A word of yours about the app (repeatable)
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// A word for programs about the app (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+}
+
+/// When an app starts, ends, and is started again.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LifeFlags {
     /// When it is started again: `no`, `on-failure[:N]` or `always` [default: no]
     #[arg(long, value_name = "POLICY")]
     pub(crate) restart: Option<String>,
+    /// When it is ready: `started`, `notify`, `exec:COMMAND`, `tcp:PORT` or `http:PORT[/PATH]`
+    /// [default: started]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) readiness: Option<String>,
+    /// Start it once this app is ready (repeatable)
+    #[arg(long, value_name = "APP", value_delimiter = ',')]
+    pub(crate) after: Vec<String>,
+    /// Run it to its end before any other app starts
+    #[arg(long)]
+    pub(crate) init_app: bool,
+    /// Have a process of ours be process 1 and reap what it leaves
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// Processes it sees: `app`, its own; `pod`; or `host`, with `--stage1 fly` [default: app]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) pid: Option<String>,
+    /// Signal that asks it to end [default: the image's, else TERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<String>,
+    /// Seconds from that signal to KILL [default: 10]
+    #[arg(long, value_name = "SECS")]
+    pub(crate) stop_timeout: Option<String>,
+    /// Size of one file of its log, and how many are kept [default: 16m:2]
+    #[arg(long, value_name = "BYTES[:FILES]")]
+    pub(crate) log_size: Option<String>,
+}
+
+/// What an app has mounted.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct StorageFlags {
+    /// Mount a path of the host, a named volume, or, without SRC, a new one (repeatable)
+    #[arg(short, long, value_name = "[SRC:]DST[:OPTIONS]")]
+    pub(crate) volume: Vec<String>,
+    /// Mount something: `type=bind|volume|empty|tmpfs,src=…,dst=…,ro,…` (repeatable)
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub(crate) mount: Vec<String>,
+    /// Mount a file system in memory (repeatable)
+    #[arg(long, value_name = "DST[:size=BYTES,mode=MODE,ro,noexec]")]
+    pub(crate) tmpfs: Vec<String>,
+    /// Mount the root read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+/// The most an app may use.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LimitFlags {
+    /// Bytes of memory, such as `512m`
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Processors, such as `1.5`
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<String>,
+    /// Processes and threads
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) pids_limit: Option<String>,
+    /// Limit of a resource, such as `nofile=1024:2048` (repeatable)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Preference of the kernel when memory runs out, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(crate) oom_score_adj: Option<String>,
+}
+
+/// What an app may do.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct PrivilegeFlags {
     /// Capability to grant, or `ALL` (repeatable)
-    #[arg(long, value_name = "CAPABILITY")]
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_add: Vec<String>,
     /// Capability to withhold, or `ALL` (repeatable)
-    #[arg(long, value_name = "CAPABILITY")]
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_drop: Vec<String>,
+    /// All capabilities and system calls, no path masked, /sys writable: power over the pod, and
+    /// over the host only with `--userns host`
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// Device of the host (repeatable)
+    #[arg(long, value_name = "SRC[:DST[:rwm]]")]
+    pub(crate) device: Vec<String>,
+    /// `no-new-privileges[:BOOL]`, or `seccomp=` a profile, `unconfined` or `default` (repeatable)
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+    /// Further group, by name or number (repeatable)
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group_add: Vec<String>,
+    /// Mode bits that files it makes never have, octal [default: 022]
+    #[arg(long, value_name = "MASK")]
+    pub(crate) umask: Option<String>,
 }

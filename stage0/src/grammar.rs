@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The first word behind an image's flags that is no flag begins its command, `---` ends it. With
-//! a single app its flags may also stand before the image. `--name` before the first image names
-//! the pod, behind an image the app. Cutting the line into parts is done here by hand; which flags
+//! a single app its flags may also stand before the image. `--name`, `--label` and `--annotation`
+//! before the first image are the pod's, behind an image the app's. Cutting the line into parts is done here by hand; which flags
 //! there are and which of them take a value is asked of clap, which then reads each part.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -213,7 +213,7 @@ fn split_cluster(word: &str, commands: &[&Command]) -> (Vec<Flag>, bool) {
         args.find(|arg| found(arg)).map(|arg| arg.get_action().takes_values())
     };
     if let Some(long) = word.strip_prefix("--") {
-        let wants = !long.contains('=') && takes(&|arg| arg.get_long() == Some(long)) == Some(true);
+        let wants = !long.contains('=') && takes(&|arg| is_called(arg, long)) == Some(true);
         return (vec![vec![word.to_owned()]], wants);
     }
     let mut flags = Vec::new();
@@ -237,9 +237,15 @@ fn is_flag_of(word: &str, command: &Command) -> bool {
     let long = word.strip_prefix("--").map(|long| long.split('=').next().unwrap_or(long));
     let short = word.chars().nth(1);
     command.get_arguments().any(|arg| match long {
-        Some(long) => arg.get_long() == Some(long),
+        Some(long) => is_called(arg, long),
         None => arg.get_short() == short,
     })
+}
+
+/// Tells whether `long` is the name of a flag, or one of its other names.
+fn is_called(arg: &Arg, long: &str) -> bool {
+    arg.get_long() == Some(long)
+        || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&long))
 }
 
 /// Returns the manual of `verb` as a clap command, with the flags of pod and app in one.
@@ -252,10 +258,12 @@ pub(crate) fn help(verb: &'static str) -> Command {
     let app = AppFlags::augment_args(Command::new("app"));
     let (global, pod): (Vec<&Arg>, Vec<&Arg>) =
         pod.get_arguments().partition(|arg| arg.get_help_heading().is_some());
+    // What both have is told once, with the pod's.
+    let of_pod: Vec<_> = pod.iter().map(|arg| arg.get_id().clone()).collect();
     let pod = pod
         .into_iter()
         .map(|arg| arg.clone().help_heading("Flags of the pod, before the first image"));
-    let app = app.get_arguments().filter(|arg| arg.get_long() != Some("name"));
+    let app = app.get_arguments().filter(|arg| !of_pod.contains(arg.get_id()));
     let app = app.map(|arg| arg.clone().help_heading("Flags of an app, behind its image"));
     Command::new(verb)
         .about(about)
@@ -313,22 +321,43 @@ pub(crate) fn usage_of(error: &clap::Error, verb: &str) -> CommandError {
 }
 
 /// What leads on from flags that others have and we do not.
-const ELSEWHERE: [(&[&str], &[&str], &str); 4] = [
-    (
-        &["run", "prepare", "start", "exec"],
-        &["-i", "-t", "--interactive", "--tty"],
-        "there are no terminals yet; `pod exec` passes standard input on without a flag",
-    ),
+const ELSEWHERE: [(&[&str], &[&str], &str); 9] = [
     (
         &["run", "prepare"],
-        &["-p", "--publish"],
+        &["-p", "--publish", "-P", "--publish-all"],
         "a pod has its own loopback and nothing else; `--net host` gives it the host's network",
     ),
     (
         &["run", "prepare"],
-        &["-m", "--memory", "--cpus", "--pids-limit"],
-        "memory, CPU and processes are not limited yet",
+        &["--shm-size"],
+        "`--tmpfs /dev/shm:size=BYTES` behind the image gives an app a /dev/shm of that size",
     ),
+    (
+        &["run", "prepare"],
+        &["--health-cmd", "--health-interval"],
+        "`--readiness exec:COMMAND` behind the image tells when an app is ready",
+    ),
+    (
+        &["run", "prepare"],
+        &["--log-driver", "--log-opt"],
+        "`--log-size BYTES[:FILES]` behind the image bounds an app's log",
+    ),
+    (
+        &["run", "prepare"],
+        &["--volumes-from", "--link"],
+        "apps that belong together are one pod: `pod run A --- B`; they share network and volumes",
+    ),
+    (
+        &["run", "prepare"],
+        &["--cpu-shares", "--cpu-quota", "--cpu-period", "--cpuset-cpus", "-c"],
+        "`--cpus NUMBER` behind the image limits time on processors",
+    ),
+    (
+        &["run", "prepare"],
+        &["--memory-swap", "--memory-reservation"],
+        "`--memory BYTES` behind the image limits memory",
+    ),
+    (&["run", "prepare"], &["--uts"], "a pod has a hostname of its own; `--hostname` sets it"),
     (&["rm"], &["-f", "--force"], "`pod stop -t 0 POD` ends a pod at once"),
 ];
 
@@ -368,9 +397,9 @@ mod tests {
                 " | {} name={} env={} user={} ro={} {:?}",
                 app.image,
                 flags.name.as_deref().unwrap_or("-"),
-                flags.env.join(","),
-                flags.user.as_deref().unwrap_or("-"),
-                flags.read_only,
+                flags.process.env.join(","),
+                flags.process.user.as_deref().unwrap_or("-"),
+                flags.storage.read_only,
                 app.command
             ));
         }
@@ -386,7 +415,7 @@ mod tests {
                 "--name p alpine --name a echo --name x -e y",
                 r#"p | alpine name=a env= user=- ro=false ["echo", "--name", "x", "-e", "y"]"#,
             ),
-            ("-e A=b --read-only -dit2 --name p alpine true", "unknown"),
+            ("-e A=b --read-only -dix2 --name p alpine true", "unknown"),
             (
                 "-e A=b --read-only --name p alpine -u 5 -eC=d true -u",
                 r#"p | alpine name=- env=A=b,C=d user=5 ro=true ["true", "-u"]"#,
@@ -409,7 +438,7 @@ mod tests {
         ];
         for (words, expected) in table {
             if expected == "unknown" {
-                assert!(refusal(words).contains("-i"), "{words}");
+                assert!(refusal(words).contains("-x"), "{words}");
             } else {
                 assert_eq!(shape(words), expected, "{words}");
             }
@@ -423,6 +452,21 @@ mod tests {
         assert_eq!(line.pod.net.as_deref(), Some("host"));
         assert_eq!(line.pod.label, ["a=b"]);
         assert_eq!(line.pod.globals.root.unwrap().to_str(), Some("/x"));
+    }
+
+    #[test]
+    fn words_that_pod_and_app_share_belong_to_whom_they_stand_beside() {
+        let line = line("-l p=1 --annotation p=2 --cidfile f alpine -l a=1 --annotation a=2");
+        assert_eq!(
+            (&line.pod.label[..], &line.pod.annotation[..]),
+            (&["p=1".to_owned()][..], &["p=2".to_owned()][..])
+        );
+        let app = &line.apps[0].flags;
+        assert_eq!(
+            (&app.label[..], &app.annotation[..]),
+            (&["a=1".to_owned()][..], &["a=2".to_owned()][..])
+        );
+        assert_eq!(line.pod.id_file.unwrap().to_str(), Some("f"));
     }
 
     #[test]
@@ -458,9 +502,8 @@ mod tests {
             let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
             parse("run", &words).unwrap_err().report().hints.join("; ")
         };
-        assert!(hints("-it alpine").contains("no terminals yet"));
         assert!(hints("alpine -p 80:80").contains("`--net host`"));
-        assert!(hints("--memory=1g alpine").contains("not limited yet"));
+        assert!(hints("--shm-size=1g alpine").contains("--tmpfs /dev/shm"));
         assert!(!hints("-x alpine").contains("to pass"));
     }
 

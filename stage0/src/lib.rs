@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod caller;
 mod cgroup;
 mod cli;
 mod commands;
@@ -27,6 +28,7 @@ mod notify;
 mod pods;
 mod request;
 mod rundir;
+mod signal;
 mod stage1;
 mod streams;
 mod ui;
@@ -38,6 +40,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
+use caller::Caller;
 use cli::{Cli, ReapArgs, Verb};
 use commands::Session;
 use context::Context;
@@ -126,7 +129,7 @@ fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8>
         Asked::Line(line) => *line,
     };
     let globals = globals.overridden_by(line.pod.globals.clone());
-    let request = request::read(line, &|name| std::env::var(name).ok())?;
+    let request = request::read(line, &Caller::of_this_process())?;
     let session = Session::open(Context::new(&globals)?, verb)?;
     match verb {
         "run" => commands::run(&session, &request),

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pod_abi::app::AppSpec;
+use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::{Reply, Request, SignalTarget};
 use pod_abi::phase::Phase;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Session;
 use super::logs::unknown_app;
+use crate::caller::Caller;
 use crate::cli::ExecArgs;
 use crate::compose::{ExecRequest, compose_exec, resolve_user};
 use crate::control::Connection;
@@ -92,7 +93,11 @@ fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
 }
 
 fn read(session: &Session, args: ExecArgs, app: &AppSpec) -> Result<ExecRequest> {
-    let user = match &args.user {
+    let process = request::read_process(&args.process, &Caller::of_this_process())?;
+    if process.stdio == Stdio::Terminal {
+        return Err(CommandError::usage("a command beside an app cannot have a terminal yet"));
+    }
+    let user = match &process.user {
         None => None,
         Some(word) => {
             let accounts = fetch::accounts(&session.store()?, &app.image.layers)?;
@@ -104,12 +109,7 @@ fn read(session: &Session, args: ExecArgs, app: &AppSpec) -> Result<ExecRequest>
     if args.command.iter().any(|word| word.contains('\0')) || args.command[0].is_empty() {
         return Err(CommandError::usage("the command is empty or holds a NUL byte"));
     }
-    Ok(ExecRequest {
-        env: request::read_env(&args.env, &|name| std::env::var(name).ok())?,
-        workdir: args.workdir.as_deref().map(request::path).transpose()?,
-        args: args.command,
-        user,
-    })
+    Ok(ExecRequest { args: args.command, env: process.env, workdir: process.workdir, user })
 }
 
 fn block_signals() -> Result<SignalFd> {

@@ -1,7 +1,7 @@
 //! `pod run` and `pod prepare`: one path, `run` goes on where `prepare` stops.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use images::{Lease, Reference, Store};
@@ -12,7 +12,7 @@ use pod_abi::stage::Output;
 use pod_abi::{Digest, PodId, version};
 
 use super::Session;
-use crate::compose::{AppImage, compose};
+use crate::compose::{AppImage, compose, tell_hostname};
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::host;
@@ -143,7 +143,7 @@ fn app_image(
 fn read_spec(path: &Path) -> Result<PodSpec> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MAX_SPEC).read_to_string(&mut text)
+        io::stdin().lock().take(MAX_SPEC).read_to_string(&mut text)
     } else {
         fs::File::open(path).and_then(|file| file.take(MAX_SPEC).read_to_string(&mut text))
     };
@@ -201,7 +201,7 @@ fn lay_out<'s>(
     request: &Request,
 ) -> Result<(Draft<'s>, PodManifest, Vec<AppSpec>)> {
     let draft = session.pods.draft()?;
-    let PodSpec { name, sandbox, apps, .. } = spec;
+    let PodSpec { name, sandbox, mut apps, .. } = spec;
     check_remove(&apps, request)?;
     let name = name.unwrap_or_else(|| generated_name(&apps[0].name, draft.id()));
     let manifest = PodManifest {
@@ -212,8 +212,27 @@ fn lay_out<'s>(
         remove: request.remove,
         sandbox,
     };
+    let hostname = manifest.sandbox.hostname.as_ref().unwrap_or(&manifest.name);
+    apps.iter_mut().for_each(|app| tell_hostname(app, hostname));
     draft.lay_out(&manifest, &apps)?;
+    if let Some(path) = &request.id_file {
+        write_id(path, draft.id())?;
+    }
     Ok((draft, manifest, apps))
+}
+
+/// Writes the id of a pod to a file that must not be there yet: it may be another pod's.
+fn write_id(path: &Path, id: &PodId) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    file.and_then(|mut file| write!(file, "{id}")).map_err(|error| {
+        let made =
+            CommandError::new("id-file", format!("cannot write the id to `{}`", path.display()))
+                .because(&error);
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => made.hint("it may name another pod; remove it if not"),
+            _ => made,
+        }
+    })
 }
 
 /// A specification may hold a restart policy that the line could not see.

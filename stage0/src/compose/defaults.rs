@@ -11,6 +11,9 @@ pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 /// How systemd and others tell that they run in one of ours (systemd's container interface).
 pub(super) const CONTAINER: &str = "container=pod";
 
+/// What a terminal is unless somebody says otherwise: what every emulator of today can play.
+pub(super) const TERM: &str = "TERM=xterm";
+
 /// What tells of, or reaches into, the host, and reads as empty.
 pub(super) const MASKED: &[&str] = &[
     "/proc/acpi",

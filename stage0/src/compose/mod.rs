@@ -6,28 +6,26 @@
 //! written for them; what an image says never reaches beyond its own app.
 
 mod defaults;
-mod signal;
 mod user;
+mod volumes;
 
 use std::path::Path;
 
 use images::ImageSettings;
-use pod_abi::app::{
-    AppSpec, EnvVar, EnvVarError, ImagePin, Mount, MountSource, PidMode, Process, Stop, User,
-};
+use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, Process, Stdio, Stop, User};
 use pod_abi::check::SpecError;
-use pod_abi::isolators::Seccomp;
-use pod_abi::layout;
+use pod_abi::isolators::Capabilities;
 use pod_abi::manifest::{PodSpec, Sandbox};
 use pod_abi::path::PodPathError;
-use pod_abi::readiness::Readiness;
 use pod_abi::version;
-use pod_abi::volume::{Volume, VolumeSource};
 use pod_abi::{AppName, PodName, PodPath, VolumeName};
 
-use crate::request::{AppRequest, MountFrom, MountRequest, PodRequest};
+use crate::request::{AppRequest, Paths, PodRequest};
+use crate::signal;
 
-pub(crate) use user::{Accounts, UserError, resolve_user};
+use volumes::Volumes;
+
+pub(crate) use user::{Accounts, UserError, resolve_group, resolve_user};
 
 /// An image, with everything of it that decides how its app runs.
 #[derive(Clone, Debug)]
@@ -57,6 +55,14 @@ pub(crate) enum ComposeError {
     NoCommand(String),
     #[error("app `{app}` cannot run as `{user}`")]
     User { app: AppName, user: String, source: UserError },
+    #[error("app `{app}` cannot have group `{group}`")]
+    Group { app: AppName, group: String, source: UserError },
+    #[error("image `{image}` has an unusable volume")]
+    ImageVolume { image: String, source: PodPathError },
+    #[error("image `{image}` has {count} volumes; at most {most} are possible", most = volumes::MAX_OF_IMAGE)]
+    ImageVolumes { image: String, count: usize },
+    #[error("volume `{0}` is described in two ways; give each its own name")]
+    VolumeTwice(VolumeName),
     #[error(transparent)]
     Check(SpecError),
 }
@@ -73,12 +79,13 @@ pub(crate) fn compose(
     images: &[AppImage],
     root: &Path,
 ) -> Result<PodSpec, ComposeError> {
-    let mut volumes = Volumes { root, list: Vec::new() };
+    let mut volumes = Volumes::beneath(root);
+    let hostname = request.hostname.as_ref().or(name);
     let apps = request
         .apps
         .iter()
         .zip(images)
-        .map(|(app, image)| compose_app(app, image, &mut volumes))
+        .map(|(app, image)| compose_app(app, image, hostname, &mut volumes))
         .collect::<Result<Vec<AppSpec>, ComposeError>>()?;
     let spec = PodSpec {
         version: version::MANIFEST,
@@ -86,18 +93,18 @@ pub(crate) fn compose(
         sandbox: Sandbox {
             hostname: request.hostname.clone(),
             stage1: request.stage1.clone(),
-            userns: request.userns,
-            network: request.network,
-            volumes: volumes.list,
+            userns: request.userns.unwrap_or_default(),
+            network: request.network.unwrap_or_default(),
+            volumes: volumes.into_list(),
             apps: apps.iter().map(|app| app.name.clone()).collect(),
             exit_policy: request.exit_policy.clone(),
             labels: request.labels.clone(),
-            annotations: [].into(),
-            ipc: Default::default(),
-            sysctls: [].into(),
-            dns: None,
-            hosts: Vec::new(),
-            insecure: [].into(),
+            annotations: request.annotations.clone(),
+            ipc: request.ipc.unwrap_or_default(),
+            sysctls: request.sysctls.clone(),
+            dns: request.dns.clone(),
+            hosts: request.hosts.clone(),
+            insecure: request.insecure.clone(),
         },
         apps,
     };
@@ -108,55 +115,84 @@ pub(crate) fn compose(
 fn compose_app(
     request: &AppRequest,
     image: &AppImage,
+    hostname: Option<&PodName>,
     volumes: &mut Volumes<'_>,
 ) -> Result<AppSpec, ComposeError> {
-    let named = || image.pin.reference.clone();
     let name = match &request.name {
         Some(name) => name.clone(),
         None => AppName::from_repository(&image.repository)
-            .ok_or_else(|| ComposeError::Unnameable(named()))?,
+            .ok_or_else(|| ComposeError::Unnameable(image.pin.reference.clone()))?,
     };
-    let wanted = request.user.as_deref().or(image.settings.user.as_deref()).unwrap_or("");
-    let who = resolve_user(wanted, &image.accounts).map_err(|source| ComposeError::User {
-        app: name.clone(),
-        user: wanted.to_owned(),
-        source,
-    })?;
-    let process = Process {
-        args: args(request, &image.settings).ok_or_else(|| ComposeError::NoCommand(named()))?,
-        env: environment(request, image, &who.home)?,
-        cwd: workdir(request, image)?,
-        no_new_privileges: who.user.uid != 0,
-        user: who.user,
-        capabilities: request.capabilities.clone(),
-        seccomp: Seccomp::Default,
-        rlimits: Vec::new(),
-        oom_score_adj: None,
+    let process = process(request, image, &name, hostname)?;
+    let guarded = |list| match request.privileges.paths {
+        Paths::Guarded => defaults::paths(list),
+        Paths::Open => Vec::new(),
     };
+    let (life, privileges) = (&request.life, &request.privileges);
     Ok(AppSpec {
         version: version::MANIFEST,
-        name,
         image: image.pin.clone(),
         process,
         read_only_root: request.read_only,
-        mounts: request.mounts.iter().map(|mount| volumes.mount(mount)).collect(),
-        masked_paths: defaults::paths(defaults::MASKED),
-        read_only_paths: defaults::paths(defaults::READ_ONLY),
-        pid: PidMode::App,
-        restart: request.restart,
-        stop: stop(image)?,
-        readiness: Readiness::Started,
-        log: Default::default(),
-        labels: [].into(),
-        annotations: [].into(),
-        role: Default::default(),
-        after: Vec::new(),
-        stdio: Default::default(),
-        reaper: false,
-        writable_sys: false,
-        devices: Vec::new(),
-        resources: Default::default(),
+        mounts: volumes.mount_all(&name, &request.mounts, image)?,
+        masked_paths: guarded(defaults::MASKED),
+        read_only_paths: guarded(defaults::READ_ONLY),
+        pid: life.pid.unwrap_or_default(),
+        restart: life.restart,
+        stop: stop(request, image)?,
+        readiness: life.readiness.clone(),
+        log: life.log,
+        labels: request.labels.clone(),
+        annotations: request.annotations.clone(),
+        role: life.role,
+        after: life.after.clone(),
+        stdio: request.process.stdio,
+        reaper: life.reaper,
+        writable_sys: privileges.writable_sys,
+        devices: privileges.devices.clone(),
+        resources: request.limits.resources.clone(),
         volumes: Vec::new(),
+        name,
+    })
+}
+
+fn process(
+    request: &AppRequest,
+    image: &AppImage,
+    app: &AppName,
+    hostname: Option<&PodName>,
+) -> Result<Process, ComposeError> {
+    let wanted = request.process.user.as_deref().or(image.settings.user.as_deref()).unwrap_or("");
+    let who = resolve_user(wanted, &image.accounts).map_err(|source| ComposeError::User {
+        app: app.clone(),
+        user: wanted.to_owned(),
+        source,
+    })?;
+    let mut user = who.user;
+    let privileges = &request.privileges;
+    for group in &privileges.groups {
+        let gid = resolve_group(group, &image.accounts).map_err(|source| ComposeError::Group {
+            app: app.clone(),
+            group: group.clone(),
+            source,
+        })?;
+        if !user.additional_gids.contains(&gid) {
+            user.additional_gids.push(gid);
+        }
+    }
+    user.umask = privileges.umask;
+    let args = args(request, &image.settings)
+        .ok_or_else(|| ComposeError::NoCommand(image.pin.reference.clone()))?;
+    Ok(Process {
+        args,
+        env: environment(request, image, &who.home, hostname)?,
+        cwd: workdir(request, image)?,
+        no_new_privileges: privileges.no_new_privileges.unwrap_or(user.uid != 0),
+        user,
+        capabilities: privileges.capabilities.clone().unwrap_or_else(Capabilities::default_set),
+        seccomp: privileges.seccomp.clone().unwrap_or_default(),
+        rlimits: request.limits.rlimits.clone(),
+        oom_score_adj: request.limits.oom_score_adj,
     })
 }
 
@@ -180,19 +216,40 @@ fn environment(
     request: &AppRequest,
     image: &AppImage,
     home: &str,
+    hostname: Option<&PodName>,
 ) -> Result<Vec<EnvVar>, ComposeError> {
     let refused = |source| ComposeError::ImageEnv { image: image.pin.reference.clone(), source };
     let mut vars = Vec::new();
     for text in [defaults::PATH, defaults::CONTAINER, &format!("HOME={home}")] {
         set(&mut vars, EnvVar::parse(text).map_err(refused)?);
     }
+    if request.process.stdio == Stdio::Terminal {
+        set(&mut vars, EnvVar::parse(defaults::TERM).map_err(refused)?);
+    }
+    if let Some(hostname) = hostname {
+        set(&mut vars, hostname_var(hostname));
+    }
     for text in &image.settings.env {
         set(&mut vars, EnvVar::parse(text).map_err(refused)?);
     }
-    for var in &request.env {
+    for var in &request.process.env {
         set(&mut vars, var.clone());
     }
     Ok(vars)
+}
+
+/// Returns the variable that tells programs the name of their host, as docker does.
+fn hostname_var(hostname: &PodName) -> EnvVar {
+    EnvVar::parse(&format!("HOSTNAME={hostname}")).expect("a name holds no NUL byte")
+}
+
+/// Tells an app its hostname, if it has not been told: the name of a pod may be made up only when
+/// the pod is laid out.
+pub(crate) fn tell_hostname(app: &mut AppSpec, hostname: &PodName) {
+    let var = hostname_var(hostname);
+    if !app.process.env.iter().any(|other| other.name() == var.name()) {
+        app.process.env.push(var);
+    }
 }
 
 /// Sets a variable in place of one of the same name.
@@ -204,7 +261,7 @@ pub(crate) fn set(vars: &mut Vec<EnvVar>, var: EnvVar) {
 }
 
 fn workdir(request: &AppRequest, image: &AppImage) -> Result<PodPath, ComposeError> {
-    if let Some(path) = &request.workdir {
+    if let Some(path) = &request.process.workdir {
         return Ok(path.clone());
     }
     // The image-spec wants it absolute; docker takes it relative to the root.
@@ -213,53 +270,19 @@ fn workdir(request: &AppRequest, image: &AppImage) -> Result<PodPath, ComposeErr
         .map_err(|source| ComposeError::ImageWorkdir { image: image.pin.reference.clone(), source })
 }
 
-fn stop(image: &AppImage) -> Result<Stop, ComposeError> {
-    let Some(word) = image.settings.stop_signal.as_deref().filter(|word| !word.is_empty()) else {
-        return Ok(Stop::default());
+fn stop(request: &AppRequest, image: &AppImage) -> Result<Stop, ComposeError> {
+    let default = Stop::default();
+    let grace_ms = request.life.grace_ms.unwrap_or(default.grace_ms);
+    let word = image.settings.stop_signal.as_deref().filter(|word| !word.is_empty());
+    let signal = match (request.life.stop_signal, word) {
+        (Some(signal), _) => signal,
+        (None, None) => default.signal,
+        (None, Some(word)) => signal::number(word).ok_or_else(|| ComposeError::ImageSignal {
+            image: image.pin.reference.clone(),
+            signal: word.chars().take(40).collect(),
+        })?,
     };
-    let signal = signal::number(word).ok_or_else(|| ComposeError::ImageSignal {
-        image: image.pin.reference.clone(),
-        signal: word.chars().take(40).collect(),
-    })?;
-    Ok(Stop { signal, ..Stop::default() })
-}
-
-/// Collects the volumes of a pod: one for each source, however many apps mount it.
-struct Volumes<'r> {
-    root: &'r Path,
-    list: Vec<Volume>,
-}
-
-impl Volumes<'_> {
-    fn mount(&mut self, request: &MountRequest) -> Mount {
-        let source = match &request.source {
-            MountFrom::Tmpfs(size) => MountSource::Tmpfs { size: *size, mode: 0o1777 },
-            MountFrom::Host(path) => MountSource::Volume(self.of(path.clone(), None)),
-            MountFrom::Named(name) => {
-                let path = self.root.join(layout::VOLUMES).join(name.as_str());
-                MountSource::Volume(self.of(path.display().to_string(), Some(name)))
-            }
-        };
-        let destination = request.destination.clone();
-        Mount { destination, source, read_only: request.read_only, no_exec: false }
-    }
-
-    fn of(&mut self, path: String, name: Option<&VolumeName>) -> VolumeName {
-        let source = VolumeSource::Host { path, without_submounts: false };
-        if let Some(volume) = self.list.iter().find(|volume| volume.source == source) {
-            return volume.name.clone();
-        }
-        let taken = |name: &VolumeName| self.list.iter().any(|volume| volume.name == *name);
-        let made_up = || {
-            (0..)
-                .map(|n| VolumeName::parse(&format!("host-{n}")).expect("a label"))
-                .find(|n| !taken(n))
-        };
-        let name = name.filter(|name| !taken(name)).cloned().or_else(made_up);
-        let name = name.expect("there are more numbers than volumes");
-        self.list.push(Volume { name: name.clone(), source, fill: None });
-        name
-    }
+    Ok(Stop { signal, grace_ms })
 }
 
 /// What a process run in an app by `pod exec` has of its own.
@@ -280,7 +303,9 @@ pub(crate) fn compose_exec(request: ExecRequest, app: &AppSpec) -> Process {
     let mut process = app.process.clone();
     process.args = request.args;
     if let Some((user, home)) = request.user {
-        process.no_new_privileges = process.no_new_privileges || user.uid != 0;
+        // An app of another user than root that may gain privileges was given that by a word.
+        let given = process.user.uid != 0 && !process.no_new_privileges;
+        process.no_new_privileges = !given && (process.no_new_privileges || user.uid != 0);
         process.user = user;
         if let Ok(home) = EnvVar::parse(&format!("HOME={home}")) {
             set(&mut process.env, home);

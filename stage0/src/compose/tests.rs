@@ -9,6 +9,7 @@ use pod_abi::manifest::PodSpec;
 use pod_abi::volume::VolumeSource;
 
 use super::{Accounts, AppImage, ComposeError, ExecRequest, compose, compose_exec, resolve_user};
+use crate::caller::Caller;
 use crate::error::Result;
 use crate::grammar::{Asked, parse};
 use crate::request::{Source, read};
@@ -45,9 +46,14 @@ fn settings() -> ImageSettings {
 
 fn composed(words: &str, image: &AppImage) -> std::result::Result<PodSpec, ComposeError> {
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let caller = Caller {
+        variable: &|_| None,
+        file: &|_| unreachable!("no file is asked for"),
+        profile: &|_, _| unreachable!("no profile is asked for"),
+    };
     let read = || -> Result<Source> {
         let Asked::Line(line) = parse("run", &words)? else { panic!("help") };
-        Ok(read(*line, &|_| None)?.source)
+        Ok(read(*line, &caller)?.source)
     };
     let Source::Line(pod) = read().unwrap() else { panic!("spec") };
     let images = vec![image.clone(); pod.apps.len()];

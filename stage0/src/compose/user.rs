@@ -85,6 +85,18 @@ pub(crate) fn resolve_user(word: &str, accounts: &Accounts) -> Result<Who, UserE
     Ok(Who { user, home: home.to_owned() })
 }
 
+/// Resolves a group, by name or number.
+///
+/// # Errors
+///
+/// [`UserError`], naming it.
+pub(crate) fn resolve_group(word: &str, accounts: &Accounts) -> Result<u32, UserError> {
+    if word.is_empty() {
+        return Err(UserError::NoGroup(String::new()));
+    }
+    group_id(word, &accounts.group)
+}
+
 /// Reads a word of digits; `None` if it is none.
 fn number(word: &str) -> Result<Option<u32>, UserError> {
     if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! Signals by name, as image configurations write them: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+//! Signals by name, as image configurations and users write them: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
 
 use nix::sys::signal::Signal;
 
@@ -9,7 +9,7 @@ const SIGRTMIN: u8 = 34;
 const SIGRTMAX: u8 = 64;
 
 /// Returns the number of a signal, 1…64, or `None` if the word names none.
-pub(super) fn number(word: &str) -> Option<u8> {
+pub(crate) fn number(word: &str) -> Option<u8> {
     if word.bytes().all(|byte| byte.is_ascii_digit()) {
         return word.parse().ok().filter(|number| (1..=SIGRTMAX).contains(number));
     }

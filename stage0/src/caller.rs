@@ -1,0 +1,64 @@
+//! What a command line takes from whoever typed it: variables of the environment, and files.
+//!
+//! It comes to [`crate::request`] as an argument, so that reading a line stays pure and its tests
+//! need no environment. Nothing here interprets what it reads.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use pod_abi::isolators::{Capabilities, SeccompProfile};
+
+use crate::error::{CommandError, Context as _, Result};
+
+/// The longest file a flag takes, in bytes: a thousand variables of a kilobyte.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Where the words of a line that name something of the caller lead.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'c> {
+    /// Looks up a variable of the environment.
+    pub(crate) variable: &'c dyn Fn(&str) -> Option<String>,
+    /// Reads a file of text.
+    pub(crate) file: &'c dyn Fn(&Path) -> Result<String>,
+    /// Reads a seccomp profile for an app with these capabilities.
+    pub(crate) profile: &'c dyn Fn(&Path, &Capabilities) -> Result<SeccompProfile>,
+}
+
+impl Caller<'static> {
+    /// Returns the caller of this process.
+    pub(crate) fn of_this_process() -> Self {
+        Self { variable: &variable, file: &file, profile: &profile }
+    }
+}
+
+impl fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller")
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+fn file(path: &Path) -> Result<String> {
+    let tell = || format!("cannot read `{}`", path.display());
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .context(tell)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge)).context(tell);
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        CommandError::usage(format!("`{}` is no text: it is not valid UTF-8", path.display()))
+    })
+}
+
+fn profile(path: &Path, _: &Capabilities) -> Result<SeccompProfile> {
+    Err(CommandError::usage(format!("seccomp profile `{}` cannot be read yet", path.display()))
+        .hint("`seccomp=default` and `seccomp=unconfined` are what there is"))
+}

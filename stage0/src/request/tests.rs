@@ -1,0 +1,166 @@
+//! What lines mean, and which are refused: tables.
+
+use super::*;
+use crate::grammar::{Asked, parse};
+use pod_abi::app::{EnvVar, Role};
+use pod_abi::isolators::{Capability, Seccomp};
+
+fn request(words: &str) -> Result<Request> {
+    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let Asked::Line(line) = parse("run", &words)? else { panic!("help") };
+    let caller = Caller {
+        variable: &|name| (name == "HOME").then(|| "/home/me".to_owned()),
+        file: &|_| Ok("A=file\nB=file".to_owned()),
+        profile: &|path, _| Err(CommandError::usage(format!("profile {}", path.display()))),
+    };
+    read(*line, &caller)
+}
+
+fn pod(words: &str) -> PodRequest {
+    match request(words).unwrap().source {
+        Source::Line(pod) => *pod,
+        Source::Spec(_) => panic!("spec"),
+    }
+}
+
+fn app(words: &str) -> AppRequest {
+    pod(words).apps.remove(0)
+}
+
+#[test]
+fn variables_come_from_files_words_and_the_caller() {
+    let vars = |words| -> Vec<String> {
+        app(words).process.env.iter().map(|var: &EnvVar| var.as_str().to_owned()).collect()
+    };
+    assert_eq!(vars("-e HOME -e NONE -e A= x"), ["HOME=/home/me", "A="]);
+    assert_eq!(vars("-e A=word --env-file f x"), ["A=file", "B=file", "A=word"]);
+}
+
+#[test]
+fn the_life_of_an_app_is_as_typed() {
+    let life = app("x --init --stop-signal QUIT --stop-timeout 3 --after a,b --log-size 1m:3").life;
+    assert!(life.reaper);
+    assert_eq!((life.stop_signal, life.grace_ms), (Some(3), Some(3_000)));
+    assert_eq!(life.after.iter().map(|app| app.as_str()).collect::<Vec<&str>>(), ["a", "b"]);
+    assert_eq!((life.log.max_bytes, life.log.files), (1 << 20, 3));
+    assert_eq!(app("--init-app x").life.role, Role::Init);
+    assert_eq!(app("--pid pod x").life.pid, Some(PidMode::Pod));
+}
+
+#[test]
+fn privileges_are_taken_and_given_together() {
+    let all = Capability::ALL.len();
+    let plain = app("x").privileges;
+    assert_eq!((plain.no_new_privileges, plain.paths), (None, Paths::Guarded));
+    let privileged = app("--privileged x").privileges;
+    assert_eq!(privileged.capabilities.unwrap().0.len(), all);
+    assert_eq!(privileged.seccomp, Some(Seccomp::Unconfined));
+    assert!(privileged.writable_sys && privileged.paths == Paths::Open);
+    let insecure = pod("--insecure-options all-run x");
+    let privileges = &insecure.apps[0].privileges;
+    assert_eq!(privileges.capabilities.as_ref().unwrap().0.len(), all);
+    assert!(!privileges.writable_sys && privileges.paths == Paths::Open);
+    assert_eq!(insecure.insecure.len(), 3);
+    let nnp = |words| app(words).privileges.no_new_privileges;
+    assert_eq!(nnp("--security-opt no-new-privileges x"), Some(true));
+    assert_eq!(nnp("--security-opt no-new-privileges:false x"), Some(false));
+    assert_eq!(nnp("--privileged --security-opt no-new-privileges=true x"), Some(true));
+}
+
+#[test]
+fn plain_http_has_two_words() {
+    for words in ["--insecure-http x", "--insecure-options http x"] {
+        let request = request(words).unwrap();
+        assert!(request.fetch.insecure_http, "{words}");
+        assert_eq!(pod(words).insecure, [Insecure::Http].into(), "{words}");
+    }
+}
+
+#[test]
+fn resolvers_are_given_or_the_hosts() {
+    let dns = |words| pod(words).dns;
+    assert_eq!(dns("x"), None);
+    assert_eq!(dns("--dns host x"), None);
+    assert_eq!(dns("--dns none x"), Some(Dns::default()));
+    let given = dns("--dns 1.1.1.1 --dns ::1 --dns-search a.b --dns-opt ndots:2 x").unwrap();
+    assert_eq!((given.servers.len(), given.search.len(), given.options.len()), (2, 1, 1));
+    assert!(dns("--dns-search a.b x").unwrap().servers.is_empty());
+}
+
+#[test]
+fn wrong_values_are_refused_with_their_word() {
+    let table = [
+        ("--net bridge x", "`bridge` is no value of `--net`"),
+        ("--userns on x", "`on` is no value of `--userns`"),
+        ("--ipc shareable x", "`shareable` is no value of `--ipc`"),
+        ("--pid container:x x", "`container:x` is no value of `--pid`"),
+        ("--pull maybe x", "`maybe` is no value of `--pull`"),
+        ("--cap-add NOPE x", "`NOPE` is no capability"),
+        ("--label x x", "`x` is no label: it takes KEY=VALUE"),
+        ("--sysctl x x", "`x` is no setting: it takes KEY=VALUE"),
+        ("--add-host x x", "`x` is no line of /etc/hosts: it takes NAME:IP"),
+        ("--dns 1.1.1 x", "`1.1.1` is no name server"),
+        ("-m 0 x", "`0` is no size: it takes bytes, such as `512m`"),
+        ("--pids-limit -1 x", "`--pids-limit` takes a value that does not begin with `-`"),
+        ("--oom-score-adj -1001 x", "`-1001` is no score: it takes a number from -1000 to 1000"),
+        ("--stop-signal NOPE x", "`NOPE` is no signal"),
+        ("--stop-timeout 1s x", "`1s` is no time to wait: it takes seconds"),
+        ("--security-opt seccomp=f x", "profile f"),
+        (
+            "--security-opt apparmor=unconfined x",
+            "`--security-opt apparmor=unconfined` cannot be had: no AppArmor profile is set on apps",
+        ),
+        ("--security-opt seccomp x", "`seccomp` is no value of `--security-opt`"),
+        ("--umask 999 x", "`999` is no mask: it takes 000 to 777, octal"),
+        ("--insecure-options image x", "`image` is no value of `--insecure-options`"),
+        ("--spec f --net host", "`--net` stands beside `--spec`, which holds that already"),
+        (
+            "--spec f --insecure-options paths",
+            "`--insecure-options` stands beside `--spec`, which holds that already",
+        ),
+    ];
+    for (words, expected) in table {
+        let error = request(words).unwrap_err().to_string();
+        // clap has a sentence of its own for values that look like flags.
+        if !expected.contains("begin with") {
+            assert_eq!(error, expected, "{words}");
+        }
+    }
+    for words in ["--name UP x", "-w a x", "--restart never x", "x -e =b", "-v /a:b x"] {
+        assert!(request(words).is_err(), "{words}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_with_both_words() {
+    let table = [
+        ("--rm --restart always x", "--rm", "--restart always"),
+        ("--init --pid pod x", "--init", "--pid pod"),
+        ("--init-app --restart always x", "--init-app", "--restart always"),
+        ("--init-app --readiness notify x", "--init-app", "--readiness notify"),
+        ("--pid host x", "--pid host", "--stage1 ns"),
+        ("--privileged --cap-drop CHOWN x", "--privileged", "--cap-drop CHOWN"),
+        (
+            "--privileged --security-opt seccomp=default x",
+            "--privileged",
+            "--security-opt seccomp=default",
+        ),
+        (
+            "--insecure-options all --cap-drop ALL x",
+            "--insecure-options capabilities",
+            "--cap-drop ALL",
+        ),
+        (
+            "--insecure-options seccomp --security-opt seccomp=f x",
+            "--insecure-options seccomp",
+            "--security-opt seccomp=f",
+        ),
+        ("--dns none --dns 1.1.1.1 x", "--dns none", "--dns 1.1.1.1"),
+        ("--dns host --dns-search a x", "--dns host", "--dns-search a"),
+        ("--dry-run --cidfile f x", "--dry-run", "--id-file f"),
+    ];
+    for (words, one, other) in table {
+        let expected = format!("`{one}` and `{other}` contradict each other");
+        assert_eq!(request(words).unwrap_err().to_string(), expected, "{words}");
+    }
+}
