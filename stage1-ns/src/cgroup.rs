@@ -118,7 +118,8 @@ impl Cgroup {
         }
     }
 
-    fn kill(&self) {
+    /// Kills whatever is in the pod's cgroup; returns without waiting.
+    pub(crate) fn kill(&self) {
         let path = format!("{}/cgroup.kill", self.name);
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         if let Ok(file) = openat(&self.ours, path, flags, Mode::empty()) {
@@ -135,11 +136,13 @@ fn read_all(path: &str) -> Option<String> {
     Some(text)
 }
 
-/// Returns the pid a process has in the pid namespace next to ours.
+/// Returns the pid a process has in the pid namespace next to ours, or in ours if it has no other.
 fn inner_pid(host: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{host}/status")).ok()?;
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    pids.split_whitespace().nth(1)?.parse().ok()
+    let mut pids = pids.split_whitespace();
+    let ours = pids.next()?;
+    pids.next().unwrap_or(ours).parse().ok()
 }
 
 /// Returns the directory of cgroup `ours`, if `line` of mountinfo is a cgroup2 mount it is in.

@@ -159,8 +159,11 @@ fn execute(
         setresuid(uid, uid, uid).during(|| "cannot become root of the pod, setresuid(0, 0, 0)")?;
     }
     // After the change of ids, which clears it. Should the supervisor have died before, the
-    // channel is closed, and stage2-init ends by itself.
-    set_parent_process_death_signal(Some(Signal::KILL)).during(|| "prctl(PR_SET_PDEATHSIG)")?;
+    // channel is closed, and stage2-init ends by itself. Where no pid namespace ends with it, it
+    // must always do so, and take the apps along.
+    if plan.namespaces.contains(&Namespace::Pid) {
+        set_parent_process_death_signal(Some(Signal::KILL)).during(|| "prctl(PR_SET_PDEATHSIG)")?;
+    }
     rustix::process::chdir("/").during(|| "cannot enter `/`")?;
     for number in 0..3 {
         place(null.as_fd(), number).during(|| "cannot place `/dev/null`")?;

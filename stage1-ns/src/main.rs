@@ -1,4 +1,5 @@
-//! stage1 of pods in namespaces: becomes a pod's supervisor, or tells what it would do.
+//! stage1 of pods in namespaces: becomes a pod's supervisor, or tells what it would do. Called
+//! `stage1-fly`, it is that of pods without a wall.
 //!
 //! | argument | what it does |
 //! |---|---|
@@ -31,6 +32,7 @@ use rustix::process::umask;
 use supervisor::{During, Failure, Handover, supervise};
 
 use crate::namespaces::Namespaces;
+use crate::plan::Flavour;
 
 /// The versions of the stage ABI this program understands; `stage1.json` says the same.
 const ABI: AbiRange = AbiRange { oldest: STAGE_ABI, newest: STAGE_ABI };
@@ -55,13 +57,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns what this program is for, by the name it was called by.
+fn flavour() -> Flavour {
+    let program = env::args_os().next().unwrap_or_default();
+    Flavour::of_program(&program.to_string_lossy())
+}
+
 fn run() -> Result<ExitCode, Failure> {
     // Modes of what is made are those that are written here, whoever called.
     umask(Mode::from_raw_mode(0o022));
     let Handover { order, inherited, layers } = Handover::adopt(ABI)?;
     let code = {
-        let plan = plan::plan(&order);
+        let flavour = flavour();
+        let plan = plan::of(&order, flavour);
         let mut wall = Namespaces::new(&order, &inherited, &layers, plan);
+        if flavour == Flavour::Fly {
+            wall.hold_all_descendants();
+        }
         supervise(&order, &inherited, &mut wall)
     };
     say(&inherited.become_reaper(&order, code));
@@ -76,11 +88,13 @@ fn print_plan() -> Result<ExitCode, Failure> {
         .during(|| "cannot read the order from standard input")?;
     let order: Order = serde_json::from_slice(&text)
         .map_err(|error| Failure::of("the order is not understood", error))?;
-    print(&plan::plan(&order)?.to_string())
+    print(&plan::of(&order, flavour())?.to_string())
 }
 
 fn print_features() -> Result<ExitCode, Failure> {
-    let features = serde_json::json!({ "name": "ns", "abi": ABI, "userns": true });
+    let features = serde_json::json!({
+        "name": flavour().name(), "abi": ABI, "userns": flavour() == Flavour::Ns,
+    });
     print(&format!("{features}\n"))
 }
 

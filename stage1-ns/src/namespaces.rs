@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::unistd::Pid;
 use pod_abi::AppName;
 use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::WindowSize;
@@ -11,13 +12,13 @@ use pod_abi::stage::{AppOrder, Order};
 use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Signal, getpid, pidfd_send_signal, set_child_subreaper};
 use supervisor::{Added, AppStdio, Born, During, Failure, Inherited, Terminal, UNSEEN, Wall};
 
 use crate::cgroup::Cgroup;
 use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
-use crate::plan::{AppPlan, Plan};
+use crate::plan::{AppPlan, Namespace, Plan};
 use crate::staging::{self, Ground, Home};
 
 /// A pod's namespaces, from before they are made until after they are gone.
@@ -33,6 +34,8 @@ pub(crate) struct Namespaces<'a> {
     helpers: Vec<Helper>,
     /// Where terminals of each app come from.
     multiplexers: BTreeMap<AppName, OwnedFd>,
+    /// Children of this process from before the pod, if the end of the pod is that of all others.
+    strangers: Option<Vec<Pid>>,
 }
 
 impl<'a> Namespaces<'a> {
@@ -56,7 +59,24 @@ impl<'a> Namespaces<'a> {
             home: None,
             helpers: Vec::new(),
             multiplexers: BTreeMap::new(),
+            strangers: None,
         }
+    }
+
+    /// Has a pod without a pid namespace end as a whole all the same: by its cgroup, and where
+    /// there is none, by this process being the one that all its orphans come to.
+    pub(crate) fn hold_all_descendants(&mut self) {
+        if self.cgroup.is_none()
+            && set_child_subreaper(Some(getpid())).is_ok()
+            && let Ok(children) = pod_sys::children()
+        {
+            self.strangers = Some(children);
+        }
+    }
+
+    /// Tells whether the pod ends with its PID 1.
+    fn has_pid_namespace(&self) -> bool {
+        self.plan.as_ref().is_ok_and(|plan| plan.namespaces.contains(&Namespace::Pid))
     }
 
     fn plan(&self) -> Result<&Plan, Failure> {
@@ -166,6 +186,10 @@ impl Wall for Namespaces<'_> {
         self.cgroup.as_ref().map(|cgroup| cgroup.path().to_owned())
     }
 
+    fn shares_processes(&self) -> bool {
+        !self.has_pid_namespace()
+    }
+
     fn raise(&mut self) -> Result<Born, Failure> {
         self.plan()?;
         let leaf = match &self.cgroup {
@@ -213,6 +237,9 @@ impl Wall for Namespaces<'_> {
             // It may have ended already; with it ends everything in its pid namespace.
             let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
         }
+        if let Some(cgroup) = self.cgroup.as_ref().filter(|_| !self.has_pid_namespace()) {
+            cgroup.kill();
+        }
     }
 
     fn take_down(&mut self) {
@@ -223,7 +250,14 @@ impl Wall for Namespaces<'_> {
             // That it is gone is all that counts.
             let _ = wait_pidfd(init.pidfd.as_fd());
         }
+        if let Some(strangers) = &self.strangers {
+            // What cannot be found cannot be killed either.
+            let _ = pod_sys::kill_children(strangers);
+        }
         if let Some(cgroup) = &self.cgroup {
+            if !self.has_pid_namespace() {
+                cgroup.kill();
+            }
             cgroup.remove();
         }
     }

@@ -1,11 +1,13 @@
 //! From an order to the steps that isolate a pod: data, decided before anything is done.
 //!
 //! ```text
-//!   Order ──▶ plan() ──▶ Plan ──▶ staging, tree: each step a few system calls
+//!   Order ──▶ of() ──▶ Plan ──▶ staging, tree: each step a few system calls
 //! ```
 //!
 //! `stage1-ns plan` prints the steps. What must hold of their order is tested here: outer mounts
 //! before inner ones, the root read-only after the last mount, nothing after the old root is gone.
+
+mod fly;
 
 use std::fmt;
 
@@ -15,6 +17,8 @@ use pod_abi::stage::{AppOrder, IdRange, Order};
 use pod_abi::volume::VolumeSource;
 use pod_abi::{AppName, PodPath, VolumeName, layout};
 use supervisor::Failure;
+
+pub(crate) use self::fly::{Flavour, of};
 
 /// All that is to be done for one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +124,8 @@ pub(crate) enum TreeStep {
     Sys,
     /// Mount `/dev` with the devices every program expects.
     Dev,
+    /// Mount a directory of the host at the same place, with everything mounted beneath it.
+    HostTree(&'static str),
     /// Mount the pod's shared memory at `/dev/shm`.
     Shm,
     /// Mount a volume.
@@ -154,12 +160,12 @@ pub(crate) enum TreeStep {
     Lock,
 }
 
-/// Decides what is to be done for an order.
+/// Decides what is to be done for a pod behind its walls.
 ///
 /// # Errors
 ///
 /// [`Failure`] if the order asks for what no pod in namespaces can be.
-pub(crate) fn plan(order: &Order) -> Result<Plan, Failure> {
+fn plan(order: &Order) -> Result<Plan, Failure> {
     let mut namespaces = vec![Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Mount];
     if order.ids.is_some() {
         namespaces.insert(0, Namespace::User);
@@ -346,6 +352,7 @@ impl fmt::Display for TreeStep {
             Self::Proc => f.write_str("mount `/proc`"),
             Self::Sys => f.write_str("mount `/sys` read-only"),
             Self::Dev => f.write_str("mount `/dev` with its devices"),
+            Self::HostTree(name) => write!(f, "mount `/{name}` of the host"),
             Self::Shm => f.write_str("mount the pod's shared memory at `/dev/shm`"),
             Self::Volume { destination, volume, read_only, .. } => {
                 write!(f, "mount volume `{volume}` at `{destination}`{}", mode(*read_only))

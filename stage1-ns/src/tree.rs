@@ -57,6 +57,12 @@ impl Tree<'_> {
                 let place = self.own_directory("dev")?;
                 devices::mount(ROOT, &place, self.base)
             }
+            TreeStep::HostTree(name) => {
+                let place = self.own_directory(name)?;
+                let tree = self.cloned(&format!("/{name}"), Depth::All)?;
+                mounts::attach(&tree, &place)
+                    .during(|| self.of(&format!("cannot mount `/{name}`, move_mount()")))
+            }
             TreeStep::Shm => {
                 let shm = self.cloned(staging::SHM, Depth::One)?;
                 self.attach(&shm, &path("/dev/shm")?)

@@ -26,11 +26,19 @@ fn main() -> ExitCode {
     let served = surroundings::leave_host()
         .map_err(pid1::Error::from)
         .and_then(|()| pid1::serve(&mut channel));
-    ExitCode::from(served.unwrap_or_else(|error| {
+    let code = served.unwrap_or_else(|error| {
         let _ = channel.send(&pid1::last_words(&error)); // the supervisor may be gone: then nobody asks
         OURS
-    }))
+    });
+    // No pid namespace ends with a process that is not its first.
+    if process::id() != FIRST {
+        let _ = pod_sys::kill_children(&[]); // the supervisor sees to what is left
+    }
+    ExitCode::from(code)
 }
+
+/// The first process of a pid namespace.
+const FIRST: u32 = 1;
 
 /// Makes a panic the supervisor's news, and the end of the pod.
 ///

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, mkdir, pivot_root, sethostname};
 use pod_abi::inner::Setup;
 use pod_abi::version;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior};
 
 /// Why PID 1 cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,13 @@ pub fn set_up(setup: &Setup) -> Result<(), SetupError> {
     if setup.version != version::INNER {
         return Err(SetupError::Version(setup.version));
     }
-    sethostname(&setup.hostname).map_err(step("set the hostname"))?;
+    if setup.shares_processes {
+        // Whatever an app leaves behind comes to this process, which ends it with the pod. The
+        // hostname is the host's.
+        set_child_subreaper(Some(getpid())).map_err(step("collect orphans"))?;
+    } else {
+        sethostname(&setup.hostname).map_err(step("set the hostname"))?;
+    }
     if setup.own_network {
         pod_sys::bring_loopback_up().map_err(step("bring up the loopback interface"))?;
     }

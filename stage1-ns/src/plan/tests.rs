@@ -3,7 +3,7 @@
 use pod_abi::app::{AppSpec, LogOptions, Mount, Process, Restart, Stop, User, Verified};
 use pod_abi::app::{ImagePin, PidMode};
 use pod_abi::isolators::{Capabilities, Seccomp};
-use pod_abi::manifest::{ExitPolicy, PodManifest, Sandbox, Userns};
+use pod_abi::manifest::{ExitPolicy, Ipc, PodManifest, Sandbox, Userns};
 use pod_abi::readiness::Readiness;
 use pod_abi::stage::Output;
 use pod_abi::volume::Volume;
@@ -223,4 +223,58 @@ fn a_layer_is_a_name_beneath_the_layers_and_nothing_else() {
         order.apps[0].layers = vec![bad.to_owned()];
         assert!(plan(&order).is_err(), "{bad:?}");
     }
+}
+
+fn flying(mounts: Vec<Mount>) -> Order {
+    let mut order = order(mounts);
+    order.ids = None;
+    let sandbox = &mut order.pod.sandbox;
+    (sandbox.userns, sandbox.network, sandbox.ipc) = (Userns::Host, Network::Host, Ipc::Host);
+    order.apps[0].spec.pid = PidMode::Host;
+    order
+}
+
+#[test]
+fn a_pod_that_flies_has_no_wall_and_the_hosts_trees() {
+    let plan = of(&flying(vec![mount("/data", "data")]), Flavour::Fly).unwrap();
+    assert_eq!(plan.namespaces, [Namespace::Mount]);
+    let text = plan.to_string();
+    for there in ["mount `/proc` of the host", "mount `/dev` of the host", "volume `data`"] {
+        assert!(text.contains(there), "{there}\n{text}");
+    }
+    for gone in ["join", "lock", "shared memory", "hostname"] {
+        assert!(!text.contains(gone), "{gone}\n{text}");
+    }
+}
+
+#[test]
+fn what_only_a_wall_could_give_is_refused_without_one() {
+    type Change = fn(&mut Order);
+    let network = |order: &mut Order| order.pod.sandbox.network = Network::None;
+    let userns = |order: &mut Order| order.pod.sandbox.userns = Userns::Auto;
+    let ipc = |order: &mut Order| order.pod.sandbox.ipc = Ipc::Pod;
+    let hostname =
+        |order: &mut Order| order.pod.sandbox.hostname = Some(PodName::parse("x").unwrap());
+    let sysctl = |order: &mut Order| {
+        order.pod.sandbox.sysctls.insert("net.x".to_owned(), "1".to_owned());
+    };
+    let pid = |order: &mut Order| order.apps[0].spec.pid = PidMode::App;
+    let changes: [(Change, &str); 6] = [
+        (network, "a network of its own"),
+        (userns, "user ids of its own"),
+        (ipc, "IPC of its own"),
+        (hostname, "a hostname of its own"),
+        (sysctl, "kernel settings of its own"),
+        (pid, "processes of its own"),
+    ];
+    for (change, what) in changes {
+        let mut order = flying(Vec::new());
+        change(&mut order);
+        let report = of(&order, Flavour::Fly).unwrap_err().report();
+        assert!(report.message.contains(what), "{report:?}");
+        assert!(report.hints[0].contains("--stage1 ns"), "{report:?}");
+    }
+    let mut walled = order(Vec::new());
+    walled.apps[0].spec.pid = PidMode::Host;
+    assert!(of(&walled, Flavour::Ns).is_err());
 }

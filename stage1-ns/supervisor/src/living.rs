@@ -192,7 +192,7 @@ impl<'a, W: Wall> Living<'a, W> {
             hostname: hostname.to_string(),
             own_network: sandbox.network != Network::Host,
             exit_policy: sandbox.exit_policy.clone(),
-            shares_processes: false,
+            shares_processes: self.wall.shares_processes(),
         };
         link.send(&ToInit::Setup(setup), &[])?;
         self.patience = Some(Instant::now() + PATIENCE);

@@ -20,6 +20,12 @@ pub trait Wall {
     /// whatever is made can be found by the record alone.
     fn cgroup(&self) -> Option<String>;
 
+    /// Tells whether what is behind the wall lives among the host's processes, under the host's
+    /// name, so that PID 1 is not process 1.
+    fn shares_processes(&self) -> bool {
+        false
+    }
+
     /// Starts PID 1, which waits for the first frame on its channel.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code, reason = "this crate is where raw system calls become safe functions")]
 
+mod children;
 mod clone;
 mod fds;
 mod keyring;
@@ -18,6 +19,7 @@ mod seccomp;
 mod signal;
 mod wait;
 
+pub use children::{children, kill_children};
 pub use clone::{CloneFlags, Forked, clone3, unshare};
 pub use fds::{close_on_exec_from, inherited, place};
 pub use keyring::join_new_session_keyring;

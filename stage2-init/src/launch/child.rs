@@ -86,12 +86,12 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
     match launch.place {
         Place::Fresh { mounts, masked, read_only } => {
             setns(mounts, NsFlags::CLONE_NEWNS).at(Phase::Join, "the mount namespace")?;
-            surround::surround(launch.pid, launch.cgroup.is_some())?;
+            surround::surround(launch.pid, launch.has_cgroup_namespace())?;
             super::masks::apply(masked, read_only)?;
         }
         Place::Joined { main } => {
             let mut namespaces = NsFlags::CLONE_NEWNS;
-            namespaces.set(NsFlags::CLONE_NEWCGROUP, launch.cgroup.is_some());
+            namespaces.set(NsFlags::CLONE_NEWCGROUP, launch.has_cgroup_namespace());
             setns(main, namespaces).at(Phase::Join, "the namespaces")?;
         }
     }

@@ -75,12 +75,20 @@ pub struct Launch<'a> {
     pub place: Place<'a>,
     /// Whose processes the app sees.
     pub pid: PidMode,
-    /// The app's cgroup, in which the process is born; with one, the app has a cgroup namespace.
+    /// The app's cgroup, in which the process is born; with one, the app has a cgroup namespace,
+    /// unless it sees the host's processes.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
     /// Whether they are a terminal, which is to be the process's own.
     pub terminal: bool,
+}
+
+impl Launch<'_> {
+    /// Tells whether the app has a cgroup namespace.
+    fn has_cgroup_namespace(&self) -> bool {
+        self.cgroup.is_some() && self.pid != PidMode::Host
+    }
 }
 
 /// A process that has been made; whether it executes its program is still to come.

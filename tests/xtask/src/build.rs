@@ -4,6 +4,7 @@
 //! target/TRIPLE/PROFILE/
 //!   pod  probe  sandbox
 //!   stage1/ns/{stage1.json,stage1-ns,stage2-init}
+//!   stage1/fly/{stage1.json,stage1-fly,stage2-init}
 //! ```
 //!
 //! `pod` finds its stage1 beside itself, so that a build tree runs without being installed.
@@ -21,9 +22,10 @@ use crate::error::Error;
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// The packages whose programs are laid out.
 const PACKAGES: [&str; 5] = ["stage0", "stage1-ns", "stage2-init", "probe", "tests"];
-/// What a stage1 is made of: its name, where its manifest lies, its programs.
-const STAGES: [(&str, &str, &[&str]); 1] =
-    [("ns", "stage1-ns/stage1.json", &["stage1-ns", "stage2-init"])];
+/// Every stage1: its name, where its manifest lies, and what its own program is called there. That
+/// of `fly` is that of `ns`, which looks at its name.
+const STAGES: [(&str, &str, &str); 2] =
+    [("ns", "stage1-ns/stage1.json", "stage1-ns"), ("fly", "stage1-ns/fly.json", "stage1-fly")];
 
 /// How the programs are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +58,8 @@ pub(crate) fn programs(profile: Profile) -> Result<Programs, Error> {
     }
     let name = if profile == Profile::Release { "release" } else { "debug" };
     let directory = target().join(TRIPLE).join(name);
-    for (stage, manifest, programs) in STAGES {
-        lay_out(&directory, stage, manifest, programs).map_err(|error| {
+    for (stage, manifest, program) in STAGES {
+        lay_out(&directory, stage, manifest, program).map_err(|error| {
             Error::of(
                 &format!("cannot lay out stage1 `{stage}` in `{}`", directory.display()),
                 &error,
@@ -72,15 +74,15 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)
 }
 
-fn lay_out(directory: &Path, stage: &str, manifest: &str, programs: &[&str]) -> io::Result<()> {
+fn lay_out(directory: &Path, stage: &str, manifest: &str, program: &str) -> io::Result<()> {
     let place = directory.join("stage1").join(stage);
     fs::create_dir_all(&place)?;
     fs::copy(top().join(manifest), place.join("stage1.json"))?;
-    for program in programs {
-        let link = place.join(program);
+    for (built, name) in [("stage1-ns", program), ("stage2-init", "stage2-init")] {
+        let link = place.join(name);
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::hard_link(directory.join(program), link)?,
+            _ => fs::hard_link(directory.join(built), link)?,
         }
     }
     Ok(())
