@@ -205,14 +205,11 @@ impl<'channel> Pid1<'channel> {
                     let app = Hosted::take(spec, fds, self.channel)?;
                     self.add(app)
                 }
-                ToInit::Run => self.machine.run(),
+                ToInit::Run => self.machine.run(now),
                 ToInit::StartApp { app } => self.machine.start(&app),
                 ToInit::StopApp { app, grace_ms } => self.machine.stop(&app, grace_ms, now),
                 ToInit::Shutdown { grace_ms } => self.machine.shutdown(grace_ms, now),
-                ToInit::RemoveApp { app } => vec![Action::Tell(FromInit::Refused {
-                    report: Box::new(Report::new("not-built", "apps cannot be removed yet")),
-                    app: Some(app),
-                })],
+                ToInit::RemoveApp { app } => self.machine.remove(&app, now),
                 ToInit::Copy { id, .. } => vec![Action::Tell(FromInit::ExecEnded {
                     id,
                     exit: Ended::NotStarted { code: OURS },
@@ -257,6 +254,7 @@ impl<'channel> Pid1<'channel> {
                         living.signal(signal).map_err(doing("send a signal"))?;
                     }
                 }
+                Action::Forget(app) => drop(self.apps.remove(&app)),
                 Action::Tell(news) => self.channel.queue(&news)?,
                 Action::Finish(code) => self.finished = Some(code),
             }

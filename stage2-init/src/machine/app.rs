@@ -1,6 +1,6 @@
 //! One app as the machine sees it: its state, and the arithmetic of its restarts.
 
-use pod_abi::app::Restart;
+use pod_abi::app::{Restart, Role};
 use pod_abi::exit::Ended;
 use pod_abi::inner::FromInit;
 
@@ -18,10 +18,11 @@ pub(super) const GOOD_MS: u64 = 10 * 60 * 1000;
 pub(super) enum State {
     /// It does not run, and will not by itself.
     Idle,
-    /// It is started when those before it have been.
+    /// It is started when those before it have been, and those it comes after are ready.
     Queued,
-    /// Its process exists but has not executed its program yet.
-    Starting,
+    /// Its process exists but has not executed its program yet; it may have said already that it
+    /// is ready, for its word and the news of its start come by different ways.
+    Starting { ready: bool },
     /// It runs.
     Running { since: Millis },
     /// It has been asked to end; SIGKILL follows at `kill_at`, or has been sent.
@@ -33,7 +34,7 @@ pub(super) enum State {
 impl State {
     /// Tells whether there is a process.
     pub(super) const fn has_process(self) -> bool {
-        matches!(self, Self::Starting | Self::Running { .. } | Self::Stopping { .. })
+        matches!(self, Self::Starting { .. } | Self::Running { .. } | Self::Stopping { .. })
     }
 
     /// Tells whether its program is being executed, as far as is known.
@@ -60,8 +61,13 @@ pub(super) struct App {
     pub(super) stop_requested: bool,
     /// Whether the pod's readiness waits for it.
     pub(super) first_batch: bool,
-    /// Whether it has been ready once.
-    pub(super) was_ready: bool,
+    /// Whether it has executed its program once.
+    pub(super) was_executed: bool,
+    /// Whether it is ready, since its last start.
+    pub(super) is_ready: bool,
+    /// Whether those that come after it may start: it has been ready once or, an init app, has
+    /// ended well.
+    pub(super) is_fulfilled: bool,
 }
 
 impl App {
@@ -73,12 +79,15 @@ impl App {
             streak: 0,
             stop_requested: false,
             first_batch: false,
-            was_ready: false,
+            was_executed: false,
+            is_ready: false,
+            is_fulfilled: false,
         }
     }
 
     pub(super) fn start(&mut self) -> Action {
-        self.state = State::Starting;
+        self.state = State::Starting { ready: false };
+        self.is_ready = false;
         self.stop_requested = false;
         self.starts = self.starts.saturating_add(1);
         Action::Start(self.rules.name.clone())
@@ -93,7 +102,7 @@ impl App {
         match self.state {
             State::Idle => {}
             State::Queued => self.state = State::Idle,
-            State::Starting => {
+            State::Starting { .. } => {
                 actions.push(Action::Signal(name(), SIGKILL));
                 self.state = State::Stopping { kill_at: None };
             }
@@ -116,6 +125,26 @@ impl App {
         }
     }
 
+    /// Makes it ready, if it runs and was not before; returns the news.
+    pub(super) fn become_ready(&mut self) -> Option<Action> {
+        match &mut self.state {
+            State::Starting { ready } => *ready = true,
+            State::Running { .. } if !self.is_ready && self.rules.role == Role::Main => {
+                (self.is_ready, self.is_fulfilled) = (true, true);
+                return Some(Action::Tell(FromInit::AppReady { app: self.rules.name.clone() }));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Tells whether it must not start before `other` is fulfilled.
+    pub(super) fn comes_after(&self, other: &Self) -> bool {
+        let init_first =
+            other.rules.role == Role::Init && other.first_batch && self.rules.role == Role::Main;
+        init_first || self.rules.after.contains(&other.rules.name)
+    }
+
     /// Brings the SIGKILL of a stopping app forward to `at`.
     pub(super) fn hasten(&mut self, at: Millis) {
         if let State::Stopping { kill_at: Some(before) } = self.state {
@@ -129,6 +158,10 @@ impl App {
             && now.saturating_sub(since) >= GOOD_MS
         {
             self.streak = 0;
+        }
+        self.is_ready = false;
+        if self.rules.role == Role::Init && !exit.is_failure() {
+            self.is_fulfilled = true;
         }
         if !pod_is_up || self.stop_requested || !self.restarts_after(exit) {
             self.state = State::Idle;
@@ -145,7 +178,7 @@ impl App {
     /// One whose very first start failed is not: that is a mistake in its specification, which no
     /// second try mends.
     fn restarts_after(&self, exit: Ended) -> bool {
-        if matches!(exit, Ended::NotStarted { .. }) && !self.was_ready {
+        if matches!(exit, Ended::NotStarted { .. }) && !self.was_executed {
             return false;
         }
         match self.rules.restart {

@@ -1,4 +1,4 @@
-//! What PID 1 decides: start order, restarts, stop order, the pod's end.
+//! What PID 1 decides: start order, readiness, restarts, stop order, the pod's end.
 //!
 //! A pure state machine: events and the time go in, [`Action`]s come out, in the order in which
 //! they are to be done. No I/O, no clock, no processes: it only knows that an app lives because it
@@ -6,15 +6,17 @@
 //! [`Action::Start`], after at most one [`Machine::started`].
 
 mod app;
+mod order;
 #[cfg(test)]
 mod properties;
 
-use pod_abi::app::{AppSpec, Restart, Stop};
+use pod_abi::app::{AppSpec, Restart, Role, Stop};
 use pod_abi::check::MAX_APPS;
 use pod_abi::exit::Ended;
 use pod_abi::inner::FromInit;
 use pod_abi::manifest::ExitPolicy;
 use pod_abi::name::AppName;
+use pod_abi::readiness::Readiness;
 use pod_abi::report::Report;
 
 use self::app::{App, State};
@@ -34,6 +36,8 @@ pub enum Action {
     Stop(AppName, u8),
     /// Send a signal to the app's main process, which lives.
     Signal(AppName, u8),
+    /// Let go of everything that is held for the app, which does not run.
+    Forget(AppName),
     /// Tell the supervisor.
     Tell(FromInit),
     /// End the pod with this status. The last action ever.
@@ -49,11 +53,25 @@ pub struct Rules {
     pub restart: Restart,
     /// How it is stopped.
     pub stop: Stop,
+    /// What it is to its pod.
+    pub role: Role,
+    /// The apps it waits for when the pod starts.
+    pub after: Vec<AppName>,
+    /// When it counts as ready. Whether it is so by anything but its start is for others to find
+    /// out, and to tell by [`Machine::ready`].
+    pub readiness: Readiness,
 }
 
 impl From<&AppSpec> for Rules {
     fn from(spec: &AppSpec) -> Self {
-        Self { name: spec.name.clone(), restart: spec.restart, stop: spec.stop }
+        Self {
+            name: spec.name.clone(),
+            restart: spec.restart,
+            stop: spec.stop,
+            role: spec.role,
+            after: spec.after.clone(),
+            readiness: spec.readiness.clone(),
+        }
     }
 }
 
@@ -111,8 +129,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Starts everything added so far, one after the other.
-    pub fn run(&mut self) -> Vec<Action> {
+    /// Starts everything added so far, one after the other: first the init apps, each to its end,
+    /// then the others, each once those it comes after are ready.
+    pub fn run(&mut self, now: Millis) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.stage == Stage::Gathering {
             self.stage = Stage::Up;
@@ -120,14 +139,42 @@ impl Machine {
                 app.state = State::Queued;
                 app.first_batch = true;
             }
+            self.tell_ready(&mut actions);
             self.start_queued(&mut actions);
+            self.end_if_done();
+            self.go_down(now, &mut actions);
         }
         actions
     }
 
-    /// Starts one app that does not run, whatever its policy; its back-off begins anew.
+    /// Forgets an app that does not run.
+    pub fn remove(&mut self, name: &AppName, now: Millis) -> Vec<Action> {
+        let lies_still = |app: &App| matches!(app.state, State::Idle | State::Queued);
+        match self.index(name) {
+            _ if self.stage == Stage::Over => Vec::new(),
+            None => vec![refused(name, "app.unknown", "is not in the pod")],
+            Some(_) if self.stage != Stage::Up => {
+                vec![refused(name, "pod.not-up", "cannot go while its pod begins or ends")]
+            }
+            Some(index) if lies_still(&self.apps[index]) => {
+                self.apps.remove(index);
+                let removed = Action::Tell(FromInit::AppRemoved { app: name.clone() });
+                let mut actions = vec![Action::Forget(name.clone()), removed];
+                self.tell_ready(&mut actions);
+                self.start_queued(&mut actions);
+                self.end_if_done();
+                self.go_down(now, &mut actions);
+                actions
+            }
+            Some(_) => vec![refused(name, "app.running", "has to be stopped first")],
+        }
+    }
+
+    /// Starts one app that does not run, whatever its policy and whomever it waits for; its back-off
+    /// begins anew.
     pub fn start(&mut self, name: &AppName) -> Vec<Action> {
-        let idle = |app: &App| matches!(app.state, State::Idle | State::Waiting { .. });
+        let idle =
+            |app: &App| matches!(app.state, State::Idle | State::Queued | State::Waiting { .. });
         match self.index(name) {
             _ if self.stage == Stage::Over => Vec::new(),
             None => vec![refused(name, "app.unknown", "is not in the pod")],
@@ -213,14 +260,28 @@ impl Machine {
         let mut actions = Vec::new();
         let Some(index) = self.index(name) else { return actions };
         let app = &mut self.apps[index];
-        if let State::Starting = app.state {
-            app.state = State::Running { since: now };
-        }
-        app.was_ready = true;
+        app.was_executed = true;
         let restarts = app.starts.saturating_sub(1);
         actions.push(Action::Tell(FromInit::AppStarted { app: name.clone(), restarts, pid }));
+        if let State::Starting { ready } = app.state {
+            app.state = State::Running { since: now };
+            if ready || app.rules.readiness == Readiness::Started {
+                actions.extend(app.become_ready());
+            }
+        }
         self.tell_ready(&mut actions);
         self.start_queued(&mut actions);
+        actions
+    }
+
+    /// Takes notice that the app, as it was last started, is ready.
+    pub fn ready(&mut self, name: &AppName) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(index) = self.index(name) {
+            actions.extend(self.apps[index].become_ready());
+            self.tell_ready(&mut actions);
+            self.start_queued(&mut actions);
+        }
         actions
     }
 
@@ -242,6 +303,7 @@ impl Machine {
         if restart_in_ms.is_none() {
             self.conclude(index, Some(exit), now, &mut actions);
         }
+        self.tell_ready(&mut actions);
         self.start_queued(&mut actions);
         actions
     }
@@ -277,24 +339,6 @@ impl Machine {
         self.apps.iter().position(|app| app.rules.name == *name)
     }
 
-    /// Starts the next queued app, unless one of the queue is just being started.
-    fn start_queued(&mut self, actions: &mut Vec<Action>) {
-        if self.stage != Stage::Up || self.apps.iter().any(|app| app.state == State::Starting) {
-            return;
-        }
-        if let Some(app) = self.apps.iter_mut().find(|app| app.state == State::Queued) {
-            actions.push(app.start());
-        }
-    }
-
-    fn tell_ready(&mut self, actions: &mut Vec<Action>) {
-        let all = || self.apps.iter().filter(|app| app.first_batch).all(|app| app.was_ready);
-        if !self.ready_told && self.stage == Stage::Up && all() {
-            self.ready_told = true;
-            actions.push(Action::Tell(FromInit::PodReady));
-        }
-    }
-
     /// Decides what the end of an app for good means for the pod. `exit` is `None` if it was
     /// stopped while it only waited for its next start.
     fn conclude(
@@ -306,25 +350,41 @@ impl Machine {
     ) {
         let app = &self.apps[index];
         let code = exit.filter(|_| !app.stop_requested).map_or(0, Ended::code);
-        let ends_pod = match &self.policy {
-            ExitPolicy::AnyFailure => code != 0,
-            ExitPolicy::All | ExitPolicy::Never => false,
-            ExitPolicy::Main(main) => *main == app.rules.name,
-        };
+        let (init, stopped) = (app.rules.role == Role::Init, app.stop_requested);
         if self.stage == Stage::Up {
-            if code != 0 {
-                self.first_failure.get_or_insert(code);
-            }
-            if ends_pod {
-                self.stage = Stage::Ending { code, grace_ms: None };
-            } else if self.policy != ExitPolicy::Never
-                && !self.apps.iter().any(|app| app.state.is_pending())
+            self.note(code);
+            if self.ends_pod(index, code) || (init && code != 0 && self.policy != ExitPolicy::Never)
             {
-                let code = self.first_failure.unwrap_or(0);
                 self.stage = Stage::Ending { code, grace_ms: None };
+            } else if !stopped {
+                self.give_up_those_after(index, actions);
             }
+            self.end_if_done();
         }
         self.go_down(now, actions);
+    }
+
+    fn note(&mut self, code: u8) {
+        if code != 0 && self.policy != ExitPolicy::Never {
+            self.first_failure.get_or_insert(code);
+        }
+    }
+
+    fn ends_pod(&self, index: usize, code: u8) -> bool {
+        match &self.policy {
+            ExitPolicy::AnyFailure => code != 0,
+            ExitPolicy::All | ExitPolicy::Never => false,
+            ExitPolicy::Main(main) => *main == self.apps[index].rules.name,
+        }
+    }
+
+    /// Begins the end of a pod in which nothing is left to run.
+    fn end_if_done(&mut self) {
+        let pending = self.apps.iter().any(|app| app.state.is_pending());
+        if self.stage == Stage::Up && !pending && self.policy != ExitPolicy::Never {
+            let code = self.first_failure.unwrap_or(0);
+            self.stage = Stage::Ending { code, grace_ms: None };
+        }
     }
 
     /// While the pod ends: stops the last app that lives, one at a time; then finishes.
