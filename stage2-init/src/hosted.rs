@@ -12,7 +12,7 @@ use pod_abi::inner::AppFds;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::channel::{Channel, ChannelError};
-use crate::launch::{Deed, Launch, Place};
+use crate::launch::{Deed, Launch, Place, Streams};
 
 /// An app the supervisor has handed in.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ impl Hosted {
             mounts: self.mounts.as_ref()?.as_fd(),
             masked: &self.spec.masked_paths,
             read_only: &self.spec.read_only_paths,
+            reaper: self.spec.reaper,
         };
         let stdio = self.stdio.as_ref()?.each_ref().map(AsFd::as_fd);
         Some(Launch {
@@ -57,8 +58,10 @@ impl Hosted {
             place,
             pid: self.spec.pid,
             cgroup: self.cgroup(),
-            stdio,
-            terminal: self.spec.stdio == Stdio::Terminal,
+            streams: match self.spec.stdio {
+                Stdio::Terminal => Streams::Terminal(stdio),
+                Stdio::Logged | Stdio::Open => Streams::Given(stdio),
+            },
         })
     }
 

@@ -13,5 +13,6 @@ pub mod launch;
 pub mod machine;
 pub mod pid1;
 pub mod processes;
+pub mod readiness;
 pub mod seccomp;
 pub mod surroundings;

@@ -4,6 +4,8 @@
 //! the ends of processes, and the moments the machine has asked for. Whatever ends it ends the
 //! pod, for the kernel kills a pid namespace with its first process.
 
+mod asking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,9 +25,10 @@ use rustix::io::Errno;
 
 use crate::channel::{Channel, ChannelError};
 use crate::hosted::{Hosted, take_stdio};
-use crate::launch::{Deed, Launch, LaunchError, Launched, Launcher, Outcome, Place};
+use crate::launch::{Deed, Launch, LaunchError, Launched, Launcher, Outcome, Place, Streams};
 use crate::machine::{Action, Machine, Millis};
 use crate::processes::{Living, Processes, Role};
+use crate::readiness::{TAG, Watches};
 use crate::surroundings::{SetupError, set_up};
 
 /// Why PID 1 ends before its pod has.
@@ -50,8 +53,8 @@ fn doing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
     move |error| Error::Loop(what, error.into())
 }
 
-/// What an event in the loop is about; every other number is the id of a process whose verdict
-/// has come.
+/// What an event in the loop is about; of the other numbers those from [`TAG`] on belong to
+/// [`Watches`], and the rest are ids of processes whose verdict has come.
 const CHANNEL: u64 = 0;
 /// See [`CHANNEL`]. PID 1 itself is never launched, so that the number is free.
 const SIGNALS: u64 = 1;
@@ -61,6 +64,8 @@ const NO_PROGRAM: Ended = Ended::Exited { code: NOT_FOUND };
 
 /// How soon a program ends that could not begin. What has run for longer had its libraries.
 const AT_ONCE: Duration = Duration::from_secs(1);
+/// The exit status that stands for an end by SIGKILL.
+const KILLED: u8 = 137;
 
 /// How many events are taken at once.
 const EVENTS: usize = 8;
@@ -110,6 +115,7 @@ struct Pid1<'channel> {
     launcher: Launcher,
     apps: BTreeMap<AppName, Hosted>,
     processes: Processes,
+    watches: Watches,
     epoll: OwnedFd,
     signals: SignalFd,
     begin: Instant,
@@ -135,6 +141,7 @@ impl<'channel> Pid1<'channel> {
             launcher: Launcher::new().map_err(doing("open its own pid namespace"))?,
             apps: BTreeMap::new(),
             processes: Processes::default(),
+            watches: Watches::default(),
             epoll,
             signals,
             begin: Instant::now(),
@@ -164,7 +171,8 @@ impl<'channel> Pid1<'channel> {
     /// Waits for events, deals with each, and with what is due.
     fn wait(&mut self) -> Result<(), Error> {
         let mut events = Vec::with_capacity(EVENTS);
-        let timeout = self.machine.deadline().map(|at| at.saturating_sub(self.now()));
+        let deadlines = [self.machine.deadline(), self.watches.deadline()];
+        let timeout = deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(self.now()));
         let timeout = timeout.map(|ms| Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
@@ -183,12 +191,13 @@ impl<'channel> Pid1<'channel> {
                     self.listen()?;
                 }
                 SIGNALS => self.reap()?,
+                watched @ TAG.. => self.look(watched)?,
                 pid => self.judge(pid)?,
             }
         }
         let due = self.machine.tick(self.now());
         self.todo.extend(due);
-        Ok(())
+        self.ask()
     }
 
     fn now(&self) -> Millis {
@@ -203,7 +212,7 @@ impl<'channel> Pid1<'channel> {
                 ToInit::Setup(_) => return Err(Error::OutOfTurn),
                 ToInit::AddApp { spec, fds } => {
                     let app = Hosted::take(spec, fds, self.channel)?;
-                    self.add(app)
+                    self.add(app)?
                 }
                 ToInit::Run => self.machine.run(now),
                 ToInit::StartApp { app } => self.machine.start(&app),
@@ -215,8 +224,9 @@ impl<'channel> Pid1<'channel> {
                     exit: Ended::NotStarted { code: OURS },
                     error: Some(Box::new(Report::new("not-built", "files cannot be copied yet"))),
                 })],
-                ToInit::Exec { id, app, process, terminal } => {
+                ToInit::Exec { id, app, mut process, terminal } => {
                     let stdio = take_stdio(self.channel)?;
+                    self.watches.lend_address(&app, &mut process.env);
                     self.exec(Exec { id, app, process: &process, stdio: &stdio, terminal })?
                 }
                 ToInit::Signal { target, signal } => self.pass_on(&target, signal),
@@ -228,15 +238,16 @@ impl<'channel> Pid1<'channel> {
         Ok(())
     }
 
-    fn add(&mut self, app: Hosted) -> Vec<Action> {
+    fn add(&mut self, mut app: Hosted) -> Result<Vec<Action>, Error> {
         let name = app.spec.name.clone();
-        match self.machine.add(app.spec.as_ref().into()) {
-            Ok(()) => {
-                self.apps.insert(name, app);
-                Vec::new()
-            }
-            Err(report) => vec![Action::Tell(FromInit::Refused { app: Some(name), report })],
+        if let Err(report) = self.machine.add(app.spec.as_ref().into()) {
+            return Ok(vec![Action::Tell(FromInit::Refused { app: Some(name), report })]);
         }
+        self.watches
+            .add(&mut app.spec, self.epoll.as_fd())
+            .map_err(doing("make a socket for an app's readiness"))?;
+        self.apps.insert(name, app);
+        Ok(Vec::new())
     }
 
     /// Does what the machine has decided.
@@ -254,7 +265,10 @@ impl<'channel> Pid1<'channel> {
                         living.signal(signal).map_err(doing("send a signal"))?;
                     }
                 }
-                Action::Forget(app) => drop(self.apps.remove(&app)),
+                Action::Forget(app) => {
+                    self.apps.remove(&app);
+                    self.watches.forget(&app, self.epoll.as_fd());
+                }
                 Action::Tell(news) => self.channel.queue(&news)?,
                 Action::Finish(code) => self.finished = Some(code),
             }
@@ -263,6 +277,7 @@ impl<'channel> Pid1<'channel> {
     }
 
     fn start(&mut self, name: AppName) -> Result<(), Error> {
+        self.watches.starts(&name);
         let launched = match self.apps.get(&name).and_then(Hosted::start) {
             Some(launch) => launch_one(&self.launcher, &launch, &name)?,
             None => {
@@ -285,25 +300,9 @@ impl<'channel> Pid1<'channel> {
     /// Launches a process in an app that runs.
     fn exec(&mut self, exec: Exec<'_>) -> Result<Vec<Action>, Error> {
         let Exec { id, app: name, process, stdio, terminal } = exec;
-        let main = self.processes.main_of(&name).filter(|main| main.is_executed());
-        let launched = match (main, self.apps.get(&name)) {
-            (Some(main), Some(app)) => {
-                let launch = Launch {
-                    process,
-                    deed: Deed::Execute,
-                    place: Place::Joined { main: main.pidfd().as_fd() },
-                    pid: app.spec.pid,
-                    cgroup: app.cgroup(),
-                    stdio: stdio.each_ref().map(AsFd::as_fd),
-                    terminal,
-                };
-                launch_one(&self.launcher, &launch, &name)?
-            }
-            _ => {
-                let text = format!("app `{name}` does not run");
-                Err(Report::new("app.not-running", text))
-            }
-        };
+        let stdio = stdio.each_ref().map(AsFd::as_fd);
+        let streams = if terminal { Streams::Terminal(stdio) } else { Streams::Given(stdio) };
+        let launched = self.join(&name, process, streams)?;
         match launched {
             Ok(launched) => {
                 self.take_in(Role::Exec { id, app: name }, launched)?;
@@ -315,6 +314,29 @@ impl<'channel> Pid1<'channel> {
                 Ok(vec![Action::Tell(FromInit::ExecEnded { id, exit, error })])
             }
         }
+    }
+
+    /// Launches a process beside the main process of an app that runs.
+    fn join(
+        &self,
+        name: &AppName,
+        process: &Process,
+        streams: Streams<'_>,
+    ) -> Result<Result<Launched, Report>, Error> {
+        let main = self.processes.main_of(name).filter(|main| main.is_executed());
+        let (Some(main), Some(app)) = (main, self.apps.get(name)) else {
+            let text = format!("app `{name}` does not run");
+            return Ok(Err(Report::new("app.not-running", text)));
+        };
+        let launch = Launch {
+            process,
+            deed: Deed::Execute,
+            place: Place::Joined { main: main.pidfd().as_fd() },
+            pid: app.spec.pid,
+            cgroup: app.cgroup(),
+            streams,
+        };
+        launch_one(&self.launcher, &launch, name)
     }
 
     fn take_in(&mut self, role: Role, launched: Launched) -> Result<(), Error> {
@@ -348,7 +370,14 @@ impl<'channel> Pid1<'channel> {
         let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(-1));
         let now = self.now();
         let Some(living) = self.processes.by_pid(pid) else { return Ok(()) };
+        let before = living.is_executed();
         let actions = settle(&self.epoll, &mut self.machine, living, now)?;
+        if let Role::Main(app) = &living.role
+            && !before
+            && living.is_executed()
+        {
+            self.watches.executed(app, now);
+        }
         self.todo.extend(actions);
         Ok(())
     }
@@ -369,10 +398,22 @@ impl<'channel> Pid1<'channel> {
     /// Tells of the end of a process of ours.
     fn bury(&mut self, living: Living, waited: Waited) -> Result<(), Error> {
         let Living { role, failure, carried_out, since, .. } = living;
-        let (Role::Main(name) | Role::Exec { app: name, .. } | Role::Explainer(name)) = &role;
+        let (Role::Main(name)
+        | Role::Exec { app: name, .. }
+        | Role::Probe { app: name, .. }
+        | Role::Explainer(name)) = &role;
         let error = failure.as_ref().map(|failure| Box::new(failure.report(name.as_str())));
         let exit = match (failure, waited.exit) {
             (Some(failure), _) => Ended::NotStarted { code: failure.code() },
+            // What a reaper says of an app that was killed.
+            (None, Exit::Code(KILLED))
+                if self
+                    .apps
+                    .get_mut(name)
+                    .is_some_and(|app| app.spec.reaper && app.was_oom_killed()) =>
+            {
+                Ended::Signaled { signal: Signal::SIGKILL as u8, oom: true }
+            }
             (None, Exit::Code(code)) => Ended::Exited { code },
             (None, Exit::Signal(signal)) if signal != Signal::SIGKILL as u8 => {
                 Ended::Signaled { signal, oom: false }
@@ -393,6 +434,10 @@ impl<'channel> Pid1<'channel> {
                 let error = error.filter(|report| report.exit == NOT_FOUND);
                 self.main_ended(&name, NO_PROGRAM, error)
             }
+            Role::Probe { app, round } => {
+                self.answer(&app, round, !exit.is_failure());
+                Ok(())
+            }
             Role::Exec { id, .. } => {
                 self.todo.push_back(Action::Tell(FromInit::ExecEnded { id, exit, error }));
                 Ok(())
@@ -402,6 +447,7 @@ impl<'channel> Pid1<'channel> {
 
     /// Has it found out why a program that was executed ended as if there were none.
     fn explain(&mut self, name: AppName) -> Result<(), Error> {
+        self.watches.ended(&name, self.epoll.as_fd());
         let launch = self.apps.get(&name).and_then(Hosted::start);
         // Not in a pid namespace of its own: of that it would be the first process, whom no alarm
         // can end.
@@ -425,12 +471,13 @@ impl<'channel> Pid1<'channel> {
         error: Option<Box<Report>>,
     ) -> Result<(), Error> {
         // In a pid namespace of the app's the kernel has done so; in the pod's nobody has.
-        for exec in self.processes.execs_in(name) {
-            exec.signal(Signal::SIGKILL as u8).map_err(doing("kill an exec"))?;
+        for other in self.processes.others_in(name) {
+            other.signal(Signal::SIGKILL as u8).map_err(doing("kill an exec"))?;
         }
         if let Some(app) = self.apps.get(name) {
             app.kill_rest();
         }
+        self.watches.ended(name, self.epoll.as_fd());
         let now = self.now();
         let actions = self.machine.ended(name, exit, error, now);
         self.todo.extend(actions);
@@ -489,7 +536,8 @@ fn settle(
         (Outcome::Executed, Role::Exec { id, .. }) => {
             vec![Action::Tell(FromInit::ExecStarted { id: *id })]
         }
-        (Outcome::Pending | Outcome::Failed(_), _) | (_, Role::Explainer(_)) => Vec::new(),
+        (Outcome::Pending | Outcome::Failed(_), _)
+        | (_, Role::Explainer(_) | Role::Probe { .. }) => Vec::new(),
     })
 }
 

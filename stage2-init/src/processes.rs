@@ -28,6 +28,13 @@ pub enum Role {
     /// One of ours that finds out why the main process of an app, which has ended, could not run.
     /// The news of that end wait for this one's.
     Explainer(AppName),
+    /// A question whether an app is ready.
+    Probe {
+        /// The app.
+        app: AppName,
+        /// Which question of this app's.
+        round: u32,
+    },
 }
 
 /// A process that lives, or waits to be reaped.
@@ -94,11 +101,19 @@ impl Processes {
             .find(|living| matches!(&living.role, Role::Exec { id, .. } if *id == number))
     }
 
-    /// Returns the processes of all execs in an app.
-    pub fn execs_in(&self, name: &AppName) -> impl Iterator<Item = &Living> {
+    /// Returns the processes of all execs and probes in an app.
+    pub fn others_in(&self, name: &AppName) -> impl Iterator<Item = &Living> {
+        self.living.iter().filter(move |living| match &living.role {
+            Role::Exec { app, .. } | Role::Probe { app, .. } => app == name,
+            Role::Main(_) | Role::Explainer(_) => false,
+        })
+    }
+
+    /// Returns the processes of all probes in an app.
+    pub fn probes_in(&self, name: &AppName) -> impl Iterator<Item = &Living> {
         self.living
             .iter()
-            .filter(move |living| matches!(&living.role, Role::Exec { app, .. } if app == name))
+            .filter(move |living| matches!(&living.role, Role::Probe { app, .. } if app == name))
     }
 }
 

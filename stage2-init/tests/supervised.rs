@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test, though not of the harness")]
 
+mod order;
 mod pod;
 
 use std::collections::BTreeMap;
@@ -41,8 +42,9 @@ fn main() -> ExitCode {
 }
 
 macro_rules! promises {
-    ($($name:ident),* $(,)?) => {
-        const PROMISES: &[(&str, fn())] = &[$((stringify!($name), $name),)*];
+    ($($($path:ident)::+),* $(,)?) => {
+        const PROMISES: &[(&str, fn())] =
+            &[$((stringify!($($path)::+), $($path)::+),)*];
     };
 }
 
@@ -63,6 +65,11 @@ promises! {
     orphans_are_reaped,
     a_missing_working_directory_is_made,
     a_specification_that_cannot_be_met_is_refused,
+    order::an_app_is_ready_when_a_process_of_its_pod_says_so,
+    order::a_probe_runs_in_the_app_until_it_succeeds,
+    order::a_server_is_ready_when_it_answers_well,
+    order::a_reaper_is_process_1_and_the_app_its_child,
+    order::an_app_that_was_removed_can_come_back,
 }
 
 fn ended(news: &FromInit) -> Option<(&str, Ended)> {

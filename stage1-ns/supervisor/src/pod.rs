@@ -160,6 +160,9 @@ impl Pod {
             }
             FromInit::AppReady { app } => {
                 let known = self.app(&app).ok_or(UNKNOWN_APP)?;
+                if known.state != AppState::Running {
+                    return Err(Violation("it told that an app is ready that does not run"));
+                }
                 known.ready = Some(now);
                 self.changed = true;
                 Ok(vec![Consequence::Record(Event::AppReady { app })])
@@ -322,6 +325,9 @@ mod tests {
             FromInit::Ready,
             started("other"),
             ended("other", Ended::Exited { code: 0 }),
+            FromInit::AppReady { app: name("other") },
+            FromInit::AppReady { app: name("web") },
+            FromInit::AppRemoved { app: name("web") },
             ended("web", Ended::Signaled { signal: 0, oom }),
             ended("web", Ended::Signaled { signal: 200, oom }),
             ended("web", Ended::NotStarted { code: 0 }),

@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::unistd::Pid;
+
 /// Marks every open descriptor from `first` upwards to be closed on `exec`.
 ///
 /// # Errors
@@ -57,6 +59,22 @@ pub fn place(fd: BorrowedFd<'_>, at: RawFd) -> io::Result<()> {
         unsafe { libc::dup3(fd.as_raw_fd(), at, 0) }
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Closes every descriptor of this process, calls `then`, and exits with what it returns.
+///
+/// For a copy of a program that lives on without executing another: whatever it holds open would
+/// stay so for everybody else. `then` is a plain function, so that it can bring no descriptor
+/// along.
+pub fn forsake_descriptors(then: fn(Pid) -> u8, about: Pid) -> ! {
+    // SAFETY: close_range takes no pointer. It closes what owners in this process believe to be
+    // open; none of them is ever used or dropped again, for this function does not return, runs no
+    // destructor, and `then` captures nothing. Without an open descriptor nothing can be adopted
+    // in the place of another either but what `then` opens itself.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    let code = then(about);
+    // SAFETY: _exit ends the process at once; nothing of it is touched afterwards.
+    unsafe { libc::_exit(code.into()) }
 }
 
 #[cfg(test)]

@@ -21,12 +21,12 @@ mod wait;
 
 pub use children::{children, kill_children};
 pub use clone::{CloneFlags, Forked, clone3, unshare};
-pub use fds::{close_on_exec_from, inherited, place};
+pub use fds::{close_on_exec_from, forsake_descriptors, inherited, place};
 pub use keyring::join_new_session_keyring;
 pub use landlock::landlock_version;
 pub use lookup::open_in_root;
 pub use loopback::bring_loopback_up;
 pub use mount::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 pub use seccomp::{MAX_INSTRUCTIONS, SockFilter, set_seccomp_filter};
-pub use signal::{send_signal, unignore_signals};
+pub use signal::{send_signal, send_signal_to_child, unignore_signals, wait_signal};
 pub use wait::{Exit, Waited, wait_any, wait_pidfd};

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::unistd::Pid;
+
 /// Sends the signal of this number to a process; 0 only asks whether it lives.
 ///
 /// # Errors
@@ -26,6 +28,46 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: u8) -> io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends the signal of this number to a child that is not reaped yet, so that its number is nobody
+/// else's.
+///
+/// # Errors
+///
+/// `EINVAL` for a number that is no child's; else those of `kill(2)`.
+pub fn send_signal_to_child(child: Pid, signal: u8) -> io::Result<()> {
+    if child.as_raw() <= 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: kill takes no pointer.
+    let done = unsafe { libc::kill(child.as_raw(), libc::c_int::from(signal)) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for any blocked signal to come, takes it, and returns its number.
+///
+/// # Errors
+///
+/// `EINTR` if one that is not blocked has come instead.
+///
+/// Source: `rt_sigtimedwait(2)`. The C library's own leaves out two real-time signals.
+pub fn wait_signal() -> io::Result<u8> {
+    let all = u64::MAX;
+    let (no_info, no_timeout) =
+        (std::ptr::null_mut::<libc::siginfo_t>(), std::ptr::null::<libc::timespec>());
+    // SAFETY: the kernel reads `all`, a mask of the size given, during the call; it writes no
+    // information through the null pointer, and without a timeout it waits.
+    let signal = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const all,
+            no_info,
+            no_timeout,
+            size_of_val(&all),
+        )
+    };
+    u8::try_from(signal).map_err(|_| io::Error::last_os_error())
 }
 
 /// Gives every signal that is ignored its default action again.

@@ -17,7 +17,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{alarm, setsid};
 use pod_abi::exit::OURS;
-use pod_sys::{close_on_exec_from, place, set_seccomp_filter};
+use pod_sys::{close_on_exec_from, set_seccomp_filter};
 use rustix::process::ioctl_tiocsctty;
 use rustix::thread::set_no_new_privs;
 
@@ -25,7 +25,7 @@ use super::execute::execute;
 use super::failure::{At, Failure, Phase};
 use super::identity::become_user;
 use super::prepared::Prepared;
-use super::{Deed, Launch, Place, cwd, libraries, surround};
+use super::{Deed, Launch, Place, Streams, cwd, libraries, reaper, streams, surround};
 
 /// Whether this process is a child on its way to `execve`, for the panic hook.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
@@ -69,7 +69,8 @@ const EXPLANATION_S: u32 = 1;
 /// 1. The signal mask back to empty, a session of its own: no terminal is shared with anybody.
 /// 2. `oom_score_adj`, through PID 1's own procfs, before any of the app's is in reach.
 /// 3. The namespaces, and what is mounted for them (see [`surround`]); or those of the app's main
-///    process. From here on only the app's root can be reached.
+///    process. From here on only the app's root can be reached. With a reaper, what goes on is a
+///    child of it (see [`reaper`]).
 /// 4. Standard input, output and error. If they are a terminal, it becomes that of the session:
 ///    nothing of the app has run, so nothing can have taken it or another before.
 /// 5. The working directory, while still root: it may have to be made.
@@ -84,10 +85,13 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
     setsid().at(Phase::Inherit, "the session")?;
     set_oom_score(prepared)?;
     match launch.place {
-        Place::Fresh { mounts, masked, read_only } => {
+        Place::Fresh { mounts, masked, read_only, reaper } => {
             setns(mounts, NsFlags::CLONE_NEWNS).at(Phase::Join, "the mount namespace")?;
             surround::surround(launch.pid, launch.has_cgroup_namespace())?;
             super::masks::apply(masked, read_only)?;
+            if reaper && launch.deed == Deed::Execute {
+                reaper::split()?;
+            }
         }
         Place::Joined { main } => {
             let mut namespaces = NsFlags::CLONE_NEWNS;
@@ -95,10 +99,8 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
             setns(main, namespaces).at(Phase::Join, "the namespaces")?;
         }
     }
-    for (fd, at) in launch.stdio.into_iter().zip(0..) {
-        place(fd, at).at(Phase::Stdio, "standard input, output and error")?;
-    }
-    if launch.terminal {
+    streams::set(launch.streams).at(Phase::Stdio, "standard input, output and error")?;
+    if let Streams::Terminal(_) = launch.streams {
         ioctl_tiocsctty(io::stdin()).at(Phase::Terminal, "the terminal as that of its session")?;
     }
     cwd::enter(prepared.cwd)?;

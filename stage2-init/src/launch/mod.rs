@@ -15,6 +15,8 @@ mod identity;
 mod libraries;
 mod masks;
 mod prepared;
+mod reaper;
+mod streams;
 mod surround;
 
 use std::fs::File;
@@ -46,6 +48,9 @@ pub enum Place<'a> {
         masked: &'a [PodPath],
         /// Paths that cannot be written.
         read_only: &'a [PodPath],
+        /// Whether a process of ours is process 1, and the app a child of it. Only with
+        /// [`PidMode::App`].
+        reaper: bool,
     },
     /// In those of a process that lives: an exec.
     Joined {
@@ -64,6 +69,17 @@ pub enum Deed {
     Explain,
 }
 
+/// What a process reads from and writes to.
+#[derive(Clone, Copy, Debug)]
+pub enum Streams<'a> {
+    /// Standard input, output and error.
+    Given([BorrowedFd<'a>; 3]),
+    /// The same, and they are a terminal, which is to be the process's own.
+    Terminal([BorrowedFd<'a>; 3]),
+    /// Nothing: `/dev/null` of the app.
+    Null,
+}
+
 /// What is to be launched, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
@@ -79,9 +95,7 @@ pub struct Launch<'a> {
     /// unless it sees the host's processes.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
-    pub stdio: [BorrowedFd<'a>; 3],
-    /// Whether they are a terminal, which is to be the process's own.
-    pub terminal: bool,
+    pub streams: Streams<'a>,
 }
 
 impl Launch<'_> {

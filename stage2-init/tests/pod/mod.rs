@@ -7,8 +7,9 @@
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -328,6 +329,33 @@ impl Pod {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 
+    /// Sends a datagram to an abstract address, from a process of the pod.
+    pub(crate) fn say_from_inside(&self, address: &str, text: &str) {
+        let own = File::open("/proc/self/ns/pid").unwrap();
+        setns(&self.init, NsFlags::CLONE_NEWPID).unwrap();
+        self.say_from_child(address, text);
+        setns(&own, NsFlags::CLONE_NEWPID).unwrap();
+    }
+
+    /// Sends a datagram to an abstract address, from a process of the host in the pod's network.
+    pub(crate) fn say_from_outside(&self, address: &str, text: &str) {
+        self.say_from_child(address, text);
+    }
+
+    fn say_from_child(&self, address: &str, text: &str) {
+        let forked = clone3(CloneFlags::NONE, None);
+        match forked.unwrap() {
+            Forked::Child => {
+                let sent = setns(&self.init, NsFlags::CLONE_NEWNET).is_ok() && say(address, text);
+                std::process::exit(i32::from(!sent))
+            }
+            Forked::Parent { pidfd, .. } => {
+                let exit = wait_pidfd(pidfd.as_fd()).unwrap().exit;
+                assert_eq!(exit, pod_sys::Exit::Code(0), "nothing was said");
+            }
+        }
+    }
+
     /// Makes the mount namespace of an app, as stage1's helper does.
     fn lay_out(&self) -> File {
         let own = File::open("/proc/self/ns/pid").unwrap();
@@ -362,6 +390,12 @@ impl Drop for Pod {
         let _ = send_signal(self.init.as_fd(), 9);
         let _ = wait_pidfd(self.init.as_fd());
     }
+}
+
+fn say(address: &str, text: &str) -> bool {
+    let Some(name) = address.strip_prefix('@') else { return false };
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    UnixDatagram::unbound().unwrap().send_to_addr(text.as_bytes(), &address).is_ok()
 }
 
 /// Becomes stage2-init once the ids are mapped.

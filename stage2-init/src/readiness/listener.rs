@@ -1,0 +1,124 @@
+//! The socket by which an app says that it is ready (`sd_notify(3)`).
+//!
+//! An abstract address in the pod's network namespace, so that no tree needs to hold a file for
+//! it. What comes is anybody's who lives in the pod: one word of it is understood, all of it is
+//! bounded, and descriptors that come along are dropped by the kernel for want of room.
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SocketAddrUnix, SocketFlags, SocketType, bind, recvmsg, socket_with,
+};
+
+/// The longest message that is understood, in bytes: systemd's figure.
+const MAX_MESSAGE: usize = 4096;
+/// How many messages are taken at once, so that one who never ceases leaves time for the others.
+const AT_ONCE: usize = 32;
+
+/// An app's socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: OwnedFd,
+    address: String,
+}
+
+impl Listener {
+    /// Makes the socket, under a name nobody can have taken before.
+    ///
+    /// # Errors
+    ///
+    /// Those of making and binding it, and of reading the kernel's random numbers.
+    pub(super) fn new() -> io::Result<Self> {
+        let name = format!("pod-{}", fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        set_socket_passcred(&socket, true)?;
+        bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+        Ok(Self { socket, address: format!("@{name}") })
+    }
+
+    /// Returns what `NOTIFY_SOCKET` is to be.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Takes what was said; tells whether it was that the app is ready.
+    pub(super) fn hear(&self) -> bool {
+        let mut ready = false;
+        for _ in 0..AT_ONCE {
+            match self.receive() {
+                None => break,
+                Some(said) => ready |= says_ready(&said),
+            }
+        }
+        ready
+    }
+
+    /// Takes one message; it is empty if it is not from this pod, or too long.
+    fn receive(&self) -> Option<Vec<u8>> {
+        let mut bytes = [0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let slices = &mut [IoSliceMut::new(&mut bytes)];
+        let got = recvmsg(&self.socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
+        // In a pod that shares the host's network anybody on the host can reach this address; to
+        // the kernel a process that PID 1 cannot see has the number 0 here.
+        let ours = control.drain().any(|message| {
+            matches!(message, RecvAncillaryMessage::ScmCredentials(who)
+                if who.pid.as_raw_nonzero().get() > 0)
+        });
+        let whole = ours && !got.flags.contains(ReturnFlags::TRUNC);
+        Some(if whole { bytes[..got.bytes].to_vec() } else { Vec::new() })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Tells whether a message says so. Every other word is for later: `STATUS=` and its kin.
+fn says_ready(message: &[u8]) -> bool {
+    message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    #[test]
+    fn only_a_whole_line_says_so() {
+        for (message, says) in [
+            (&b"READY=1"[..], true),
+            (b"STATUS=up\nREADY=1\n", true),
+            (b"READY=10", false),
+            (b"X=READY=1", false),
+            (b"", false),
+            (b"\xff\0", false),
+        ] {
+            assert_eq!(says_ready(message), says, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_heard_once() {
+        let listener = Listener::new().unwrap();
+        let name = listener.address().strip_prefix('@').unwrap();
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let app = UnixDatagram::unbound().unwrap();
+        assert!(!listener.hear());
+        app.send_to_addr(b"READY=1", &address).unwrap();
+        assert!(listener.hear());
+        let long = [&b"READY=1\n"[..], &vec![b'x'; MAX_MESSAGE]].concat();
+        app.send_to_addr(&long, &address).unwrap();
+        assert!(!listener.hear());
+    }
+}
