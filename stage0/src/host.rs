@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pod_abi::manifest::PodManifest;
+use pod_abi::manifest::{Dns, HostEntry, PodManifest};
 use pod_abi::{PodName, Timestamp};
 
 /// The longest file of the host handed on, in bytes; resolvers read far less.
@@ -28,5 +28,77 @@ pub(crate) fn text(path: &str) -> String {
 /// Returns `/etc/hosts` for the apps of a pod.
 pub(crate) fn hosts(manifest: &PodManifest) -> String {
     let name: &PodName = manifest.sandbox.hostname.as_ref().unwrap_or(&manifest.name);
-    format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {name}\n")
+    let mut text = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {name}\n"
+    );
+    for HostEntry { address, name } in &manifest.sandbox.hosts {
+        text.push_str(&format!("{address} {name}\n"));
+    }
+    text
+}
+
+/// Returns `/etc/resolv.conf` for the apps of a pod: `host`'s, byte for byte, if the pod has none
+/// of its own; empty if it has one that says nothing. What the pod's does not name is the host's:
+/// its servers, or its domains and options, as the keywords of `resolv.conf(5)`.
+pub(crate) fn resolv_conf(dns: Option<&Dns>, host: &str) -> String {
+    let Some(dns) = dns else { return host.to_owned() };
+    if *dns == Dns::default() {
+        return String::new();
+    }
+    let mut text = String::new();
+    if dns.servers.is_empty() {
+        text.push_str(&lines_of(host, &["nameserver"]));
+    }
+    for server in &dns.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    match &dns.search[..] {
+        [] => text.push_str(&lines_of(host, &["search", "domain"])),
+        search => text.push_str(&format!("search {}\n", search.join(" "))),
+    }
+    match &dns.options[..] {
+        [] => text.push_str(&lines_of(host, &["options"])),
+        options => text.push_str(&format!("options {}\n", options.join(" "))),
+    }
+    text
+}
+
+/// Picks the lines that begin with one of these keywords.
+fn lines_of(text: &str, keywords: &[&str]) -> String {
+    let begins = |line: &&str| {
+        line.split_ascii_whitespace().next().is_some_and(|word| keywords.contains(&word))
+    };
+    text.lines().filter(begins).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "# of the host\nnameserver 9.9.9.9\ndomain home\noptions edns0\n";
+
+    fn dns(servers: &[&str], search: &[&str], options: &[&str]) -> Dns {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let servers = servers.iter().map(|word| word.parse().unwrap()).collect();
+        Dns { servers, search: owned(search), options: owned(options) }
+    }
+
+    #[test]
+    fn resolvers_are_the_hosts_the_pods_or_both() {
+        let table = [
+            (None, HOST),
+            (Some(Dns::default()), ""),
+            (
+                Some(dns(&["1.1.1.1", "::1"], &[], &[])),
+                "nameserver 1.1.1.1\nnameserver ::1\ndomain home\noptions edns0\n",
+            ),
+            (
+                Some(dns(&[], &["a.b", "c"], &["ndots:2"])),
+                "nameserver 9.9.9.9\nsearch a.b c\noptions ndots:2\n",
+            ),
+        ];
+        for (dns, expected) in table {
+            assert_eq!(resolv_conf(dns.as_ref(), HOST), expected, "{dns:?}");
+        }
+    }
 }

@@ -70,7 +70,10 @@ impl Launcher<'_> {
         let order = Order {
             abi: version::STAGE_ABI,
             hosts: host::hosts(&manifest),
-            resolv_conf: host::text("/etc/resolv.conf"),
+            resolv_conf: host::resolv_conf(
+                manifest.sandbox.dns.as_ref(),
+                &host::text("/etc/resolv.conf"),
+            ),
             pod: manifest,
             apps,
             attempt,
