@@ -1,8 +1,17 @@
-//! `/dev` of an app: memory with the devices every program expects, and nothing of the host's.
+//! `/dev` of an app: memory with the devices every program expects, and those of the host it was
+//! given.
+//!
+//! A device is its numbers: what an app gets is a node of its own, never the host's, so that its
+//! owner can be the pod's root, and that nothing an app does to the node is seen by the host.
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
+use pod_abi::stage::IdRange;
+use rustix::fs::{
+    AtFlags, CWD, Dev, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, statat,
+    symlinkat,
+};
+use rustix::io::Result as IoResult;
 use supervisor::{During, Failure};
 
 use crate::mounts::{self, DEVICES, INERT};
@@ -54,4 +63,57 @@ pub(crate) fn mount(root: &str, place: &OwnedFd, base: u32) -> Result<(), Failur
         .during(|| "cannot mount `/dev/pts`, mount(devpts)")?;
     mounts::mount_at(&format!("{root}/dev/mqueue"), "mqueue", "", INERT)
         .during(|| "cannot mount `/dev/mqueue`, mount(mqueue)")
+}
+
+/// Where a node lies for the moment until it is mounted elsewhere.
+pub(crate) const HIDDEN: &str = ".device";
+
+/// A device of the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    kind: FileType,
+    numbers: Dev,
+    mode: Mode,
+    owner: (u32, u32),
+}
+
+impl Node {
+    /// Looks at a node of the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if there is none, or something else that is no device.
+    pub(crate) fn of(path: &str) -> Result<Self, Failure> {
+        let stat = statat(CWD, path, AtFlags::empty())
+            .during(|| format!("cannot look at device `{path}` of this host"))
+            .map_err(|failure| failure.code("device.not-found"))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            return Err(Failure::new(format!("`{path}` of this host is no device"))
+                .code("device.none")
+                .hint("files and directories are given by `--volume`"));
+        }
+        let (mode, owner) = (Mode::from_raw_mode(stat.st_mode), (stat.st_uid, stat.st_gid));
+        Ok(Self { kind, numbers: stat.st_rdev, mode, owner })
+    }
+
+    /// Makes the app's own node, of the same permissions. Its owner and group have the same
+    /// numbers in the pod, as far as the pod has them, for groups such as `video` are known by
+    /// number; the umask is 0.
+    pub(crate) fn make(
+        self,
+        directory: &OwnedFd,
+        name: &str,
+        ids: Option<IdRange>,
+    ) -> IoResult<()> {
+        mknodat(directory, name, self.kind, self.mode, self.numbers)?;
+        let inside = |id: u32| match ids {
+            None => id,
+            Some(IdRange { base, count }) if id < count => base.saturating_add(id),
+            Some(IdRange { base, .. }) => base,
+        };
+        let (uid, gid) = (inside(self.owner.0), inside(self.owner.1));
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        chownat(directory, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }

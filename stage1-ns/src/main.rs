@@ -11,13 +11,16 @@
 
 mod cgroup;
 mod devices;
+mod fill;
 mod helper;
 mod init;
 mod mounts;
 mod namespaces;
+mod overlay;
 mod plan;
 mod root;
 mod staging;
+mod submounts;
 mod tree;
 
 use std::env;

@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 
 use pod_abi::PodPath;
 use pod_sys::open_in_root;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, statat, symlinkat, unlinkat,
+};
 use rustix::io::{Errno, Result};
 
 /// The root of an app's tree.
@@ -111,6 +113,16 @@ impl Root {
         }
         mkdirat(&self.descriptor, name, MADE)?;
         openat(&self.descriptor, name, flags, Mode::empty())
+    }
+
+    /// Finds the directory `path` is in, following links inside the tree, or makes it.
+    pub(crate) fn around(&self, path: &PodPath) -> Result<OwnedFd> {
+        Ok(self.parent(path)?.0)
+    }
+
+    /// Makes a symbolic link of this name in a directory that must be there.
+    pub(crate) fn link(&self, directory: &PodPath, name: &str, target: &str) -> Result<()> {
+        symlinkat(target, open_in_root(&self.descriptor, directory.relative(), DIRECTORY)?, name)
     }
 
     fn parent<'path>(&self, path: &'path PodPath) -> Result<(OwnedFd, &'path str)> {

@@ -6,9 +6,11 @@
 //!     app-NAME/        the writable layer of an app  │
 //!     volumes/         the pod's own volumes         │
 //!     volume-NAME      a file or directory of hosts  ┘
+//!     memory-NAME/     a volume in memory
 //!     lower-NAME/0…    links to the app's layers, topmost first: short names for overlayfs
+//!     fill-NAME/       the layers again, unmapped, while a volume is filled from them
 //!     etc-FILE         a file of ours
-//!     shm/             the pod's shared memory
+//!     shm/             the pod's shared memory, or the host's
 //!     root/            where each app's tree is mounted, in a namespace of its own
 //! ```
 //!
@@ -32,14 +34,13 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{chroot, fchdir};
 use supervisor::{During, Failure};
 
-use crate::mounts::{self, Depth, INERT};
-use crate::plan::{EtcFile, StagingStep};
+use crate::fill;
+use crate::mounts::{self, DATA, Depth, INERT};
+use crate::plan::{EmptyVolume, EtcFile, HostVolume, Memory, Shared, StagingStep};
+use crate::submounts;
 
 /// Bytes of the memory that holds the files of ours: the longest texts of an order fit.
 const SIZE: &str = "8m";
-
-/// The pod's shared memory may hold so much; docker's figure, which programs are used to.
-const SHM_SIZE: &str = "64m";
 
 /// Where the supervisor came from, to go back to.
 #[derive(Debug)]
@@ -86,6 +87,18 @@ struct Cloned {
     place: String,
     kind: FileType,
     what: String,
+    ids: Ids,
+    /// Its path, if it is a volume of the host.
+    host: Option<String>,
+}
+
+/// Whose ids a tree shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    /// The pod's, if it has its own.
+    Pods,
+    /// Those on the disk.
+    Disks,
 }
 
 /// Performs the steps. The working directory is the staging area afterwards.
@@ -111,18 +124,22 @@ pub(crate) fn stage(
 }
 
 fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Failure> {
-    let directory = |tree, place: String, what: String| Cloned {
+    let directory = |tree, place: String, what: String, ids| Cloned {
         tree,
         depth: Depth::One,
         place,
         kind: FileType::Directory,
         what,
+        ids,
+        host: None,
+    };
+    let layers = || {
+        mounts::clone(ground.layers.as_fd(), "", Depth::One)
+            .during(|| "cannot clone the directory of layers, open_tree()")
     };
     Ok(match step {
         StagingStep::Layers => {
-            let tree = mounts::clone(ground.layers.as_fd(), "", Depth::One)
-                .during(|| "cannot clone the directory of layers, open_tree()")?;
-            Some(directory(tree, LAYERS.to_owned(), "the layers".to_owned()))
+            Some(directory(layers()?, LAYERS.to_owned(), "the layers".to_owned(), Ids::Pods))
         }
         StagingStep::AppDirectory(name) => {
             let path = layout::app(name);
@@ -131,28 +148,59 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
             }
             let tree = mounts::clone(ground.pod.as_fd(), &path, Depth::One)
                 .during(|| format!("cannot clone `{path}`, open_tree()"))?;
-            Some(directory(tree, app_path(name), format!("the writable layer of app `{name}`")))
+            let what = format!("the writable layer of app `{name}`");
+            Some(directory(tree, app_path(name), what, Ids::Pods))
         }
         StagingStep::EmptyVolumes(volumes) => {
-            make_beneath(ground.pod, layout::VOLUMES, 0o755)?;
-            for (name, mode) in volumes {
-                make_beneath(ground.pod, &layout::volume(name), *mode)?;
-            }
-            let tree = mounts::clone(ground.pod.as_fd(), layout::VOLUMES, Depth::One)
-                .during(|| "cannot clone the pod's volumes, open_tree()")?;
-            Some(directory(tree, EMPTY_VOLUMES.to_owned(), "the pod's volumes".to_owned()))
+            let tree = empty_volumes(ground.pod, volumes)?;
+            let what = "the pod's volumes".to_owned();
+            Some(directory(tree, EMPTY_VOLUMES.to_owned(), what, Ids::Pods))
         }
-        StagingStep::HostVolume(name, path) => {
-            let what = format!("volume `{name}`, which is `{path}`");
-            let tree = mounts::clone(CWD, path, Depth::All)
-                .during(|| format!("cannot open {what}, open_tree()"))?;
-            let stat = fstat(&tree).during(|| format!("cannot look at {what}"))?;
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            let place = host_volume_path(name);
-            Some(Cloned { tree, depth: Depth::All, place, kind, what })
+        StagingStep::HostVolume(volume) => Some(host_volume(volume)?),
+        StagingStep::Fill(filling) => {
+            let what = format!("the layers for volume `{}`", filling.volume);
+            Some(directory(layers()?, fill::layers_path(filling), what, Ids::Disks))
         }
-        StagingStep::Shm | StagingStep::File(..) => None,
+        StagingStep::HostShm => {
+            let tree = mounts::clone(CWD, "/dev/shm", Depth::One)
+                .during(|| "cannot open the host's `/dev/shm`, open_tree()")?;
+            let what = "the host's `/dev/shm`".to_owned();
+            Some(directory(tree, SHM.to_owned(), what, Ids::Disks))
+        }
+        StagingStep::Memory(_) | StagingStep::File(..) => None,
     })
+}
+
+fn empty_volumes(pod: &OwnedFd, volumes: &[EmptyVolume]) -> Result<OwnedFd, Failure> {
+    make_beneath(pod, layout::VOLUMES, 0o755)?;
+    for EmptyVolume { name, mode, owner: (uid, gid) } in volumes {
+        let path = layout::volume(name);
+        if make_beneath(pod, &path, *mode)? && (*uid, *gid) != (0, 0) {
+            let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+            chownat(pod, &path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+                .during(|| format!("cannot give `{path}` of the pod to {uid}:{gid}, fchownat()"))?;
+        }
+    }
+    mounts::clone(pod.as_fd(), layout::VOLUMES, Depth::One)
+        .during(|| "cannot clone the pod's volumes, open_tree()")
+}
+
+fn host_volume(volume: &HostVolume) -> Result<Cloned, Failure> {
+    let HostVolume { name, path, depth } = volume;
+    let what = format!("volume `{name}`, which is `{path}`");
+    let tree = mounts::clone(CWD, path, *depth)
+        .during(|| format!("cannot open {what}, open_tree()"))
+        .map_err(|failure| failure.code("volume.not-found"))?;
+    let stat = fstat(&tree).during(|| format!("cannot look at {what}"))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if matches!(kind, FileType::BlockDevice | FileType::CharacterDevice) {
+        // What may be done with a device is not decided by how a mount is flagged.
+        return Err(Failure::new(format!("{what} is a device, and no device works in a volume"))
+            .code("volume.device")
+            .hint("give the device to the app by `--device`"));
+    }
+    let (depth, host) = (*depth, Some(path.clone()));
+    Ok(Cloned { tree, depth, place: host_volume_path(name), kind, what, ids: Ids::Pods, host })
 }
 
 /// Enters a mount namespace of our own and mounts the staging area there.
@@ -172,16 +220,14 @@ fn enter(ground: &Ground<'_>, home: &mut Option<Home>) -> Result<(), Failure> {
 }
 
 fn attach(ground: &Ground<'_>, cloned: &Cloned) -> Result<(), Failure> {
-    let Cloned { tree, depth, place, kind, what } = cloned;
-    let flags = MountFlags::NODEV
-        | if *depth == Depth::All { MountFlags::NOSUID } else { MountFlags::NONE };
-    let mapped = ground.ids.map(|(_, user_namespace)| user_namespace);
-    mounts::make_own(tree, flags, mapped, *depth).map_err(|error| {
-        let what = format!("cannot map the ids of {what}, mount_setattr(IDMAP)");
-        Failure::of(what, error)
-            .code("pod.idmap")
-            .hint("its file system may not be able to; `--userns host` does without")
-    })?;
+    let Cloned { tree, depth, place, kind, what, ids, host } = cloned;
+    let nosuid = if host.is_some() { MountFlags::NOSUID } else { MountFlags::NONE };
+    let mapped = match ids {
+        Ids::Pods => ground.ids.map(|(_, user_namespace)| user_namespace),
+        Ids::Disks => None,
+    };
+    mounts::make_own(tree, MountFlags::NODEV | nosuid, mapped, *depth)
+        .map_err(|error| unmapped(cloned, mapped, error))?;
     match kind {
         FileType::Directory => make_directory(place)?,
         _ => drop(make_file(place, "")?),
@@ -189,15 +235,29 @@ fn attach(ground: &Ground<'_>, cloned: &Cloned) -> Result<(), Failure> {
     mounts::attach_at(tree, CWD, place).during(|| format!("cannot stage {what}, move_mount()"))
 }
 
+/// Says what cannot be mapped to the pod's ids, and what helps against it.
+fn unmapped(cloned: &Cloned, mapped: Option<&OwnedFd>, error: std::io::Error) -> Failure {
+    let what = &cloned.what;
+    let beneath = match (&cloned.host, mapped, cloned.depth) {
+        (Some(path), Some(user_namespace), Depth::All) => {
+            submounts::first_unmappable(path, user_namespace)
+        }
+        _ => None,
+    };
+    let beneath = beneath.map(|mount| format!(", because of what is mounted at {mount}"));
+    let (hint, because) = match beneath {
+        Some(because) => ("leave out what is mounted beneath: `recursive=false`", because),
+        None => ("its file system may not be able to; `--userns host` does without", String::new()),
+    };
+    Failure::of(format!("cannot map the ids of {what}{because}, mount_setattr(IDMAP)"), error)
+        .code("pod.idmap")
+        .hint(hint)
+}
+
 fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
     let owner = ground.ids.map_or(0, |(ids, _)| ids.base);
     match step {
-        StagingStep::Shm => {
-            make_directory(SHM)?;
-            let options = format!("mode=1777,size={SHM_SIZE},uid={owner},gid={owner}");
-            mounts::mount_at(SHM, "tmpfs", &options, INERT)
-                .during(|| "cannot mount the pod's shared memory, mount(tmpfs)")
-        }
+        StagingStep::Memory(memory) => make_memory(memory, owner),
         StagingStep::File(file, text) => {
             let path = etc_path(*file);
             make_file(&path, text)?;
@@ -205,8 +265,22 @@ fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
             chownat(CWD, &path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .during(|| format!("cannot give `{path}` to the pod"))
         }
+        StagingStep::Fill(filling) => fill::fill(ground.pod, filling),
         _ => Ok(()),
     }
+}
+
+fn make_memory(memory: &Memory, owner: u32) -> Result<(), Failure> {
+    let Memory { what, size, mode } = memory;
+    let (path, ban) = match what {
+        Shared::Shm => (SHM.to_owned(), INERT),
+        Shared::Volume(name) => (memory_path(name), DATA),
+    };
+    make_directory(&path)?;
+    let size = size.map(|size| format!(",size={size}")).unwrap_or_default();
+    let options = format!("mode={mode:o},uid={owner},gid={owner}{size}");
+    mounts::mount_at(&path, "tmpfs", &options, ban)
+        .during(|| format!("cannot make the pod's memory `{path}`, mount(tmpfs)"))
 }
 
 /// Where each app's tree is mounted.
@@ -236,6 +310,11 @@ pub(crate) fn host_volume_path(name: &VolumeName) -> String {
     format!("volume-{name}")
 }
 
+/// Returns where a volume in memory is staged.
+pub(crate) fn memory_path(name: &VolumeName) -> String {
+    format!("memory-{name}")
+}
+
 /// Returns where a file of ours is staged.
 pub(crate) fn etc_path(file: EtcFile) -> String {
     format!("etc-{}", file.as_str())
@@ -252,16 +331,17 @@ fn make_file(path: &str, text: &str) -> Result<(), Failure> {
     File::from(file).write_all(text.as_bytes()).during(|| format!("cannot write `{path}`"))
 }
 
-/// Makes a directory beneath the pod's, unless it is there.
-fn make_beneath(pod: &OwnedFd, path: &str, mode: u32) -> Result<(), Failure> {
+/// Makes a directory beneath the pod's, unless it is there; tells whether it was made.
+fn make_beneath(pod: &OwnedFd, path: &str, mode: u32) -> Result<bool, Failure> {
     let making = || format!("cannot make `{path}` of the pod");
     match mkdirat(pod, path, Mode::from_raw_mode(mode)) {
-        Ok(()) if mode & !0o755 == 0 => Ok(()),
+        Ok(()) if mode & !0o755 == 0 => Ok(true),
         Ok(()) => {
             // What the umask has taken away.
-            chmodat(pod, path, Mode::from_raw_mode(mode), AtFlags::empty()).during(making)
+            chmodat(pod, path, Mode::from_raw_mode(mode), AtFlags::empty()).during(making)?;
+            Ok(true)
         }
-        Err(Errno::EXIST) => Ok(()),
+        Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error).during(making),
     }
 }

@@ -4,24 +4,25 @@
 //! Every step is a few system calls on descriptors; where something goes in the image is looked
 //! up by [`Root`] only.
 
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags as Namespaces, setns};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use pod_abi::isolators::Device;
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath};
 use pod_sys::{CloneFlags, MountFlags, unshare};
-use rustix::fs::{CWD, FileType, Mode, fstat, mkdirat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, fstat, unlinkat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags as OldFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags as OldFlags, UnmountFlags, unmount};
 use rustix::process::{Signal, chdir, fchdir, pivot_root, set_parent_process_death_signal};
 use rustix::thread::{capabilities, set_capabilities};
 use supervisor::{During, Failure};
 
-use crate::devices;
+use crate::devices::{self, HIDDEN, Node};
 use crate::mounts::{self, DATA, Depth, INERT};
-use crate::plan::{AppPlan, EtcFile, Namespace, TreeStep};
+use crate::overlay::{Layers, mount_layers};
+use crate::plan::{AppPlan, EtcFile, Limits, Namespace, Staged, TreeStep, VolumeMount, Writing};
 use crate::root::Root;
 use crate::staging::{self, ROOT};
 
@@ -30,8 +31,8 @@ use crate::staging::{self, ROOT};
 pub(crate) struct Tree<'a> {
     app: &'a AppName,
     init: &'a OwnedFd,
-    /// The first id of the pod on the host; 0 if it has none of its own.
-    base: u32,
+    /// The pod's ids, once files are made as its root.
+    ids: Option<IdRange>,
     root: Option<Root>,
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct Tree<'a> {
 ///
 /// What could not be done; the process is good for nothing but to exit.
 pub(crate) fn build(plan: &AppPlan, init: &OwnedFd) -> Result<(), Failure> {
-    let mut tree = Tree { app: &plan.name, init, base: 0, root: None };
+    let mut tree = Tree { app: &plan.name, init, ids: None, root: None };
     plan.steps.iter().try_for_each(|step| tree.perform(step))
 }
 
@@ -51,11 +52,13 @@ impl Tree<'_> {
             TreeStep::JoinNamespaces(namespaces) => self.join(namespaces),
             TreeStep::ActAsPodRoot(ids) => self.act_as_pod_root(*ids),
             TreeStep::Overlay { layers, volatile } => self.overlay(layers, *volatile),
+            TreeStep::Mtab => self.mtab(),
             TreeStep::Proc => self.own("proc", "proc", INERT),
-            TreeStep::Sys => self.own("sys", "sysfs", INERT.read_only()),
+            TreeStep::Sys(Writing::Denied) => self.own("sys", "sysfs", INERT.read_only()),
+            TreeStep::Sys(Writing::Allowed) => self.own("sys", "sysfs", INERT),
             TreeStep::Dev => {
                 let place = self.own_directory("dev")?;
-                devices::mount(ROOT, &place, self.base)
+                devices::mount(ROOT, &place, self.ids.map_or(0, |ids| ids.base))
             }
             TreeStep::HostTree(name) => {
                 let place = self.own_directory(name)?;
@@ -67,20 +70,10 @@ impl Tree<'_> {
                 let shm = self.cloned(staging::SHM, Depth::One)?;
                 self.attach(&shm, &path("/dev/shm")?)
             }
-            TreeStep::Volume { destination, volume, empty, read_only } => {
-                let (staged, depth) = if *empty {
-                    (format!("{}/{volume}", staging::EMPTY_VOLUMES), Depth::One)
-                } else {
-                    (staging::host_volume_path(volume), Depth::All)
-                };
-                let tree = self.cloned(&staged, depth)?;
-                let flags = if *read_only { MountFlags::RDONLY } else { MountFlags::NONE };
-                mounts::restrict(&tree, MountFlags::NOSUID | MountFlags::NODEV | flags, depth)
-                    .during(|| format!("cannot restrict volume `{volume}`, mount_setattr()"))?;
-                self.attach(&tree, destination)
-            }
-            TreeStep::Tmpfs { destination, size, mode, read_only } => {
-                self.tmpfs(destination, *size, *mode, *read_only)
+            TreeStep::Device(device) => self.device(device),
+            TreeStep::Volume(volume) => self.volume(volume),
+            TreeStep::Tmpfs { destination, size, mode, limits } => {
+                self.tmpfs(destination, *size, *mode, *limits)
             }
             TreeStep::File(file) => self.file(*file),
             TreeStep::ReadOnlyRoot => {
@@ -118,7 +111,7 @@ impl Tree<'_> {
     /// Makes files as root of the pod, for through mapped mounts nobody else can. Our own
     /// capabilities go with the ids and are taken back.
     fn act_as_pod_root(&mut self, ids: IdRange) -> Result<(), Failure> {
-        self.base = ids.base;
+        self.ids = Some(ids);
         let mut sets = capabilities(None).during(|| "capget()")?;
         setfsgid(Gid::from_raw(ids.base));
         setfsuid(Uid::from_raw(ids.base));
@@ -128,34 +121,25 @@ impl Tree<'_> {
         set_parent_process_death_signal(Some(Signal::KILL)).during(|| "prctl(PR_SET_PDEATHSIG)")
     }
 
-    /// Mounts the overlay from within a directory of short links to the layers, because all
-    /// options of `mount(2)` share one page.
     fn overlay(&mut self, layers: &[String], volatile: bool) -> Result<(), Failure> {
-        let directory = staging::lower_path(self.app);
-        let linking = || self.of("cannot link the layers");
-        mkdirat(CWD, &directory, Mode::from_raw_mode(0o700)).during(linking)?;
-        chdir(&directory).during(linking)?;
-        let mut lower = Vec::new();
-        for (number, layer) in layers.iter().rev().enumerate() {
-            let name = number.to_string();
-            let target = format!("../{}/{layer}", staging::LAYERS);
-            symlinkat(target, CWD, &name).during(linking)?;
-            lower.push(name);
-        }
-        let app = staging::app_path(self.app);
-        let options = format!(
-            "lowerdir={},upperdir=../{app}/upper,workdir=../{app}/work,index=off{}",
-            lower.join(":"),
-            if volatile { ",volatile" } else { "" }
-        );
-        let options = CString::new(options)
-            .map_err(|error| Failure::of(self.of("a layer holds a NUL byte"), error))?;
-        let target = format!("../{ROOT}");
-        mount("overlay", &target, "overlay", OldFlags::NODEV, options.as_c_str())
-            .during(|| self.of("cannot mount the layers, mount(overlay)"))?;
-        chdir("..").during(linking)?;
+        let (links, app) = (staging::lower_path(self.app), staging::app_path(self.app));
+        let whose = format!("app `{}`", self.app);
+        let volatile = if volatile { ",volatile" } else { "" };
+        let options = format!(",upperdir=../{app}/upper,workdir=../{app}/work,index=off{volatile}");
+        let layers =
+            Layers { whose: &whose, links: &links, beneath: staging::LAYERS, names: layers };
+        mount_layers(&layers, ROOT, &options, OldFlags::NODEV)?;
         self.root = Some(Root::open(ROOT).during(|| self.of("cannot open the root"))?);
         Ok(())
+    }
+
+    /// Links `/etc/mtab` in an image that has `/etc` and none: `df` and `mount` read it.
+    fn mtab(&self) -> Result<(), Failure> {
+        match self.root()?.link(&path("/etc")?, "mtab", "../proc/self/mounts") {
+            // A root without `/etc`, or with another there, is none that would miss it.
+            Ok(()) | Err(Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(error) => Err(error).during(|| self.of("cannot link `/etc/mtab`, symlinkat()")),
+        }
     }
 
     fn own_directory(&self, name: &str) -> Result<OwnedFd, Failure> {
@@ -185,20 +169,60 @@ impl Tree<'_> {
         mounts::attach(tree, &in_the_way(place, mounting)?).during(mounting)
     }
 
+    fn volume(&self, mount: &VolumeMount) -> Result<(), Failure> {
+        let VolumeMount { destination, volume, staged, limits } = mount;
+        let (staged, depth) = match staged {
+            Staged::Empty => (format!("{}/{volume}", staging::EMPTY_VOLUMES), Depth::One),
+            Staged::Host => (staging::host_volume_path(volume), Depth::All),
+            Staged::Memory => (staging::memory_path(volume), Depth::One),
+        };
+        let tree = self.cloned(&staged, depth)?;
+        let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+        if limits.read_only {
+            flags = flags | MountFlags::RDONLY;
+        }
+        if limits.no_exec {
+            flags = flags | MountFlags::NOEXEC;
+        }
+        mounts::restrict(&tree, flags, depth)
+            .during(|| format!("cannot restrict volume `{volume}`, mount_setattr()"))?;
+        self.attach(&tree, destination)
+    }
+
     fn tmpfs(
         &self,
         destination: &PodPath,
         size: Option<u64>,
         mode: u32,
-        read_only: bool,
+        limits: Limits,
     ) -> Result<(), Failure> {
         let (mode, size) = (format!("{mode:o}"), size.map(|size| size.to_string()));
         let mut options = vec![("mode", mode.as_str())];
         options.extend(size.as_deref().map(|size| ("size", size)));
-        let ban = if read_only { DATA.read_only() } else { DATA };
+        let ban = if limits.no_exec { INERT } else { DATA };
+        let ban = if limits.read_only { ban.read_only() } else { ban };
         let tree = mounts::new("tmpfs", &options, ban)
             .during(|| self.of(&format!("cannot make memory for `{destination}`")))?;
         self.attach(&tree, destination)
+    }
+
+    /// Makes a device of the host: a node of its numbers on the app's own `/dev`, which the host's
+    /// permissions need not open to the pod. Outside `/dev` it is a mount of that node.
+    fn device(&self, device: &Device) -> Result<(), Failure> {
+        let Device { source, destination, .. } = device;
+        let node = Node::of(source)?;
+        let making = || self.of(&format!("cannot make device `{destination}`"));
+        if destination.is_beneath(&path("/dev")?) {
+            let place = in_the_way(self.root()?.around(destination), making)?;
+            let name = destination.components().last().unwrap_or_default();
+            return node.make(&place, name, self.ids).during(making);
+        }
+        let dev = self.root()?.directory(&path("/dev")?).during(making)?;
+        node.make(&dev, HIDDEN, self.ids).during(making)?;
+        let tree = mounts::clone(dev.as_fd(), HIDDEN, Depth::One).during(making)?;
+        self.attach(&tree, destination)?;
+        // Only now: the kernel attaches nothing that has no name.
+        unlinkat(&dev, HIDDEN, AtFlags::empty()).during(making)
     }
 
     fn file(&self, file: EtcFile) -> Result<(), Failure> {

@@ -12,6 +12,7 @@
 //!     apps/NAME/app.N.json
 //!     apps/NAME/{upper,work,log}/
 //!     volumes/NAME/
+//!     filled/NAME/                 (once volume NAME was looked at, if it is one to be filled)
 //!   names/NAME -> UUID
 //!   volumes/NAME/
 //! ```
@@ -50,6 +51,10 @@ pub const APP_LIST: &str = "apps.json";
 pub const APPS: &str = "apps";
 /// The pod's `empty` volumes, beneath a pod's directory.
 pub const VOLUMES: &str = "volumes";
+
+/// The names of volumes that need not be filled any more, beneath a pod's directory. Since
+/// version 2.
+pub const FILLED: &str = "filled";
 
 /// The writable layer, beneath an app's directory.
 pub const UPPER: &str = "upper";
@@ -97,6 +102,12 @@ pub fn generation(file: &str) -> Option<u32> {
 #[must_use]
 pub fn volume(name: &VolumeName) -> String {
     format!("{VOLUMES}/{name}")
+}
+
+/// Returns the mark that volume `name` need not be filled any more, beneath a pod's directory.
+#[must_use]
+pub fn filled(name: &VolumeName) -> String {
+    format!("{FILLED}/{name}")
 }
 
 /// Returns the name of a pod's cgroup: one directory beneath the supervisor's own.

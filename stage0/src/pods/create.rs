@@ -14,7 +14,7 @@ use pod_abi::manifest::PodManifest;
 use pod_abi::phase::Home;
 use pod_abi::volume::VolumeSource;
 use pod_abi::{Digest, PodId, layout};
-use rustix::fs::{Mode, mkdirat, openat, syncfs};
+use rustix::fs::{AtFlags, Gid, Mode, Uid, chownat, mkdirat, openat, syncfs};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -112,28 +112,36 @@ impl Draft<'_> {
             self.open_up(&format!("{}/{}", layout::app(&app.name), layout::UPPER), 0o755)?;
         }
         let empty = manifest.sandbox.volumes.iter().filter_map(|volume| match volume.source {
-            VolumeSource::Empty { mode, .. } => Some((layout::volume(&volume.name), mode)),
+            VolumeSource::Empty { mode, uid, gid } => {
+                Some((layout::volume(&volume.name), mode, (uid, gid)))
+            }
             VolumeSource::Host { .. } | VolumeSource::Tmpfs { .. } => None,
         });
-        for (index, (path, mode)) in empty.enumerate() {
+        for (index, (path, mode, owner)) in empty.enumerate() {
             if index == 0 {
                 make_directory(self.pod(), layout::VOLUMES)?;
             }
             make_directory(self.pod(), &path)?;
+            self.give(&path, owner)?;
             self.open_up(&path, mode & 0o7777)?;
         }
         write_file(dir, layout::PINS, pins(apps).as_bytes())?;
         self.pods.claim_name(&manifest.name, self.id())
     }
 
+    /// Gives what was made to ids of the pod, which are those on the disk.
+    fn give(&self, path: &str, (uid, gid): (u32, u32)) -> Result<()> {
+        if (uid, gid) == (0, 0) {
+            return Ok(());
+        }
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        chownat(self.pod().dir(), path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+            .context(|| format!("cannot give `{path}` of pod `{}` to {uid}:{gid}", self.id()))
+    }
+
     fn open_up(&self, path: &str, mode: u32) -> Result<()> {
-        rustix::fs::chmodat(
-            self.pod().dir(),
-            path,
-            Mode::from_raw_mode(mode),
-            rustix::fs::AtFlags::empty(),
-        )
-        .context(|| format!("cannot change the mode of `{path}` of pod `{}`", self.id()))
+        rustix::fs::chmodat(self.pod().dir(), path, Mode::from_raw_mode(mode), AtFlags::empty())
+            .context(|| format!("cannot change the mode of `{path}` of pod `{}`", self.id()))
     }
 
     /// Moves the pod on, to `prepared` or to `run`. Its lock is held by the descriptor returned.

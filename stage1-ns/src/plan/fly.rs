@@ -11,7 +11,7 @@ use pod_abi::manifest::{Ipc, Network, Userns};
 use pod_abi::stage::Order;
 use supervisor::Failure;
 
-use super::{EtcFile, Namespace, Plan, StagingStep, TreeStep, plan};
+use super::{EtcFile, Namespace, Plan, Shared, StagingStep, TreeStep, plan};
 
 /// What stands between a pod and the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,11 @@ pub(crate) fn without_walls(mut plan: Plan) -> Plan {
 }
 
 fn is_staged(step: &StagingStep) -> bool {
-    !matches!(step, StagingStep::Shm | StagingStep::File(EtcFile::Hostname, _))
+    match step {
+        StagingStep::Memory(memory) => memory.what != Shared::Shm,
+        StagingStep::HostShm | StagingStep::File(EtcFile::Hostname, _) => false,
+        _ => true,
+    }
 }
 
 /// Returns what is done for an app in place of a step.
@@ -74,7 +78,7 @@ fn unwalled(step: TreeStep) -> Option<TreeStep> {
     match step {
         TreeStep::JoinNamespaces(_) | TreeStep::Shm | TreeStep::File(EtcFile::Hostname) => None,
         TreeStep::Proc => Some(TreeStep::HostTree("proc")),
-        TreeStep::Sys => Some(TreeStep::HostTree("sys")),
+        TreeStep::Sys(_) => Some(TreeStep::HostTree("sys")),
         TreeStep::Dev => Some(TreeStep::HostTree("dev")),
         step => Some(step),
     }

@@ -1,13 +1,13 @@
 //! What must hold of every plan, and the steps of one as they are printed.
 
 use pod_abi::app::{AppSpec, LogOptions, Mount, Process, Restart, Stop, User, Verified};
-use pod_abi::app::{ImagePin, PidMode};
-use pod_abi::isolators::{Capabilities, Seccomp};
+use pod_abi::app::{ImagePin, MountSource, PidMode};
+use pod_abi::isolators::{Capabilities, Device, DeviceAccess, Seccomp};
 use pod_abi::manifest::{ExitPolicy, Ipc, PodManifest, Sandbox, Userns};
 use pod_abi::readiness::Readiness;
 use pod_abi::stage::Output;
-use pod_abi::volume::Volume;
-use pod_abi::{Digest, PodId, PodName, Timestamp};
+use pod_abi::volume::{Fill, Volume, VolumeSource};
+use pod_abi::{Digest, PodId, PodName, PodPath, Timestamp, VolumeName};
 
 use super::*;
 
@@ -124,7 +124,7 @@ fn a_plan_is_printed_step_by_step() {
   2 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod`
   3 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod/init`
   4 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod/app-web`
-  5 pod: start PID 1 in new namespaces: user, pid, ipc, uts, mount, network; ids from 100000
+  5 pod: start PID 1 in new namespaces: user, pid, ipc, uts, network, mount; ids from 100000
   6 pod: stage the layers
   7 pod: stage the writable layer of app `web`
   8 pod: stage `/srv/data` as volume `data`
@@ -136,18 +136,19 @@ fn a_plan_is_printed_step_by_step() {
  14 app `web`: join the pod's namespaces: ipc, uts, network
  15 app `web`: make files as id 100000
  16 app `web`: mount a volatile overlay of 2 layers
- 17 app `web`: mount `/proc`
- 18 app `web`: mount `/sys` read-only
- 19 app `web`: mount `/dev` with its devices
- 20 app `web`: mount volume `data` at `/data`
- 21 app `web`: mount volume `cache` at `/data/wal`
- 22 app `web`: mount the pod's shared memory at `/dev/shm`
- 23 app `web`: mount `/etc/hostname` read-only
- 24 app `web`: mount `/etc/hosts` read-only
- 25 app `web`: mount `/etc/resolv.conf` read-only
- 26 app `web`: make the root read-only
- 27 app `web`: make the tree the root
- 28 app `web`: lock every mount in the pod's user namespace
+ 17 app `web`: link `/etc/mtab`, if missing
+ 18 app `web`: mount `/proc`
+ 19 app `web`: mount `/sys` read-only
+ 20 app `web`: mount `/dev` with its devices
+ 21 app `web`: mount volume `data` at `/data`
+ 22 app `web`: mount volume `cache` at `/data/wal`
+ 23 app `web`: mount the pod's shared memory at `/dev/shm`
+ 24 app `web`: mount `/etc/hostname` read-only
+ 25 app `web`: mount `/etc/hosts` read-only
+ 26 app `web`: mount `/etc/resolv.conf` read-only
+ 27 app `web`: make the root read-only
+ 28 app `web`: make the tree the root
+ 29 app `web`: lock every mount in the pod's user namespace
 "
     );
 }
@@ -160,7 +161,7 @@ fn outer_mounts_come_before_inner_ones() {
     let mounted: Vec<_> = steps
         .iter()
         .filter_map(|step| match step {
-            TreeStep::Volume { destination, .. } => Some(destination.as_str()),
+            TreeStep::Volume(volume) => Some(volume.destination.as_str()),
             _ => None,
         })
         .collect();
@@ -223,6 +224,69 @@ fn a_layer_is_a_name_beneath_the_layers_and_nothing_else() {
         order.apps[0].layers = vec![bad.to_owned()];
         assert!(plan(&order).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn volumes_are_whole_before_any_app_is_laid_out() {
+    let mut order = order(vec![mount("/data", "data"), mount("/scratch", "memory")]);
+    let volumes = &mut order.pod.sandbox.volumes;
+    let fill = |app: &str| {
+        Some(Fill { app: AppName::parse(app).unwrap(), path: PodPath::parse("/srv").unwrap() })
+    };
+    volumes[0].fill = fill("web");
+    volumes[0].source =
+        VolumeSource::Host { path: "/srv/data".to_owned(), without_submounts: true };
+    volumes[1].source = VolumeSource::Empty { mode: 0o700, uid: 33, gid: 7 };
+    volumes.push(Volume {
+        name: VolumeName::parse("memory").unwrap(),
+        source: VolumeSource::Tmpfs { size: Some(4096), mode: 0o1777 },
+        fill: None,
+    });
+    let staging: Vec<_> = plan(&order).unwrap().staging.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        staging[2..6],
+        [
+            "stage `/srv/data` without what is mounted beneath as volume `data`",
+            "make volume `memory` in memory",
+            "make and stage volumes `cache` (mode 700, owner 33:7)",
+            "fill volume `data`, if empty, from `/srv` of 2 layers",
+        ]
+    );
+    order.pod.sandbox.volumes[2].fill = fill("web");
+    assert_eq!(plan(&order).unwrap_err().report().code, "volume.fill");
+    order.pod.sandbox.volumes[2].fill = None;
+    order.pod.sandbox.volumes[0].fill = fill("other");
+    assert_eq!(plan(&order).unwrap_err().report().code, "stage1.order");
+    order.pod.sandbox.volumes[0].fill = None;
+    order.pod.sandbox.volumes[1].source = VolumeSource::Empty { mode: 0o700, uid: 0, gid: 65_536 };
+    assert_eq!(plan(&order).unwrap_err().report().code, "volume.owner");
+}
+
+#[test]
+fn what_is_the_hosts_is_neither_made_nor_joined() {
+    let mut order = order(Vec::new());
+    order.pod.sandbox.ipc = Ipc::Host;
+    let planned = plan(&order).unwrap();
+    assert!(!planned.namespaces.contains(&Namespace::Ipc));
+    assert!(planned.staging.contains(&StagingStep::HostShm));
+    let joined = TreeStep::JoinNamespaces(vec![Namespace::Uts, Namespace::Network]);
+    assert_eq!(planned.apps[0].steps[0], joined);
+}
+
+#[test]
+fn a_device_comes_after_the_mount_it_lies_in() {
+    let mut order = order(vec![mount("/data", "data")]);
+    let device = |destination: &str| Device {
+        source: "/dev/fuse".to_owned(),
+        destination: PodPath::parse(destination).unwrap(),
+        access: DeviceAccess { read: true, write: true, make: true },
+    };
+    order.apps[0].spec.devices = vec![device("/data/x/fuse"), device("/dev/fuse")];
+    let steps = plan(&order).unwrap().apps.remove(0).steps;
+    let at = |wanted: &str| steps.iter().position(|step| step.to_string().contains(wanted));
+    assert!(at("mount `/dev`") < at("at `/dev/fuse`"));
+    assert!(at("volume `data`") < at("at `/data/x/fuse`"));
+    assert!(at("at `/data/x/fuse`") < at("make the root read-only"));
 }
 
 fn flying(mounts: Vec<Mount>) -> Order {
