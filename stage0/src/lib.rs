@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod caller;
 mod cgroup;
 mod cli;
@@ -191,6 +192,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Ps(args) => commands::ps(&open("ps")?, &args),
         Verb::Status(args) => commands::status(&open("status")?, &args.pod),
         Verb::Inspect(args) => commands::inspect(&open("inspect")?, &args.pod),
+        Verb::Bundle(args) => commands::bundle(&open("bundle")?, &args),
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
         Verb::Stop(args) => commands::stop(&open("stop")?, &args),

@@ -29,6 +29,7 @@ mod queries;
 mod refs;
 mod staging;
 mod trash;
+mod write_out;
 
 pub(crate) use blobs::Part;
 pub use fsck::{Finding, FsckReport};
@@ -39,3 +40,4 @@ pub use lease::Lease;
 pub(crate) use merged::{Found, Merged};
 pub(crate) use refs::{ImageParts, RefRecord};
 pub(crate) use staging::Staging;
+pub use write_out::copy_tree;

@@ -74,7 +74,7 @@ fn connect(session: &Session, pod: &Pod) -> Result<Connection> {
     Connection::open(run.as_fd(), &pod.id)
 }
 
-fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
+pub(super) fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
     let manifest = pod.manifest()?;
     let apps = &manifest.sandbox.apps;
     let name = match (word, &apps[..]) {

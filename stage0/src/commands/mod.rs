@@ -1,6 +1,7 @@
 //! The commands: arguments → request → calls → what is shown. One file each; what they share with
 //! one another is [`Session`], the opened surroundings.
 
+mod bundle;
 mod doctor;
 mod exec;
 mod gc;
@@ -24,6 +25,7 @@ use crate::launch::Launcher;
 use crate::leftovers;
 use crate::pods::Pods;
 
+pub(crate) use bundle::bundle;
 pub(crate) use doctor::doctor;
 pub(crate) use exec::exec;
 pub(crate) use gc::gc;
