@@ -56,6 +56,9 @@ pub(crate) enum Verb {
     /// Images in the store
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Volumes that outlive pods
+    #[command(subcommand)]
+    Volume(VolumeVerb),
     /// Tell what this host can do and what to change
     Doctor,
     /// Print the version
@@ -124,6 +127,23 @@ pub(crate) struct PsArgs {
     /// Print ids only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// List only pods that fit: `id`, `name`, `status`, `label`, `app`, `image`, `exited` or
+    /// `stage1` (repeatable)
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Write each pod as this line, with fields such as `{{.Name}}` or `{{json .}}`; `table …`
+    /// lines columns up
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// List the N newest pods, running or not
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "latest")]
+    pub(crate) last: Option<usize>,
+    /// List the newest pod, running or not
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// Show whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
 }
 
 /// `pod logs`.
@@ -205,6 +225,48 @@ pub(crate) enum ImageVerb {
     Gc(GcArgs),
     /// Check names, documents and blobs in the store against their digests
     Fsck,
+}
+
+/// `pod volume …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeVerb {
+    /// List volumes, and the pods that mount them
+    #[command(alias = "list")]
+    Ls {
+        /// Print names only
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Make volumes
+    Create {
+        /// Make only those that are not there
+        #[arg(long)]
+        ignore: bool,
+        /// Their names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Show where a volume is and who mounts it, as JSON
+    Inspect {
+        /// Its name
+        name: String,
+    },
+    /// Remove volumes that no pod mounts, with all they hold
+    Rm(VolumesArgs),
+    /// Remove every volume that no pod mounts, with all it holds
+    Prune {
+        /// Tell what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Several volumes.
+#[derive(Args, Debug)]
+pub(crate) struct VolumesArgs {
+    /// Their names
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 }
 
 /// One image.

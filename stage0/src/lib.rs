@@ -25,6 +25,7 @@ mod ids;
 mod launch;
 mod leftovers;
 mod logs;
+mod named_volumes;
 mod notify;
 mod pods;
 mod request;
@@ -200,6 +201,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Gc(args) => commands::gc(&open("gc")?, &args),
         Verb::Fetch(args) => commands::fetch_images(&open("fetch")?, &args),
         Verb::Image(verb) => commands::image(&open("image")?, &verb),
+        Verb::Volume(verb) => commands::volume(&open("volume")?, &verb),
         Verb::Doctor => commands::doctor(&context),
         Verb::Version => version(&context),
         Verb::Reap(args) => commands::reap(&context, &args),

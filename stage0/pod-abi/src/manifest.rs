@@ -177,6 +177,20 @@ pub enum Insecure {
     Seccomp,
 }
 
+impl Insecure {
+    /// Returns the word that stands for it, in documents and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tls => "tls",
+            Self::Capabilities => "capabilities",
+            Self::Paths => "paths",
+            Self::Seccomp => "seccomp",
+        }
+    }
+}
+
 /// What ends a pod, and with which status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

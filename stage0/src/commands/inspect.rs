@@ -1,8 +1,10 @@
 //! `pod status` and `pod inspect`: one pod, for people and for programs.
 
+use std::collections::BTreeSet;
+
 use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
-use pod_abi::manifest::PodManifest;
+use pod_abi::manifest::{Insecure, PodManifest};
 use pod_abi::phase::Phase;
 use pod_abi::status::{AppState, AppStatus, PodStatus};
 use pod_abi::{PodId, PodName, Timestamp};
@@ -20,6 +22,8 @@ struct StatusDocument {
     uuid: PodId,
     name: PodName,
     phase: Phase,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    insecure: BTreeSet<Insecure>,
     status: Option<PodStatus>,
 }
 
@@ -40,7 +44,13 @@ struct InspectDocument {
 pub(crate) fn status(session: &Session, word: &str) -> Result<u8> {
     let pod = session.pods.find(&Query(word))?;
     let (phase, manifest, status) = (pod.phase(), pod.manifest()?, pod.status()?);
-    let document = StatusDocument { uuid: pod.id.clone(), name: manifest.name, phase, status };
+    let document = StatusDocument {
+        uuid: pod.id.clone(),
+        name: manifest.name,
+        phase,
+        insecure: manifest.sandbox.insecure,
+        status,
+    };
     match session.context.format {
         Format::Json => ui::json(&document)?,
         Format::Table => ui::out(&text(&document, host::now()))?,
@@ -67,6 +77,10 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
         document.uuid,
         document.phase.as_str()
     );
+    if !document.insecure.is_empty() {
+        let words: Vec<&str> = document.insecure.iter().map(|it| it.as_str()).collect();
+        text.push_str(&format!("  insecure: {}\n", words.join(", ")));
+    }
     let Some(status) = &document.status else { return text };
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:8} {value}\n"));
     line("attempt:", status.attempt.to_string());

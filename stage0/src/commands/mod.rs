@@ -13,6 +13,7 @@ mod reap;
 mod run;
 mod start;
 mod stop;
+mod volume;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -37,6 +38,7 @@ pub(crate) use reap::reap;
 pub(crate) use run::{prepare, run};
 pub(crate) use start::start;
 pub(crate) use stop::{rm, stop};
+pub(crate) use volume::volume;
 
 /// The surroundings of a command, opened.
 #[derive(Debug)]

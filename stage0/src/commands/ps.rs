@@ -1,6 +1,11 @@
-//! `pod ps`: pods in a table.
+//! `pod ps`: pods in a table, or in lines of one's own making.
 
-use pod_abi::manifest::PodManifest;
+mod filter;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pod_abi::app::AppSpec;
+use pod_abi::manifest::{Insecure, PodManifest};
 use pod_abi::phase::{Home, Phase};
 use pod_abi::status::PodStatus;
 use pod_abi::{AppName, PodId, PodName, Timestamp};
@@ -8,10 +13,12 @@ use serde::Serialize;
 
 use super::Session;
 use crate::cli::PsArgs;
-use crate::error::{Kind, Result};
+use crate::error::{CommandError, Kind, Result};
 use crate::host;
 use crate::pods::{Entry, Pod};
-use crate::ui::{self, Format};
+use crate::ui::{self, Format, Template};
+
+use filter::Filters;
 
 /// One pod in the list; `pod ps -o json` prints an array of these.
 #[derive(Debug, Serialize)]
@@ -22,20 +29,83 @@ struct Row {
     phase: Phase,
     apps: Vec<AppName>,
     images: Vec<String>,
+    stage1: Option<String>,
     created: Option<Timestamp>,
     started: Option<Timestamp>,
     ready: Option<Timestamp>,
     ended: Option<Timestamp>,
     code: Option<u8>,
+    labels: BTreeMap<String, String>,
+    insecure: BTreeSet<Insecure>,
     error: Option<String>,
+    /// Its labels and those of its apps.
+    #[serde(skip)]
+    all_labels: Vec<(String, String)>,
 }
+
+/// What `--format` can write of a pod, in the order of [`template_row`]; docker's names beside
+/// ours.
+const FIELDS: [&str; 11] = [
+    "ID",
+    "Name|Names",
+    "Phase|State",
+    "Status",
+    "Apps",
+    "Images|Image",
+    "Created|RunningFor",
+    "CreatedAt",
+    "Code",
+    "Labels",
+    "Insecure",
+];
 
 /// Lists pods.
 ///
 /// # Errors
 ///
-/// `storage`. A pod that cannot be read is listed as such.
+/// A usage error for a filter or a template that is none; `storage`. A pod that cannot be read is
+/// listed as such.
 pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
+    let filters = Filters::read(&args.filter)?;
+    let template = read_template(args)?;
+    let mut rows = rows(session)?;
+    let last = if args.latest { Some(1) } else { args.last };
+    let all = args.all || last.is_some() || filters.look_beyond_running();
+    rows.retain(|row| (all || row.phase == Phase::Running) && filters.fit(row));
+    rows.truncate(last.unwrap_or(usize::MAX));
+    let id = |row: &Row| match args.no_trunc {
+        true => row.uuid.to_string(),
+        false => row.uuid.short().to_owned(),
+    };
+    let now = host::now();
+    if args.quiet {
+        let ids: String = rows.iter().map(|row| format!("{}\n", row.uuid)).collect();
+        ui::out(&ids)?;
+    } else if let Some(template) = template {
+        let rows =
+            rows.iter().map(|row| template_row(row, id(row), now)).collect::<Result<Vec<_>>>();
+        ui::out(&template.render(&FIELDS, &rows?))?;
+    } else if session.context.format == Format::Json {
+        ui::json(&rows)?;
+    } else {
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| cells(row, id(row), now)).collect();
+        ui::out(&ui::table(&["ID", "NAME", "STATUS", "APPS", "IMAGES", "CREATED"], &rows))?;
+    }
+    Ok(0)
+}
+
+fn read_template(args: &PsArgs) -> Result<Option<Template>> {
+    match (&args.format, args.quiet) {
+        (None, _) => Ok(None),
+        (Some(_), true) => {
+            Err(CommandError::usage("`--quiet` and `--format` contradict each other"))
+        }
+        (Some(text), false) => Template::parse(text, &FIELDS).map(Some),
+    }
+}
+
+/// Reads all pods, the newest first.
+fn rows(session: &Session) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for home in Home::ALL {
         for entry in session.pods.list(home)? {
@@ -51,18 +121,7 @@ pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
     rows.reverse();
     rows.sort_by(|a, b| (b.created, &b.uuid).cmp(&(a.created, &a.uuid)));
     rows.dedup_by(|a, b| a.uuid == b.uuid);
-    rows.retain(|row| args.all || matches!(row.phase, Phase::Running));
-    if args.quiet {
-        let ids: String = rows.iter().map(|row| format!("{}\n", row.uuid)).collect();
-        ui::out(&ids)?;
-    } else if session.context.format == Format::Json {
-        ui::json(&rows)?;
-    } else {
-        let now = host::now();
-        let rows: Vec<Vec<String>> = rows.iter().map(|row| cells(row, now)).collect();
-        ui::out(&ui::table(&["ID", "NAME", "STATUS", "APPS", "IMAGES", "CREATED"], &rows))?;
-    }
-    Ok(0)
+    Ok(rows)
 }
 
 fn row(pod: &Pod) -> Row {
@@ -76,42 +135,89 @@ fn row(pod: &Pod) -> Row {
         _ => None,
     };
     let (manifest, status) = (manifest.ok(), status.ok().flatten());
-    let images = manifest.as_ref().map(|manifest| images(pod, manifest)).unwrap_or_default();
+    let apps = manifest.as_ref().and_then(|manifest| pod.apps(manifest).ok()).unwrap_or_default();
     let of = |field: fn(&PodStatus) -> Option<Timestamp>| status.as_ref().and_then(field);
     Row {
         uuid: pod.id.clone(),
         name: manifest.as_ref().map(|manifest| manifest.name.clone()),
         phase,
-        images,
+        images: apps.iter().map(|app| app.image.reference.clone()).collect(),
+        stage1: manifest.as_ref().map(|manifest| manifest.sandbox.stage1.clone()),
         created: manifest.as_ref().map(|manifest| manifest.created),
         started: of(|status| Some(status.started)),
         ready: of(|status| status.ready),
         ended: of(|status| status.ended),
         code: status.as_ref().and_then(|status| status.code),
-        apps: manifest.map(|manifest| manifest.sandbox.apps).unwrap_or_default(),
+        labels: manifest.as_ref().map(|it| it.sandbox.labels.clone()).unwrap_or_default(),
+        insecure: manifest.as_ref().map(|it| it.sandbox.insecure.clone()).unwrap_or_default(),
+        all_labels: all_labels(manifest.as_ref(), &apps),
+        apps: names(manifest, apps),
         error,
     }
 }
 
-fn images(pod: &Pod, manifest: &PodManifest) -> Vec<String> {
-    pod.apps(manifest)
-        .map(|apps| apps.into_iter().map(|app| app.image.reference).collect())
-        .unwrap_or_default()
+/// The apps there are; those the manifest names if they cannot be read.
+fn names(manifest: Option<PodManifest>, apps: Vec<AppSpec>) -> Vec<AppName> {
+    if apps.is_empty() {
+        return manifest.map(|manifest| manifest.sandbox.apps).unwrap_or_default();
+    }
+    apps.into_iter().map(|app| app.name).collect()
 }
 
-fn cells(row: &Row, now: Timestamp) -> Vec<String> {
+fn all_labels(manifest: Option<&PodManifest>, apps: &[AppSpec]) -> Vec<(String, String)> {
+    let of_pod = manifest.into_iter().flat_map(|manifest| &manifest.sandbox.labels);
+    let of_apps = apps.iter().flat_map(|app| &app.labels);
+    of_pod.chain(of_apps).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn cells(row: &Row, id: String, now: Timestamp) -> Vec<String> {
     let ago = |time: Timestamp| ui::span(now.seconds().saturating_sub(time.seconds()));
+    let mut status = state(row, &ago);
+    if !row.insecure.is_empty() {
+        status.push_str(", insecure");
+    }
     let apps: Vec<&str> = row.apps.iter().map(AppName::as_str).collect();
     let mut images = row.images.clone();
     images.dedup();
     vec![
-        row.uuid.short().to_owned(),
+        id,
         row.name.as_ref().map_or("-", PodName::as_str).to_owned(),
-        state(row, &ago),
+        status,
         apps.join(","),
         images.join(","),
         row.created.map_or("-".to_owned(), |created| format!("{} ago", ago(created))),
     ]
+}
+
+fn template_row(row: &Row, id: String, now: Timestamp) -> Result<ui::TemplateRow> {
+    let whole =
+        serde_json::to_value(row).map_err(|error| CommandError::of("internal.json", &error))?;
+    let mut of_table = cells(row, id, now).into_iter();
+    let mut next = || of_table.next().unwrap_or_default();
+    let (id, name, status, apps, images, created) =
+        (next(), next(), next(), next(), next(), next());
+    let labels: Vec<String> =
+        row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let insecure: Vec<&str> = row.insecure.iter().map(|it| it.as_str()).collect();
+    let created_at = row.created.map_or("-".to_owned(), |created| created.to_string());
+    let code = row.code.map_or("-".to_owned(), |code| code.to_string());
+    let phase = row.phase.as_str().to_owned();
+    Ok(ui::TemplateRow {
+        cells: vec![
+            id,
+            name,
+            phase,
+            status,
+            apps,
+            images,
+            created,
+            created_at,
+            code,
+            labels.join(","),
+            insecure.join(","),
+        ],
+        whole,
+    })
 }
 
 fn state(row: &Row, ago: &dyn Fn(Timestamp) -> String) -> String {

@@ -37,10 +37,10 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
     if request.dry_run {
         return ui::json(&spec).map(|()| 0);
     }
-    volumes::check(&spec.sandbox, &session.context.root)?;
+    let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     session.sweep_leftovers();
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
-    drop(lease); // the pod's pins keep its images from here on
+    drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     let launcher = session.launcher(&store);
     match request.stdio {
         Stdio::Attached => {
@@ -78,10 +78,10 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     if request.dry_run {
         return ui::json(&spec).map(|()| 0);
     }
-    volumes::check(&spec.sandbox, &session.context.root)?;
+    let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     let (draft, ..) = lay_out(session, spec, request)?;
     let pod = draft.into(Home::Prepared, Durability::Durable)?;
-    drop(lease); // the pod's pins keep its images from here on
+    drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     ui::out(&format!("{}\n", pod.id)).map(|()| 0)
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     let manifest = pod.manifest()?;
     let apps = pod.apps(&manifest)?;
     let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
-    volumes::check(&manifest.sandbox, &session.context.root)?;
+    volumes::check(&manifest.sandbox.volumes, &session.context.root)?;
     let output = if args.supervised { Output::Logged } else { Output::Shown };
     let launch = Launch { manifest, apps, attempt, output };
     let never = session.launcher(&store).in_place(launch, || into_run(&session, pod))?;

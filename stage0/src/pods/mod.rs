@@ -27,7 +27,7 @@ pub(crate) use lock::Lock;
 pub(crate) use names::generated_name;
 pub(crate) use record::log_directory;
 pub(crate) use scan::{Entry, Query};
-use tree::remove_tree;
+pub(crate) use tree::remove_tree;
 
 /// The pods of one root.
 #[derive(Debug)]

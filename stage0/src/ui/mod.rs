@@ -4,6 +4,7 @@
 //! A reader that goes away is no error of ours: the command ends quietly.
 
 mod progress;
+mod template;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::error::{CommandError, Kind, Result};
 
 pub(crate) use progress::Progress;
+pub(crate) use template::{Row as TemplateRow, Template};
 
 /// The form of what is listed or shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
