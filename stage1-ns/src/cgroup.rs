@@ -9,6 +9,9 @@
 //! cheaper. Only cgroup v2 is used; on a host without it, or with it read-only, pods run without,
 //! as long as nobody asked for a limit.
 
+mod limit;
+
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -21,6 +24,8 @@ use rustix::fs::{
 use rustix::io::{Errno, read, write};
 use supervisor::{During, Failure};
 
+pub(crate) use self::limit::enforce;
+
 /// The longest table of mounts read, in bytes: a hundred thousand mounts.
 const MAX_TABLE: u64 = 16 << 20;
 
@@ -31,6 +36,10 @@ pub(crate) struct Cgroup {
     name: String,
     path: String,
     directories: Vec<String>,
+    /// Whether the supervisor has left our cgroup for a leaf.
+    moved: bool,
+    /// The controllers that were switched on for leaves.
+    controllers: BTreeSet<&'static str>,
 }
 
 impl Cgroup {
@@ -45,7 +54,9 @@ impl Cgroup {
         accessat(&directory, ".", Access::WRITE_OK, AtFlags::empty()).ok()?;
         let name = layout::cgroup(id);
         let path = format!("{}/{name}", ours.trim_end_matches('/'));
-        Some(Self { ours: directory, name, path, directories: directories.to_vec() })
+        let directories = directories.to_vec();
+        let controllers = BTreeSet::new();
+        Some(Self { ours: directory, name, path, directories, moved: false, controllers })
     }
 
     /// Returns the pod's cgroup as an absolute path in the hierarchy.
@@ -116,6 +127,7 @@ impl Cgroup {
         if !clean {
             self.kill();
         }
+        self.move_back();
     }
 
     /// Kills whatever is in the pod's cgroup; returns without waiting.

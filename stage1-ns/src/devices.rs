@@ -4,16 +4,20 @@
 //! A device is its numbers: what an app gets is a node of its own, never the host's, so that its
 //! owner can be the pod's root, and that nothing an app does to the node is seen by the host.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use pod_abi::AppName;
+use pod_abi::isolators::{Device, DeviceAccess};
 use pod_abi::stage::IdRange;
+use pod_sys::{attach_device_program, load_device_program};
 use rustix::fs::{
-    AtFlags, CWD, Dev, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, statat,
-    symlinkat,
+    AtFlags, CWD, Dev, FileType, Gid, Mode, Uid, chownat, major, makedev, minor, mkdirat, mknodat,
+    statat, symlinkat,
 };
 use rustix::io::Result as IoResult;
 use supervisor::{During, Failure};
 
+use crate::device_rules::{Kind, OF_EVERY_APP, Rule, program};
 use crate::mounts::{self, DEVICES, INERT};
 
 /// Devices by name and numbers (`Documentation/admin-guide/devices.txt`); all of mode 0666.
@@ -97,6 +101,11 @@ impl Node {
         Ok(Self { kind, numbers: stat.st_rdev, mode, owner })
     }
 
+    fn rule(self, access: DeviceAccess) -> Rule {
+        let kind = if self.kind == FileType::BlockDevice { Kind::Block } else { Kind::Character };
+        Rule { kind, major: major(self.numbers), minor: Some(minor(self.numbers)), access }
+    }
+
     /// Makes the app's own node, of the same permissions. Its owner and group have the same
     /// numbers in the pod, as far as the pod has them, for groups such as `video` are known by
     /// number; the umask is 0.
@@ -117,3 +126,33 @@ impl Node {
         chownat(directory, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
     }
 }
+
+/// Holds an app to the devices of every app and its own, by its cgroup `leaf`.
+///
+/// # Errors
+///
+/// [`Failure`] if a device is none, or the kernel cannot enforce it: then the app must not start,
+/// for nothing else keeps it from other devices.
+pub(crate) fn hold(
+    app: &AppName,
+    leaf: Option<&OwnedFd>,
+    devices: &[Device],
+) -> Result<(), Failure> {
+    let what = format!("app `{app}` cannot be kept from other devices than its own");
+    let refuse = |failure: Failure| failure.code("app.devices").hint(WAY_OUT);
+    let Some(leaf) = leaf else {
+        let why = "this host has no cgroup v2 that can be written";
+        return Err(refuse(Failure::of(what, why)));
+    };
+    let mut rules = OF_EVERY_APP.to_vec();
+    for device in devices {
+        rules.push(Node::of(&device.source)?.rule(device.access));
+    }
+    let loaded = load_device_program(&program(&rules)).during(|| format!("{what}, bpf(PROG_LOAD)"));
+    let attached = loaded.and_then(|program| {
+        attach_device_program(&program, leaf.as_fd()).during(|| format!("{what}, bpf(PROG_ATTACH)"))
+    });
+    attached.map_err(refuse)
+}
+
+const WAY_OUT: &str = "give up no more than it needs: no `--userns host` with CAP_MKNOD or CAP_SYS_ADMIN, devices with `rw`; `--insecure-options paths` gives up the rules";

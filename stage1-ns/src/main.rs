@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+mod device_rules;
 mod devices;
 mod fill;
 mod helper;
@@ -21,6 +22,7 @@ mod plan;
 mod root;
 mod staging;
 mod submounts;
+mod sysctl;
 mod tree;
 
 use std::env;

@@ -15,11 +15,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpid, pidfd_send_signal, set_child_subreaper};
 use supervisor::{Added, AppStdio, Born, During, Failure, Inherited, Terminal, UNSEEN, Wall};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
+use crate::devices;
 use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
 use crate::plan::{AppPlan, Namespace, Plan};
 use crate::staging::{self, Ground, Home};
+use crate::sysctl;
 
 /// A pod's namespaces, from before they are made until after they are gone.
 #[derive(Debug)]
@@ -126,6 +128,9 @@ impl<'a> Namespaces<'a> {
             Some(cgroup) => Some(cgroup.open_app(&plan.name)?),
             None => None,
         };
+        if let Some(devices) = &plan.held_to {
+            devices::hold(&plan.name, cgroup.as_ref(), devices)?;
+        }
         let fds = AppFds { mount_namespace: true, cgroup: cgroup.is_some(), stdio: true };
         descriptors.extend(cgroup);
         descriptors.extend(its);
@@ -199,9 +204,15 @@ impl Wall for Namespaces<'_> {
                 Some(cgroup.open_init()?)
             }
         };
+        if let Ok(plan) = &self.plan {
+            cgroup::enforce(self.cgroup.as_mut(), &plan.apps)?;
+        }
         let mut init = None;
         let born = init::start(self.plan()?, leaf.as_ref(), &mut init);
         self.init = init;
+        if let (Ok(plan), Some(init), Ok(_)) = (&self.plan, &self.init, &born) {
+            sysctl::set(plan, &init.pidfd)?;
+        }
         born
     }
 

@@ -9,16 +9,21 @@
 
 use std::fmt;
 
+use pod_abi::isolators::Device;
 use pod_abi::manifest::{Ipc, Network};
 use pod_abi::stage::{AppOrder, IdRange, Order};
 use pod_abi::{AppName, layout};
 use supervisor::Failure;
 
+use crate::device_rules;
+
 mod fly;
+mod quotas;
 mod steps;
 mod volumes;
 
 pub(crate) use self::fly::{Flavour, of};
+pub(crate) use self::quotas::{Need, Quota};
 pub(crate) use self::steps::{
     EmptyVolume, EtcFile, Filling, HostVolume, Limits, Memory, Namespace, Shared, Staged,
     StagingStep, TreeStep, VolumeMount, Writing,
@@ -36,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) namespaces: Vec<Namespace>,
     /// The ids of the pod, if it has its own.
     pub(crate) ids: Option<IdRange>,
+    /// Kernel settings of the pod's namespaces, by their dotted names.
+    pub(crate) sysctls: Vec<(String, String)>,
     /// What apps share, laid out once.
     pub(crate) staging: Vec<StagingStep>,
     /// The tree of each app.
@@ -49,6 +56,10 @@ pub(crate) struct AppPlan {
     pub(crate) name: AppName,
     /// The user and group its output pipes belong to, as the host counts.
     pub(crate) owner: (u32, u32),
+    /// The most it may use, as files of its cgroup.
+    pub(crate) quotas: Vec<Quota>,
+    /// The devices beside those of every app it is held to by its cgroup, if it must be.
+    pub(crate) held_to: Option<Vec<Device>>,
     /// What is done, in this order, by a process of its own.
     pub(crate) steps: Vec<TreeStep>,
 }
@@ -64,8 +75,10 @@ fn plan(order: &Order) -> Result<Plan, Failure> {
     namespaces.extend(shared(order));
     namespaces.push(Namespace::Mount);
     let apps = order.apps.iter().map(|app| app_plan(order, app)).collect::<Result<_, _>>()?;
-    let staging = staging(order)?;
-    Ok(Plan { cgroups: cgroups(order), namespaces, ids: order.ids, staging, apps })
+    let (staging, cgroups) = (staging(order)?, cgroups(order));
+    let settings = order.pod.sandbox.sysctls.iter();
+    let sysctls = settings.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(Plan { cgroups, namespaces, ids: order.ids, sysctls, staging, apps })
 }
 
 /// Returns the pod's namespaces that all its processes share.
@@ -134,7 +147,9 @@ fn app_plan(order: &Order, app: &AppOrder) -> Result<AppPlan, Failure> {
     if order.ids.is_some() {
         steps.push(TreeStep::Lock);
     }
-    Ok(AppPlan { name: spec.name.clone(), owner: owner(order.ids, app)?, steps })
+    let held_to = device_rules::are_needed(order, app).then(|| spec.devices.clone());
+    let (name, owner, quotas) = (spec.name.clone(), owner(order.ids, app)?, quotas::of(spec));
+    Ok(AppPlan { name, owner, quotas, held_to, steps })
 }
 
 /// Returns the ids the app's process has on the host.
@@ -165,8 +180,17 @@ impl fmt::Display for Plan {
             "pod: start PID 1 in new namespaces: {}{ids}",
             steps::words(&self.namespaces)
         ));
+        let setting = |(name, value): &_| format!("pod: set `{name}` to `{value}`");
+        lines.extend(self.sysctls.iter().map(setting));
         lines.extend(self.staging.iter().map(|step| format!("pod: {step}")));
         for app in &self.apps {
+            let limited = |quota| format!("app `{}`: write {quota} in its cgroup", app.name);
+            lines.extend(app.quotas.iter().map(limited));
+            if let Some(devices) = &app.held_to {
+                let count = devices.len();
+                let what = format!("hold it to the devices of every app and {count} more");
+                lines.push(format!("app `{}`: {what}", app.name));
+            }
             lines.extend(app.steps.iter().map(|step| format!("app `{}`: {step}", app.name)));
         }
         (1..).zip(lines).try_for_each(|(number, line)| writeln!(f, "{number:3} {line}"))

@@ -60,6 +60,7 @@ pub(crate) fn without_walls(mut plan: Plan) -> Plan {
     plan.namespaces.retain(|namespace| *namespace == Namespace::Mount);
     plan.staging = plan.staging.into_iter().filter(is_staged).collect();
     for app in &mut plan.apps {
+        app.held_to = None;
         app.steps = std::mem::take(&mut app.steps).into_iter().filter_map(unwalled).collect();
     }
     plan

@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code, reason = "this crate is where raw system calls become safe functions")]
 
+mod bpf;
 mod children;
 mod clone;
 mod fds;
@@ -19,6 +20,7 @@ mod seccomp;
 mod signal;
 mod wait;
 
+pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
 pub use children::{children, kill_children};
 pub use clone::{CloneFlags, Forked, clone3, unshare};
 pub use fds::{close_on_exec_from, forsake_descriptors, inherited, place};
