@@ -32,4 +32,4 @@ pub use progress::{Event, Progress, Silent};
 pub use pull::{PullOptions, PullPolicy};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Patience, Transport};
-pub use store::{Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store, copy_tree};
+pub use store::{Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store};

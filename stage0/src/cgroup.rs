@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pod_abi::{PodId, layout};
+use pod_abi::{AppName, PodId, layout};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
@@ -43,28 +43,58 @@ fn mount_point_in(mountinfo: &str) -> Option<&str> {
     })
 }
 
+/// Lists the processes in the cgroup a pod has recorded, each with the app whose leaf it is in.
+/// What ends meanwhile is passed over.
+pub(crate) fn members(recorded: &str, id: &PodId) -> Vec<(u32, Option<AppName>)> {
+    let (Some(mount), Some(path)) = (mount_point(), own(recorded, id)) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut left = vec![(mount.join(path), None, 0)];
+    let mut seen = 0;
+    while let Some((path, app, depth)) = left.pop() {
+        let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        found.extend(procs.lines().filter_map(|pid| Some((pid.parse().ok()?, app.clone()))));
+        let Ok(entries) = fs::read_dir(&path) else { continue };
+        for entry in entries.filter_map(std::result::Result::ok) {
+            seen += 1;
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_dir || depth >= MAX_DEPTH || seen >= MAX_DIRECTORIES {
+                continue;
+            }
+            // The first leaf on the way down counts: what is beneath it an app has named.
+            let leaf = || AppName::parse(entry.file_name().to_str()?.strip_prefix("app-")?).ok();
+            left.push((entry.path(), app.clone().or_else(leaf), depth + 1));
+        }
+    }
+    found
+}
+
+/// Returns the path of the pod's own directory in what it has recorded, which may be one beneath
+/// it; never one above or beside it.
+fn own(recorded: &str, id: &PodId) -> Option<PathBuf> {
+    let name = layout::cgroup(id);
+    let mut path = PathBuf::new();
+    for part in recorded.split('/').filter(|part| !part.is_empty()) {
+        path.push(part);
+        if part == name {
+            return Some(path);
+        }
+        if part == ".." {
+            return None;
+        }
+    }
+    None
+}
+
 /// Kills what lives in the cgroup a pod has recorded, and removes it.
 ///
 /// # Errors
 ///
 /// `cgroup.busy` if something in it does not die, `storage` otherwise.
 pub(crate) fn remove_recorded(recorded: &str, id: &PodId) -> Result<()> {
-    let name = layout::cgroup(id);
-    // What is recorded may be a directory beneath the pod's; never one above or beside it.
-    let mut path = PathBuf::new();
-    for part in recorded.split('/').filter(|part| !part.is_empty()) {
-        path.push(part);
-        if part == name {
-            return match mount_point() {
-                Some(mount) => remove(&mount.join(path), id),
-                None => Ok(()),
-            };
-        }
-        if part == ".." {
-            break;
-        }
+    match (own(recorded, id), mount_point()) {
+        (Some(path), Some(mount)) => remove(&mount.join(path), id),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Finds cgroups of the pods `ids`, wherever they are, and removes them. Returns how many.

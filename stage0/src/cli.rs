@@ -1,9 +1,11 @@
 //! The grammar of the command line but for `run` and `prepare`, whose lines
 //! [`crate::grammar`] reads.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::flags::{FetchFlags, Globals, ProcessFlags};
+use crate::signal;
+use crate::span::{Span, duration};
 
 /// Run pods of apps from OCI images, without a daemon
 #[derive(Debug, Parser)]
@@ -34,24 +36,34 @@ pub(crate) enum Verb {
     /// Start a prepared pod, or one that has ended
     Start(StartArgs),
     /// List running pods
+    #[command(aliases = ["ls", "list"])]
     Ps(PsArgs),
     /// Show what a pod and its apps do
     Status(PodArgs),
     /// Show all that is known of a pod, as JSON
-    Inspect(PodArgs),
-    /// Write an app out as an OCI bundle, which runc and crun run
-    Bundle(BundleArgs),
+    Inspect(InspectArgs),
     /// Show what a pod's apps have written
     Logs(LogsArgs),
+    /// Show what has happened to pods
+    Events(EventsArgs),
+    /// Show the processes of a pod
+    Top(TopArgs),
     /// Run a command in an app of a running pod
     Exec(ExecArgs),
     /// Stop pods in order
     Stop(StopArgs),
+    /// Stop pods in order and start them again in the background
+    Restart(RestartArgs),
+    /// Send a signal to the apps of pods; SIGKILL ends a pod at once
+    Kill(KillArgs),
+    /// Wait for pods to end, and print their exit statuses
+    Wait(WaitArgs),
     /// Remove pods that do not run
-    Rm(PodsArgs),
+    Rm(RmArgs),
     /// Remove what is dead: pods that have ended, and what they left
-    Gc(GcArgs),
+    Gc(PodGcArgs),
     /// Fetch images into the store
+    #[command(alias = "pull")]
     Fetch(FetchArgs),
     /// Images in the store
     #[command(subcommand)]
@@ -61,11 +73,27 @@ pub(crate) enum Verb {
     Volume(VolumeVerb),
     /// Tell what this host can do and what to change
     Doctor,
+    /// Tell versions, places, and how much is stored
+    Info,
+    /// Print a script that completes command lines in a shell
+    Completion(CompletionArgs),
     /// Print the version
     Version,
+    /// List images
+    #[command(hide = true)]
+    Images,
+    /// Forget images
+    #[command(hide = true)]
+    Rmi(ImagesArgs),
+    /// Print what `pod run --spec` takes
+    #[command(hide = true)]
+    CatManifest(PodArgs),
     /// Take back what a pod held
     #[command(hide = true)]
     Reap(ReapArgs),
+    /// Print this grammar as JSON, for what is written about it
+    #[command(hide = true)]
+    InternalGrammar,
     /// Unpack a layer, in a jail
     #[command(hide = true)]
     InternalUnpack,
@@ -78,28 +106,131 @@ pub(crate) struct PodArgs {
     pub(crate) pod: String,
 }
 
-/// Several pods.
+/// `pod inspect`.
 #[derive(Args, Debug)]
-pub(crate) struct PodsArgs {
+pub(crate) struct InspectArgs {
+    /// Print exactly what `pod run --spec` takes
+    #[arg(long)]
+    pub(crate) spec: bool,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+}
+
+/// Several pods, or all that a command is for.
+#[derive(Args, Debug)]
+pub(crate) struct Pods {
+    /// All pods this can be done to
+    #[arg(short, long, conflicts_with = "pods")]
+    pub(crate) all: bool,
+    /// Name, id, or start of an id
+    #[arg(required_unless_present = "all", value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// `pod rm`.
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// Kill pods that run; one that is not there is no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) pods: Pods,
+}
+
+/// `pod kill`.
+#[derive(Args, Debug)]
+pub(crate) struct KillArgs {
+    /// Signal, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = signal_number)]
+    pub(crate) signal: u8,
+    /// One app instead of all
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    #[command(flatten)]
+    pub(crate) pods: Pods,
+}
+
+/// `pod restart`.
+#[derive(Args, Debug)]
+pub(crate) struct RestartArgs {
+    /// Seconds until SIGKILL [default: each app's own grace]
+    #[arg(short, long, value_name = "SECS")]
+    pub(crate) time: Option<u64>,
     /// Name, id, or start of an id
     #[arg(required = true, value_name = "POD")]
     pub(crate) pods: Vec<String>,
 }
 
-/// `pod bundle`.
+/// `pod wait`.
 #[derive(Args, Debug)]
-pub(crate) struct BundleArgs {
-    /// Which app [default: the only one]
-    #[arg(short = 'c', long, value_name = "NAME")]
-    pub(crate) app: Option<String>,
-    /// Print `config.json` and write nothing
-    #[arg(long, conflicts_with = "directory")]
-    pub(crate) dry_run: bool,
+pub(crate) struct WaitArgs {
+    /// What to wait for: `exited`, `ready` or `running`
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_enum,
+        hide_possible_values = true,
+        default_value_t = Condition::Exited
+    )]
+    pub(crate) condition: Condition,
+    /// Name, id, or start of an id
+    #[arg(required = true, value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// What `pod wait` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Condition {
+    /// It has ended.
+    Exited,
+    /// All of its apps have been ready.
+    Ready,
+    /// It runs.
+    Running,
+}
+
+/// `pod events`.
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) span: Span,
+    /// Only such events: `event=KIND`, `app=NAME`, `pod=NAME` or `label=KEY[=VALUE]` (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Name, id, or start of an id [default: all pods]
+    #[arg(value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// `pod top`.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
     /// Name, id, or start of an id
     pub(crate) pod: String,
-    /// Directory to make
-    #[arg(value_name = "DIR", required_unless_present = "dry_run")]
-    pub(crate) directory: Option<String>,
+    /// One app instead of all
+    pub(crate) app: Option<String>,
+}
+
+/// `pod completion`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionArgs {
+    /// `bash`, `zsh` or `fish`
+    #[arg(value_enum, hide_possible_values = true)]
+    pub(crate) shell: Shell,
+}
+
+/// A shell whose lines can be completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU bash.
+    Bash,
+    /// zsh.
+    Zsh,
+    /// fish.
+    Fish,
 }
 
 /// `pod start`.
@@ -155,6 +286,14 @@ pub(crate) struct LogsArgs {
     /// Begin with the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) tail: Option<usize>,
+    #[command(flatten)]
+    pub(crate) span: Span,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// One app instead of all
+    #[arg(short = 'c', long = "app", value_name = "NAME", conflicts_with = "app")]
+    pub(crate) of_app: Option<String>,
     /// Name, id, or start of an id
     pub(crate) pod: String,
     /// One app instead of all
@@ -183,12 +322,21 @@ pub(crate) struct StopArgs {
     /// Seconds until SIGKILL [default: each app's own grace]
     #[arg(short, long, value_name = "SECS")]
     pub(crate) time: Option<u64>,
-    /// Name, id, or start of an id
-    #[arg(required = true, value_name = "POD")]
-    pub(crate) pods: Vec<String>,
+    #[command(flatten)]
+    pub(crate) pods: Pods,
 }
 
-/// `pod gc` and `pod image gc`.
+/// `pod gc`.
+#[derive(Args, Debug)]
+pub(crate) struct PodGcArgs {
+    #[command(flatten)]
+    pub(crate) gc: GcArgs,
+    /// Remove pods that were prepared longer ago and never started
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    pub(crate) expire_prepared: u64,
+}
+
+/// `pod image gc`, and what it shares with `pod gc`.
 #[derive(Args, Debug)]
 pub(crate) struct GcArgs {
     /// Keep what is younger, such as `90s`, `30m`, `12h`, `7d`
@@ -300,20 +448,10 @@ pub(crate) struct ReapArgs {
     pub(crate) pod: String,
 }
 
-/// Reads a span of time in seconds.
-fn duration(word: &str) -> Result<u64, String> {
-    let (digits, factor) = match word.char_indices().last() {
-        Some((at, 's')) => (&word[..at], 1),
-        Some((at, 'm')) => (&word[..at], 60),
-        Some((at, 'h')) => (&word[..at], 3_600),
-        Some((at, 'd')) => (&word[..at], 86_400),
-        _ => (word, 1),
-    };
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = digits.parse::<u64>().ok().filter(|_| plain);
-    seconds
-        .and_then(|seconds| seconds.checked_mul(factor))
-        .ok_or_else(|| "it takes a number and `s`, `m`, `h` or `d`".to_owned())
+/// Reads the number of a signal.
+fn signal_number(word: &str) -> Result<u8, String> {
+    signal::number(word)
+        .ok_or_else(|| "it takes a name such as `TERM`, or a number from 1 to 64".to_owned())
 }
 
 #[cfg(test)]
@@ -324,17 +462,6 @@ mod tests {
     #[test]
     fn the_grammar_is_one_clap_accepts() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn spans_of_time_have_units() {
-        let table = [("0s", Some(0)), ("90", Some(90)), ("2m", Some(120)), ("1d", Some(86_400))];
-        for (word, expected) in table {
-            assert_eq!(duration(word).ok(), expected, "{word}");
-        }
-        for bad in ["", "s", "-1s", "1w", "+1s", "99999999999999999999d"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

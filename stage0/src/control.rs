@@ -99,7 +99,30 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(self.silent());
+                }
                 Err(error) => return Err(self.broken().because(&error)),
+            }
+        }
+    }
+
+    /// Sends a request that is answered at once, and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// `pod.unreachable`, or what the supervisor reports.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply> {
+        self.request(request, &[])?;
+        let patience = Some(Duration::from_millis(DEADLINE_MS));
+        let set = self.stream.set_read_timeout(patience);
+        set.map_err(|error| self.broken().because(&error))?;
+        loop {
+            match self.take()? {
+                Some(Reply::Refused(report)) => return Err(CommandError::reported(report.tamed())),
+                Some(reply) => return Ok(reply),
+                None if self.receive()? => {}
+                None => return Err(self.broken()),
             }
         }
     }

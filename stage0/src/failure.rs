@@ -4,7 +4,7 @@ use pod_abi::Report;
 use pod_abi::exit::Ended;
 use pod_abi::status::PodStatus;
 
-use crate::logs::{self, History};
+use crate::logs::{self, Selection};
 use crate::pods::Pod;
 use crate::ui::{self, Format};
 
@@ -36,7 +36,7 @@ pub(crate) fn show(pod: &Pod, format: Format) -> bool {
 
 fn show_logs(pod: &Pod, status: &PodStatus) {
     for app in &status.apps {
-        let lines = logs::read(pod, std::slice::from_ref(&app.name), History::Last(LOG_LINES));
+        let lines = logs::read(pod, std::slice::from_ref(&app.name), Selection::last(LOG_LINES));
         for line in lines.unwrap_or_default() {
             ui::note(&format!("{} | {}", app.name, String::from_utf8_lossy(&line.text)));
         }

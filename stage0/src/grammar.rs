@@ -321,7 +321,7 @@ pub(crate) fn usage_of(error: &clap::Error, verb: &str) -> CommandError {
 }
 
 /// What leads on from flags that others have and we do not.
-const ELSEWHERE: [(&[&str], &[&str], &str); 9] = [
+const ELSEWHERE: &[(&[&str], &[&str], &str)] = &[
     (
         &["run", "prepare"],
         &["-p", "--publish", "-P", "--publish-all"],
@@ -358,7 +358,6 @@ const ELSEWHERE: [(&[&str], &[&str], &str); 9] = [
         "`--memory BYTES` behind the image limits memory",
     ),
     (&["run", "prepare"], &["--uts"], "a pod has a hostname of its own; `--hostname` sets it"),
-    (&["rm"], &["-f", "--force"], "`pod stop -t 0 POD` ends a pod at once"),
 ];
 
 fn elsewhere(error: &clap::Error, verb: &str) -> Option<&'static str> {

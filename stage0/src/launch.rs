@@ -41,6 +41,15 @@ pub(crate) struct Launch {
     pub(crate) output: Output,
 }
 
+/// What became of a pod started in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Background {
+    /// All of its apps are ready.
+    Ready,
+    /// It ended before; why has been printed, and this is its status.
+    Failed(u8),
+}
+
 impl Launcher<'_> {
     /// Becomes the supervisor of a pod. `into_run` moves the pod to `run`, holding its lock; all
     /// that can be refused has been refused before.
@@ -64,7 +73,7 @@ impl Launcher<'_> {
             rundir::ask_for_json(claim.run())?;
         }
         if manifest.sandbox.userns == Userns::Auto {
-            let subordinate = host::subordinate();
+            let subordinate = host::text("/etc/subuid") + "\n" + &host::text("/etc/subgid");
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
         }
         let order = Order {
@@ -129,21 +138,22 @@ impl Launcher<'_> {
     /// been laid out, and its lock passes to the new supervisor unbroken; without, its lock must
     /// be free. `reader` is a descriptor of the pod's directory that holds no lock.
     ///
-    /// Returns the exit status; the id is printed once the pod is ready.
-    ///
     /// # Errors
     ///
     /// If the new session cannot be started or waited for. What goes wrong behind that has been
     /// printed when this returns.
-    pub(crate) fn in_background(&self, reader: &Pod, draft: Option<&Draft<'_>>) -> Result<u8> {
+    pub(crate) fn in_background(
+        &self,
+        reader: &Pod,
+        draft: Option<&Draft<'_>>,
+    ) -> Result<Background> {
         let notify = NotifySocket::bind(reader)?;
         let stderr = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)
             .context(|| "cannot make memory for messages".to_owned())?;
         let mut stderr = File::from(stderr);
         let mut child = self.spawn(reader, draft, &notify, &stderr)?;
         if notify.wait(&child)? {
-            ui::out(&format!("{}\n", reader.id))?;
-            return Ok(0);
+            return Ok(Background::Ready);
         }
         let status = child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
         let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::OURS);
@@ -159,7 +169,7 @@ impl Launcher<'_> {
             let error = error.hint(format!("`pod logs {}` shows what it wrote", reader.id));
             ui::error(&error, self.context.format);
         }
-        Ok(if code == 0 { exit::OURS } else { code })
+        Ok(Background::Failed(if code == 0 { exit::OURS } else { code }))
     }
 
     fn spawn(

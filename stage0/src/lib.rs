@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bundle;
 mod caller;
 mod cgroup;
 mod cli;
@@ -15,22 +14,26 @@ mod commands;
 mod compose;
 mod context;
 mod control;
+mod ending;
 mod error;
 mod failure;
 mod fetch;
 mod flags;
 mod grammar;
+mod history;
 mod host;
 mod ids;
 mod launch;
 mod leftovers;
 mod logs;
 mod named_volumes;
+mod nearest;
 mod notify;
 mod pods;
 mod request;
 mod rundir;
 mod signal;
+mod span;
 mod stage1;
 mod streams;
 mod ui;
@@ -40,10 +43,11 @@ use std::ffi::OsString;
 use std::iter;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use caller::Caller;
-use cli::{Cli, ReapArgs, Verb};
+use cli::{Cli, ImageVerb, ReapArgs, Verb};
 use commands::Session;
 use context::Context;
 use error::{CommandError, Family, Result};
@@ -154,16 +158,21 @@ fn by_supervisor(words: &[String]) -> Result<u8> {
 }
 
 fn by_clap(words: &[String]) -> Result<u8> {
-    let command = Cli::command()
-        .mut_subcommand("run", |_| grammar::help("run"))
-        .mut_subcommand("prepare", |_| grammar::help("prepare"));
-    let cli = command
+    let cli = grammar_of_all()
         .try_get_matches_from(iter::once("pod").chain(words.iter().map(String::as_str)))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
         Ok(cli) => dispatch(cli),
         Err(error) => told_by_clap(&error, &verb_of(words)),
     }
+}
+
+/// Returns the grammar of the whole command line, that of `run` and `prepare` as far as clap has
+/// words for it.
+fn grammar_of_all() -> clap::Command {
+    Cli::command()
+        .mut_subcommand("run", |_| grammar::help("run"))
+        .mut_subcommand("prepare", |_| grammar::help("prepare"))
 }
 
 /// Returns the verb as it is typed, with the one behind it if that is the verb of a noun.
@@ -178,10 +187,34 @@ fn verb_of(words: &[String]) -> String {
 
 /// Prints help, which clap counts as an error, or makes the error one of ours.
 fn told_by_clap(error: &clap::Error, verb: &str) -> Result<u8> {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        return Err(unknown_command(word, verb));
+    }
     if error.use_stderr() {
         return Err(grammar::usage_of(error, verb));
     }
     ui::out(&error.render().to_string()).map(|()| 0)
+}
+
+/// Returns the refusal of a command that is none, behind the noun `verb` if that is one.
+fn unknown_command(word: &str, verb: &str) -> CommandError {
+    let grammar = grammar_of_all();
+    let noun = grammar.find_subcommand(verb);
+    let place = noun.map_or("pod".to_owned(), |_| format!("pod {verb}"));
+    let commands = noun.unwrap_or(&grammar).get_subcommands().filter(|known| !known.is_hide_set());
+    let names: Vec<String> = commands.map(|known| known.get_name().to_owned()).collect();
+    let error = CommandError::usage(format!("there is no command `{place} {word}`"));
+    let near: Vec<String> = nearest::all_nearest(word, &names)
+        .into_iter()
+        .map(|name| format!("`{place} {name}`"))
+        .collect();
+    let error = match &near[..] {
+        [] => error,
+        near => error.hint(format!("did you mean {}?", near.join(" or "))),
+    };
+    error.hint(format!("`{place} --help` lists all"))
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {
@@ -192,16 +225,27 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Start(args) => commands::start(context, &args),
         Verb::Ps(args) => commands::ps(&open("ps")?, &args),
         Verb::Status(args) => commands::status(&open("status")?, &args.pod),
+        Verb::Inspect(args) if args.spec => commands::spec(&open("inspect")?, &args.pod),
         Verb::Inspect(args) => commands::inspect(&open("inspect")?, &args.pod),
-        Verb::Bundle(args) => commands::bundle(&open("bundle")?, &args),
+        Verb::CatManifest(args) => commands::spec(&open("cat-manifest")?, &args.pod),
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
+        Verb::Events(args) => commands::events(&open("events")?, &args),
+        Verb::Top(args) => commands::top(&open("top")?, &args),
         Verb::Stop(args) => commands::stop(&open("stop")?, &args),
+        Verb::Restart(args) => commands::restart(&open("restart")?, &args),
+        Verb::Kill(args) => commands::kill(&open("kill")?, &args),
+        Verb::Wait(args) => commands::wait(&open("wait")?, &args),
         Verb::Rm(args) => commands::rm(&open("rm")?, &args),
         Verb::Gc(args) => commands::gc(&open("gc")?, &args),
         Verb::Fetch(args) => commands::fetch_images(&open("fetch")?, &args),
         Verb::Image(verb) => commands::image(&open("image")?, &verb),
         Verb::Volume(verb) => commands::volume(&open("volume")?, &verb),
+        Verb::Images => commands::image(&open("images")?, &ImageVerb::Ls),
+        Verb::Rmi(args) => commands::image(&open("rmi")?, &ImageVerb::Rm(args)),
+        Verb::Info => commands::info(&open("info")?),
+        Verb::Completion(args) => commands::completion(&grammar_of_all(), args.shell),
+        Verb::InternalGrammar => commands::grammar(&grammar_of_all()),
         Verb::Doctor => commands::doctor(&context),
         Verb::Version => version(&context),
         Verb::Reap(args) => commands::reap(&context, &args),

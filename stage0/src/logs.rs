@@ -8,26 +8,39 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use pod_abi::{AppName, layout};
+use pod_abi::{AppName, Timestamp, layout};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{OFlags, fstat};
 
 use crate::error::{Context as _, Result};
 use crate::pods::{Pod, log_directory};
+use crate::span::Span;
 
 /// The most rotated files looked for.
 const MAX_FILES: u32 = 100;
 /// The longest line kept together, in bytes; the supervisor cuts far earlier.
 const MAX_LINE: usize = 1 << 20;
 
-/// How far back reading begins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum History {
-    /// With the oldest line there is.
-    All,
-    /// With the last so many.
-    Last(usize),
+/// Which lines are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Selection {
+    /// When they were written.
+    pub(crate) span: Span,
+    /// Of those that are there already, only the last so many.
+    pub(crate) last: Option<usize>,
+}
+
+impl Selection {
+    /// Selects the last `count` lines.
+    pub(crate) fn last(count: usize) -> Self {
+        Self { last: Some(count), ..Self::default() }
+    }
+
+    fn holds(&self, line: &Line) -> bool {
+        // A line whose time cannot be read is shown rather than hidden.
+        Timestamp::parse(&line.time).map_or(true, |time| self.span.holds(time))
+    }
 }
 
 /// One line of a log.
@@ -59,10 +72,10 @@ pub(crate) enum Stream {
 /// # Errors
 ///
 /// `storage`.
-pub(crate) fn read(pod: &Pod, apps: &[AppName], history: History) -> Result<Vec<Line>> {
+pub(crate) fn read(pod: &Pod, apps: &[AppName], selection: Selection) -> Result<Vec<Line>> {
     let mut readers = open(pod, apps);
     let mut lines = Vec::new();
-    take(&mut readers, history, &mut |line| {
+    take(&mut readers, selection, &mut |line| {
         lines.push(line);
         Ok(())
     })?;
@@ -77,12 +90,12 @@ pub(crate) fn read(pod: &Pod, apps: &[AppName], history: History) -> Result<Vec<
 pub(crate) fn stream(
     pod: &Pod,
     apps: &[AppName],
-    history: History,
+    selection: Selection,
     ended: Option<&OwnedFd>,
     sink: &mut dyn FnMut(Line) -> Result<()>,
 ) -> Result<()> {
     let mut readers = open(pod, apps);
-    let Some(ended) = ended else { return take(&mut readers, history, sink) };
+    let Some(ended) = ended else { return take(&mut readers, selection, sink) };
     let tell = || format!("cannot watch the logs of pod `{}`", pod.id);
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context(tell)?;
     for app in apps {
@@ -93,7 +106,7 @@ pub(crate) fn stream(
             inotify::add_watch(&watch, path, events).context(tell)?;
         }
     }
-    take(&mut readers, history, sink)?;
+    take(&mut readers, selection, sink)?;
     loop {
         let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -106,7 +119,7 @@ pub(crate) fn stream(
         for reader in &mut readers {
             reader.reopen(pod);
         }
-        take(&mut readers, History::All, sink)?;
+        take(&mut readers, Selection { last: None, ..selection }, sink)?;
         if over {
             return Ok(());
         }
@@ -120,7 +133,7 @@ fn open(pod: &Pod, apps: &[AppName]) -> Vec<Reader> {
 /// Merges what all readers have by time.
 fn take(
     readers: &mut [Reader],
-    history: History,
+    selection: Selection,
     sink: &mut dyn FnMut(Line) -> Result<()>,
 ) -> Result<()> {
     let mut last = VecDeque::new();
@@ -131,10 +144,11 @@ fn take(
         let Some((_, first)) = times.min() else { break };
         let next = readers[first].next();
         let Some(line) = std::mem::replace(&mut fronts[first], next) else { break };
-        match history {
-            History::All => sink(line)?,
-            History::Last(0) => {}
-            History::Last(most) => {
+        match selection.last {
+            _ if !selection.holds(&line) => {}
+            None => sink(line)?,
+            Some(0) => {}
+            Some(most) => {
                 if last.len() == most {
                     last.pop_front();
                 }
@@ -270,10 +284,10 @@ mod tests {
         write(dir.path(), "a", "app.log", "2026-01-01T00:00:03Z stderr F three\nnonsense\n");
         write(dir.path(), "b", "app.log", "2026-01-01T00:00:02Z stdout F two two\n");
         let apps = ["a", "b"].map(|name| AppName::parse(name).unwrap());
-        let lines = read(&pod(dir.path()), &apps, History::All).unwrap();
+        let lines = read(&pod(dir.path()), &apps, Selection::default()).unwrap();
         assert_eq!(texts(&lines), ["one", "two two", "three"]);
         assert_eq!((lines[1].app, lines[2].stream), (1, Stream::Stderr));
-        let lines = read(&pod(dir.path()), &apps, History::Last(2)).unwrap();
+        let lines = read(&pod(dir.path()), &apps, Selection::last(2)).unwrap();
         assert_eq!(texts(&lines), ["two two", "three"]);
     }
 

@@ -1,4 +1,5 @@
-//! Signals by name, as image configurations and users write them: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+//! Signals by name, as people and image configurations write them: `SIGTERM`, `TERM`, `15`,
+//! `SIGRTMIN+3`. Apart because command lines and images are read in different places.
 
 use nix::sys::signal::Signal;
 

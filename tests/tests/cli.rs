@@ -212,7 +212,7 @@ fn help_needs_nothing_and_fits_a_screen() {
         assert!(said.success().contains("Usage"), "{args:?}");
     }
     let short = sandbox.pod(["-h"]).success();
-    assert!(short.lines().count() <= 40, "{short}");
+    assert!(short.lines().count() <= 60, "{short}");
     assert!(!sandbox.path("root").join("pods").exists(), "nothing is made");
 }
 

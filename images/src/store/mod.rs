@@ -29,7 +29,6 @@ mod queries;
 mod refs;
 mod staging;
 mod trash;
-mod write_out;
 
 pub(crate) use blobs::Part;
 pub use fsck::{Finding, FsckReport};
@@ -40,4 +39,3 @@ pub use lease::Lease;
 pub(crate) use merged::{Found, Merged};
 pub(crate) use refs::{ImageParts, RefRecord};
 pub(crate) use staging::Staging;
-pub use write_out::copy_tree;

@@ -124,7 +124,7 @@ pub enum Request {
 pub enum SignalTarget {
     /// The main process of one app.
     App(AppName),
-    /// The main process of every running app.
+    /// The main process of every running app. SIGKILL ends the pod, with status 137.
     AllApps,
     /// The process this connection has started by [`Request::Exec`].
     Exec,

@@ -3,7 +3,7 @@
 //! Features are tried, never guessed from versions.
 
 use std::ffi::CString;
-use std::fs;
+use std::{fmt, fs};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, statfs};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::ui::{self, Format};
 
 /// One need; `pod doctor -o json` prints an array of these.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     need: &'static str,
     state: State,
     found: String,
@@ -47,7 +47,17 @@ impl Finding {
 ///
 /// Only those of output.
 pub(crate) fn doctor(context: &Context) -> Result<u8> {
-    let findings = [
+    let findings = findings(context);
+    match context.format {
+        Format::Json => ui::json(&findings)?,
+        Format::Table => ui::out(&text(&findings))?,
+    }
+    Ok(u8::from(findings.iter().any(|finding| finding.state == State::Missing)))
+}
+
+/// Looks at everything pods need of a host.
+pub(super) fn findings(context: &Context) -> Vec<Finding> {
+    vec![
         root(),
         kernel(),
         overlay(),
@@ -58,12 +68,13 @@ pub(crate) fn doctor(context: &Context) -> Result<u8> {
         landlock(),
         store(context),
         stage1_found(),
-    ];
-    match context.format {
-        Format::Json => ui::json(&findings)?,
-        Format::Table => ui::out(&text(&findings))?,
+    ]
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.need, self.found)
     }
-    Ok(u8::from(findings.iter().any(|finding| finding.state == State::Missing)))
 }
 
 fn text(findings: &[Finding]) -> String {

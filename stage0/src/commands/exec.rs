@@ -1,6 +1,5 @@
 //! `pod exec`: a command in an app of a running pod, started as the app itself was.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -20,7 +19,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::pods::{Pod, Query};
 use crate::streams::{Relay, Streams};
-use crate::{request, rundir};
+use crate::{ending, request};
 
 /// Signals that are meant for the command rather than for us.
 const FORWARDED: [Signal; 6] = [
@@ -43,19 +42,15 @@ const START: Duration = Duration::from_secs(60);
 /// `pod.not-found`, `pod.not-running`, `app.not-found`, and what the supervisor reports.
 pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     let pod = session.pods.find(&Query(&args.pod))?;
-    let phase = pod.phase();
-    if phase != Phase::Running {
-        return Err(CommandError::new(
-            "pod.not-running",
-            format!("pod `{}` is {} and does not run", args.pod, phase.as_str()),
-        )
-        .hint(format!("`pod start -d {}` starts it", args.pod)));
+    if pod.phase() != Phase::Running {
+        return Err(super::not_running(&pod, &args.pod));
     }
     let app = choose(&pod, args.app.as_deref())?;
-    let name = app.name.clone();
+    let (name, word) = (app.name.clone(), args.pod.clone());
     let process = Box::new(compose_exec(read(session, args, &app)?, &app));
     let signals = block_signals()?;
-    let mut connection = connect(session, &pod)?;
+    let mut connection = ending::connect(session.run_root(), &pod)?
+        .ok_or_else(|| super::not_running(&pod, &word))?;
     let streams = Streams::of_this_process()?;
     connection
         .request(&Request::Exec { app: name, process, terminal: None }, &streams.descriptors())?;
@@ -66,15 +61,7 @@ pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     ended
 }
 
-fn connect(session: &Session, pod: &Pod) -> Result<Connection> {
-    let run = rundir::open(session.run_root(), &pod.id).ok_or_else(|| {
-        CommandError::new("pod.unreachable", format!("pod `{}` has no run directory", pod.id))
-            .hint("was it started with another `--run-root`?")
-    })?;
-    Connection::open(run.as_fd(), &pod.id)
-}
-
-pub(super) fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
+fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
     let manifest = pod.manifest()?;
     let apps = &manifest.sandbox.apps;
     let name = match (word, &apps[..]) {

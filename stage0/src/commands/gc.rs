@@ -9,7 +9,7 @@ use pod_abi::{PodId, Timestamp};
 use serde::Serialize;
 
 use super::Session;
-use crate::cli::GcArgs;
+use crate::cli::PodGcArgs;
 use crate::error::Result;
 use crate::pods::{Entry, Lock, Pod};
 use crate::ui::{self, Format};
@@ -31,10 +31,10 @@ struct Report {
 /// # Errors
 ///
 /// The last thing's that could not be removed; everything else has been.
-pub(crate) fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
-    let mut report = Report { dry_run: args.dry_run, ..Report::default() };
+pub(crate) fn gc(session: &Session, args: &PodGcArgs) -> Result<u8> {
+    let mut report = Report { dry_run: args.gc.dry_run, ..Report::default() };
     let mut problems = Vec::new();
-    if !args.dry_run {
+    if !args.gc.dry_run {
         problems.extend(leftovers::sweep(&session.pods, session.run_root()).err());
     }
     for home in Home::ALL {
@@ -52,7 +52,7 @@ pub(crate) fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
             }
         }
     }
-    if !args.dry_run {
+    if !args.gc.dry_run {
         report.names = session.pods.sweep_names()?;
         report.leases = ids::sweep(session.run_root())?;
         let tidied = session.store()?.tidy().map_err(|error| fetch::failed(&error));
@@ -72,21 +72,25 @@ enum Fate {
     Kept,
 }
 
-fn collect(session: &Session, pod: &mut Pod, args: &GcArgs) -> Result<Fate> {
-    if pod.home == Home::Prepared || pod.try_lock() == Lock::Theirs {
+fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
+    if pod.try_lock() == Lock::Theirs {
         return Ok(Fate::Kept);
     }
-    let phase = Phase::of(pod.home, false);
-    if phase == Phase::Exited && !is_older(pod, args.grace) {
+    let grace = match Phase::of(pod.home, false) {
+        Phase::Prepared => args.expire_prepared,
+        Phase::Exited => args.gc.grace,
+        _ => 0,
+    };
+    if !is_older(pod, grace) {
         return Ok(Fate::Kept);
     }
-    if args.dry_run {
+    if args.gc.dry_run {
         return Ok(Fate::Removed);
     }
     leftovers::take_back(pod, session.run_root())?;
     let garbage = match pod.home {
         Home::Run => Some(Home::ExitedGarbage),
-        Home::Embryo | Home::Prepare => Some(Home::Garbage),
+        Home::Embryo | Home::Prepare | Home::Prepared => Some(Home::Garbage),
         _ => None,
     };
     let moved = garbage.map_or(Ok(()), |home| session.pods.rename(pod, home));
@@ -98,7 +102,7 @@ fn collect(session: &Session, pod: &mut Pod, args: &GcArgs) -> Result<Fate> {
 }
 
 /// Tells whether a pod that has ended did so at least `grace` seconds ago. One whose end nobody
-/// recorded counts from its start.
+/// recorded counts from its start, one that never ran from its making.
 fn is_older(pod: &Pod, grace: u64) -> bool {
     if grace == 0 {
         return true;

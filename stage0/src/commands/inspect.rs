@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
-use pod_abi::manifest::{Insecure, PodManifest};
+use pod_abi::manifest::{Insecure, PodManifest, PodSpec};
 use pod_abi::phase::Phase;
 use pod_abi::status::{AppState, AppStatus, PodStatus};
-use pod_abi::{PodId, PodName, Timestamp};
+use pod_abi::{PodId, PodName, Timestamp, version};
 use serde::Serialize;
 
 use super::Session;
@@ -68,6 +68,22 @@ pub(crate) fn inspect(session: &Session, word: &str) -> Result<u8> {
     let (phase, manifest, status) = (pod.phase(), pod.manifest()?, pod.status()?);
     let apps = pod.apps(&manifest)?;
     ui::json(&InspectDocument { phase, manifest, apps, status }).map(|()| 0)
+}
+
+/// Prints exactly what `pod run --spec` takes to run such a pod again.
+///
+/// # Errors
+///
+/// `pod.not-found`, `pod.corrupt`, or `storage`.
+pub(crate) fn spec(session: &Session, word: &str) -> Result<u8> {
+    let pod = session.pods.find(&Query(word))?;
+    let manifest = pod.manifest()?;
+    let apps = pod.apps(&manifest)?;
+    let mut sandbox = manifest.sandbox;
+    // Apps may have been added and removed since the manifest was written.
+    sandbox.apps = apps.iter().map(|app| app.name.clone()).collect();
+    let spec = PodSpec { version: version::MANIFEST, name: Some(manifest.name), sandbox, apps };
+    ui::json(&spec).map(|()| 0)
 }
 
 fn text(document: &StatusDocument, now: Timestamp) -> String {

@@ -1,18 +1,15 @@
 //! `pod logs`: what the apps of a pod have written, and write.
 
 use std::borrow::Cow;
-use std::os::fd::{AsFd as _, OwnedFd};
 
 use pod_abi::AppName;
 use serde::Serialize;
 
 use super::Session;
 use crate::cli::LogsArgs;
-use crate::control::Connection;
 use crate::error::{CommandError, Result};
-use crate::logs::{self, History, Line, Stream};
+use crate::logs::{self, Line, Selection, Stream};
 use crate::pods::{Pod, Query};
-use crate::rundir;
 use crate::ui::{self, Format};
 
 /// Shows logs.
@@ -23,7 +20,7 @@ use crate::ui::{self, Format};
 pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
     let pod = session.pods.find(&Query(&args.pod))?;
     let manifest = pod.manifest()?;
-    let apps = match &args.app {
+    let apps = match args.app.as_ref().or(args.of_app.as_ref()) {
         None => manifest.sandbox.apps,
         Some(word) => {
             let known = manifest.sandbox.apps;
@@ -31,13 +28,20 @@ pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
             vec![app.ok_or_else(|| unknown_app(&pod, word, &known))?]
         }
     };
-    let ended = if args.follow { supervisor(session, &pod) } else { None };
-    let history = args.tail.map_or(History::All, History::Last);
-    let mut printer = Printer { apps: &apps, mid_line: vec![false; apps.len()] };
-    logs::stream(&pod, &apps, history, ended.as_ref(), &mut |line| match session.context.format {
-        Format::Json => ui::json_line(&Written::of(&line, &apps)),
-        Format::Table => printer.print(&line),
-    })?;
+    let ended = if args.follow { Some(pod.released()?) } else { None };
+    let selection = Selection { span: args.span, last: args.tail };
+    let mut printer =
+        Printer { apps: &apps, times: args.timestamps, mid_line: vec![false; apps.len()] };
+    logs::stream(
+        &pod,
+        &apps,
+        selection,
+        ended.as_ref(),
+        &mut |line| match session.context.format {
+            Format::Json => ui::json_line(&Written::of(&line, &apps)),
+            Format::Table => printer.print(&line),
+        },
+    )?;
     Ok(0)
 }
 
@@ -46,13 +50,6 @@ pub(super) fn unknown_app(pod: &Pod, word: &str, known: &[AppName]) -> CommandEr
     let names: Vec<String> = known.iter().map(|app| format!("`{app}`")).collect();
     CommandError::new("app.not-found", format!("pod `{}` has no app `{word}`", pod.called()))
         .hint(format!("it has {}", names.join(", ")))
-}
-
-/// Returns a pidfd of a pod's supervisor; `None` if there is nothing to wait for.
-fn supervisor(session: &Session, pod: &Pod) -> Option<OwnedFd> {
-    let run = rundir::open(session.run_root(), &pod.id)?;
-    let connection = Connection::open(run.as_fd(), &pod.id).ok()?;
-    connection.supervisor().ok()
 }
 
 /// One line; `pod logs -o json` prints one object of these a line, all to standard output.
@@ -85,13 +82,18 @@ impl<'l> Written<'l> {
 /// Writes lines to where the apps wrote them, under the app's name if there are several.
 struct Printer<'a> {
     apps: &'a [AppName],
+    times: bool,
     mid_line: Vec<bool>,
 }
 
 impl Printer<'_> {
     fn print(&mut self, line: &Line) -> Result<()> {
         let mut bytes = Vec::new();
-        if self.apps.len() > 1 && !self.mid_line[line.app] {
+        let begins = !self.mid_line[line.app];
+        if self.times && begins {
+            bytes.extend_from_slice(format!("{} ", line.time).as_bytes());
+        }
+        if self.apps.len() > 1 && begins {
             bytes.extend_from_slice(format!("{} | ", self.apps[line.app]).as_bytes());
         }
         bytes.extend_from_slice(&line.text);

@@ -1,44 +1,59 @@
 //! The commands: arguments → request → calls → what is shown. One file each; what they share with
 //! one another is [`Session`], the opened surroundings.
 
-mod bundle;
+mod completion;
 mod doctor;
+mod events;
 mod exec;
 mod gc;
+mod grammar;
 mod image;
+mod info;
 mod inspect;
 mod logs;
 mod ps;
 mod reap;
+mod rm;
 mod run;
 mod start;
 mod stop;
+mod top;
 mod volume;
+mod wait;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use images::Store;
 
+use pod_abi::phase::{Home, Phase};
+
+use crate::cli;
 use crate::context::{Context, require_root};
 use crate::error::{CommandError, Result};
-use crate::fetch;
-use crate::launch::Launcher;
-use crate::leftovers;
-use crate::pods::Pods;
+use crate::launch::{Background, Launcher};
+use crate::pods::{Entry, Pod, Pods};
+use crate::ui::{self, Format};
+use crate::{fetch, leftovers};
 
-pub(crate) use bundle::bundle;
+pub(crate) use completion::completion;
 pub(crate) use doctor::doctor;
+pub(crate) use events::events;
 pub(crate) use exec::exec;
 pub(crate) use gc::gc;
+pub(crate) use grammar::grammar;
 pub(crate) use image::{fetch as fetch_images, image};
-pub(crate) use inspect::{inspect, status};
+pub(crate) use info::info;
+pub(crate) use inspect::{inspect, spec, status};
 pub(crate) use logs::logs;
 pub(crate) use ps::ps;
 pub(crate) use reap::reap;
+pub(crate) use rm::rm;
 pub(crate) use run::{prepare, run};
 pub(crate) use start::start;
-pub(crate) use stop::{rm, stop};
+pub(crate) use stop::{kill, restart, stop};
+pub(crate) use top::top;
 pub(crate) use volume::volume;
+pub(crate) use wait::wait;
 
 /// The surroundings of a command, opened.
 #[derive(Debug)]
@@ -89,6 +104,75 @@ impl Session {
     }
 }
 
+/// Returns the pods a line names, or with `--all` the ids of those in a phase `wanted`.
+///
+/// # Errors
+///
+/// `storage`.
+fn chosen(
+    session: &Session,
+    pods: &cli::Pods,
+    wanted: impl Fn(Phase) -> bool,
+) -> Result<Vec<String>> {
+    if !pods.all {
+        return Ok(pods.pods.clone());
+    }
+    let mut ids = Vec::new();
+    for home in Home::ALL {
+        for entry in session.pods.list(home)? {
+            if let Entry::Pod(pod) = entry?
+                && wanted(pod.phase())
+            {
+                ids.push(pod.id.to_string());
+            }
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup(); // one that moved while we looked was met twice
+    Ok(ids)
+}
+
+/// Returns the refusal of a pod that does not run and would have to.
+fn not_running(pod: &Pod, word: &str) -> CommandError {
+    let phase = pod.phase();
+    let error = CommandError::new(
+        "pod.not-running",
+        format!("pod `{word}` does not run: {}", state(phase)),
+    );
+    match phase {
+        Phase::Prepared | Phase::Exited => error.hint(format!("`pod start -d {word}` starts it")),
+        _ => error.hint("`pod ps -a` tells what becomes of it"),
+    }
+}
+
+/// Says what a pod in `phase` is, to follow a colon.
+const fn state(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Embryo | Phase::Preparing => "it is just being laid out",
+        Phase::PrepareFailed => "whoever laid it out died half-way",
+        Phase::Prepared => "it is prepared and was never started",
+        Phase::Running => "it is just starting or ending",
+        Phase::Exited => "it has ended",
+        Phase::Garbage => "it is being removed",
+    }
+}
+
+/// Prints the id of a pod that runs in the background now; returns the command's status.
+///
+/// # Errors
+///
+/// Those of output.
+fn announced(context: &Context, pod: &Pod, background: Background) -> Result<u8> {
+    match (background, context.format) {
+        (Background::Failed(code), _) => Ok(code),
+        (Background::Ready, Format::Table) => ui::out(&format!("{}\n", pod.id)).map(|()| 0),
+        (Background::Ready, Format::Json) => {
+            let name = pod.manifest()?.name;
+            ui::json(&serde_json::json!({ "uuid": pod.id, "name": name })).map(|()| 0)
+        }
+    }
+}
+
 /// Does something to each of several pods or images: all are tried, and the first error is the
 /// command's. Earlier errors are printed as they come.
 ///
@@ -105,7 +189,7 @@ pub(crate) fn each<T>(
         if let Err(error) = deed(word)
             && let Some(earlier) = failed.replace(error)
         {
-            crate::ui::error(&earlier, context.format);
+            ui::error(&earlier, context.format);
         }
     }
     failed.map_or(Ok(()), Err)

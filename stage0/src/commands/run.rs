@@ -16,7 +16,7 @@ use crate::compose::{AppImage, compose, tell_hostname};
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::host;
-use crate::launch::Launch;
+use crate::launch::{Background, Launch};
 use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
 use crate::{ui, volumes};
@@ -50,7 +50,11 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
             match never {}
         }
         // Until the supervisor has moved the pod on, dropping the draft discards it.
-        Stdio::Detached => launcher.in_background(&reader(session, draft.id())?, Some(&draft)),
+        Stdio::Detached => {
+            let pod = reader(session, draft.id())?;
+            let background = launcher.in_background(&pod, Some(&draft))?;
+            super::announced(&session.context, &pod, background)
+        }
     }
 }
 
@@ -82,7 +86,7 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     let (draft, ..) = lay_out(session, spec, request)?;
     let pod = draft.into(Home::Prepared, Durability::Durable)?;
     drop((lease, volumes)); // the pod's pins and manifest keep them from here on
-    ui::out(&format!("{}\n", pod.id)).map(|()| 0)
+    super::announced(&session.context, &pod, Background::Ready)
 }
 
 fn resolve(session: &Session, store: &Store, lease: &Lease, request: &Request) -> Result<PodSpec> {

@@ -38,7 +38,8 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
             let pod = session.pods.find(&Query(&args.pod))?;
             if args.detach {
                 check_startable(&pod, pod.phase())?;
-                return session.launcher(&store).in_background(&pod, None);
+                let background = session.launcher(&store).in_background(&pod, None)?;
+                return super::announced(&session.context, &pod, background);
             }
             lock_to_start(&pod)?;
             check_startable(&pod, Phase::of(pod.home, false))?;
@@ -64,13 +65,18 @@ fn into_run(session: &Session, mut pod: Pod) -> Result<Pod> {
     Ok(pod)
 }
 
-fn check_startable(pod: &Pod, phase: Phase) -> Result<()> {
+/// Refuses a pod that is not at rest.
+///
+/// # Errors
+///
+/// `pod.running`, or `pod.not-startable`.
+pub(super) fn check_startable(pod: &Pod, phase: Phase) -> Result<()> {
     match phase {
         Phase::Prepared | Phase::Exited => Ok(()),
         Phase::Running => lock_to_start(pod),
         phase => Err(CommandError::new(
             "pod.not-startable",
-            format!("pod `{}` is {} and cannot be started", pod.id, phase.as_str()),
+            format!("pod `{}` cannot be started: {}", pod.id, super::state(phase)),
         )),
     }
 }

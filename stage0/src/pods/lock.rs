@@ -4,12 +4,15 @@
 //! Readers probe it by taking it shared for a moment; so a writer that finds it taken tries again
 //! for a second before it believes that a pod is alive.
 
-use std::os::fd::BorrowedFd;
-use std::thread::sleep;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock, openat};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::error::{Context as _, Result};
 
 /// How long a writer bears with readers' probes. A probe lasts microseconds; a second passes only
 /// with a real holder.
@@ -60,6 +63,27 @@ pub(super) fn is_held(dir: BorrowedFd<'_>) -> bool {
 }
 
 impl super::Pod {
+    /// Returns a descriptor that becomes readable, by its end, as soon as nobody holds the pod's
+    /// lock: at the end of its supervisor, however that comes. A thread waits for the lock until
+    /// then, so this is for commands that do not become another program.
+    ///
+    /// # Errors
+    ///
+    /// `storage`.
+    pub(crate) fn released(&self) -> Result<OwnedFd> {
+        let tell = || format!("cannot watch the lock of pod `{}`", self.id);
+        // A description of its own: this pod's may hold the lock one day.
+        let dir = openat(self.dir(), ".", super::DIRECTORY, Mode::empty()).context(tell)?;
+        let (told, tell_end) = pipe_with(PipeFlags::CLOEXEC).context(tell)?;
+        thread::Builder::new()
+            .spawn(move || {
+                while flock(&dir, FlockOperation::LockShared) == Err(Errno::INTR) {}
+                drop((dir, tell_end));
+            })
+            .context(tell)?;
+        Ok(told)
+    }
+
     /// Takes the pod's lock, waiting out readers for up to a second.
     pub(crate) fn lock(&self) -> Lock {
         take(self.dir())

@@ -10,6 +10,7 @@ mod names;
 mod record;
 mod scan;
 mod tree;
+mod watch;
 
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +29,7 @@ pub(crate) use names::generated_name;
 pub(crate) use record::log_directory;
 pub(crate) use scan::{Entry, Query};
 pub(crate) use tree::remove_tree;
+pub(crate) use watch::Watch;
 
 /// The pods of one root.
 #[derive(Debug)]

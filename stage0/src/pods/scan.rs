@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::{DIRECTORY, Pod, Pods};
 use crate::error::{CommandError, Context as _, Result};
+use crate::nearest::nearest;
 
 /// The fewest digits of an id that stand for a pod.
 const MIN_PREFIX: usize = 1;
@@ -137,30 +138,4 @@ impl Pods {
         }
         Ok(entries)
     }
-}
-
-/// Returns the candidate that differs least from `word`, if it is near enough to be meant.
-pub(super) fn nearest<'c>(word: &str, candidates: &'c [String]) -> Option<&'c str> {
-    let bound = word.len() / 3 + 1;
-    candidates
-        .iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| (1..=bound.min(candidate.len() - 1)).contains(distance))
-        .min()
-        .map(|(_, candidate)| candidate.as_str())
-}
-
-/// Counts the insertions, removals and replacements of bytes between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

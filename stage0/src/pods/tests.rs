@@ -9,8 +9,8 @@ use pod_abi::manifest::{PodManifest, Sandbox};
 use pod_abi::phase::{Home, Phase};
 use pod_abi::{AppName, PodName, Timestamp, version};
 
-use super::scan::nearest;
 use super::{Durability, Lock, Pod, Pods, Query, generated_name};
+use crate::nearest::nearest;
 
 fn pods(root: &Path) -> Pods {
     let root: OwnedFd = fs::File::open(root).unwrap().into();

@@ -229,13 +229,18 @@ impl<'a, W: Wall> Living<'a, W> {
         self.events.add(&self.control, Token::Listener, Interest::Read)
     }
 
+    /// Writes the status if it has changed.
+    fn record(&mut self) {
+        if self.pod.changed && !self.pod.is_about_to_end() {
+            self.pod.changed = false;
+            // A full disk must not end the pod; the next change tries again.
+            let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
+        }
+    }
+
     fn run(&mut self) -> Result<(), Failure> {
         loop {
-            if self.pod.changed && !self.pod.is_about_to_end() {
-                self.pod.changed = false;
-                // A full disk must not end the pod; the next change tries again.
-                let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
-            }
+            self.record();
             let deadlines = [self.patience, self.held, self.control.deadline()];
             let deadline = deadlines.into_iter().flatten().min();
             let tokens = self.events.wait(deadline).during(|| "cannot wait, epoll_wait()")?;

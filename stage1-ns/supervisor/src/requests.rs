@@ -14,6 +14,9 @@ use pod_abi::{AppName, Report};
 use crate::client::{Over, Waiting};
 use crate::pod::Pod;
 
+/// The number of SIGKILL.
+const SIGKILL: u8 = 9;
+
 /// What is to be done about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -25,6 +28,8 @@ pub(crate) enum Answer {
     Done(ToInit),
     /// End the pod, and reply that it is done.
     Stop(Option<u64>),
+    /// Kill the pod, and reply that it is done.
+    Kill,
     /// Start a process on a terminal of its own, and reply when the word about it comes.
     OnTerminal(OnTerminal),
     /// Attach the client, and reply that it is.
@@ -190,6 +195,9 @@ fn signal(
         | (_, Some(Waiting::Exec(_) | Waiting::Start(_) | Waiting::Stop(_))) => {
             return Err(Over);
         }
+        // What kills all apps ends the pod, whatever their restart policies and whatever PID 1
+        // makes of it.
+        (SignalTarget::AllApps, _) if signal == SIGKILL => return Ok(Answer::Kill),
         (SignalTarget::AllApps, _) => Target::AllApps,
         (SignalTarget::App(app), _) => match state(pod, &app) {
             Err(refused) => return Ok(refused),
@@ -276,6 +284,16 @@ mod tests {
             let asked = format!("{request:?}");
             assert_eq!(refused(answer(&mut pod(running), None, request)), code, "{asked}");
         }
+    }
+
+    #[test]
+    fn a_kill_of_all_apps_is_one_of_the_pod() {
+        let kill = |target| Request::Signal { target, signal: 9 };
+        let killed = answer(&mut pod(Some(2)), None, kill(SignalTarget::AllApps));
+        assert_eq!(killed.ok(), Some(Answer::Kill));
+        let of_app = answer(&mut pod(Some(2)), None, kill(SignalTarget::App(web())));
+        let message = ToInit::Signal { target: Target::App(web()), signal: 9 };
+        assert_eq!(of_app.ok(), Some(Answer::Done(message)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use pod_sys::{close_on_exec_from, set_seccomp_filter};
 use rustix::process::ioctl_tiocsctty;
 use rustix::thread::set_no_new_privs;
 
+use super::cwd::Missing;
 use super::execute::execute;
 use super::failure::{At, Failure, Phase};
 use super::identity::become_user;
@@ -84,7 +85,7 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
     SigSet::empty().thread_set_mask().at(Phase::Inherit, "the signal mask")?;
     setsid().at(Phase::Inherit, "the session")?;
     set_oom_score(prepared)?;
-    match launch.place {
+    let missing = match launch.place {
         Place::Fresh { mounts, masked, read_only, reaper } => {
             setns(mounts, NsFlags::CLONE_NEWNS).at(Phase::Join, "the mount namespace")?;
             surround::surround(launch.pid, launch.has_cgroup_namespace())?;
@@ -92,18 +93,20 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
             if reaper && launch.deed == Deed::Execute {
                 reaper::split()?;
             }
+            Missing::Made
         }
         Place::Joined { main } => {
             let mut namespaces = NsFlags::CLONE_NEWNS;
             namespaces.set(NsFlags::CLONE_NEWCGROUP, launch.has_cgroup_namespace());
             setns(main, namespaces).at(Phase::Join, "the namespaces")?;
+            Missing::Refused
         }
-    }
+    };
     streams::set(launch.streams).at(Phase::Stdio, "standard input, output and error")?;
     if let Streams::Terminal(_) = launch.streams {
         ioctl_tiocsctty(io::stdin()).at(Phase::Terminal, "the terminal as that of its session")?;
     }
-    cwd::enter(prepared.cwd)?;
+    cwd::enter(prepared.cwd, missing)?;
     umask(Mode::from_bits_truncate(prepared.umask));
     close_on_exec_from(3).at(Phase::Descriptors, "the descriptors of PID 1")?;
     for (resource, soft, hard) in &prepared.limits {

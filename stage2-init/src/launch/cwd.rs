@@ -1,4 +1,4 @@
-//! Entering an app's working directory, which is made if it is missing.
+//! Entering a working directory; that of an app is made if it is missing.
 //!
 //! Resolved beneath the app's root, part by part where something has to be made; never a chown of
 //! what was there (CVE-2024-45310 and its kin).
@@ -16,14 +16,23 @@ use rustix::process::fchdir;
 use super::failure::{At, Failure, Phase};
 use super::masks::open_root;
 
-/// Enters `path`; parts that are missing are made, owned by root, mode 0755, as docker does.
+/// What becomes of parts of a working directory that are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// They are made, owned by root, mode 0755, as docker does for an app.
+    Made,
+    /// They are refused: whoever starts a process in an app that runs mistyped them.
+    Refused,
+}
+
+/// Enters `path`.
 ///
 /// # Errors
 ///
 /// [`Phase::WorkingDirectory`]; directories may have been made.
-pub(super) fn enter(path: &PodPath) -> Result<(), Failure> {
+pub(super) fn enter(path: &PodPath, missing: Missing) -> Result<(), Failure> {
     let go = || -> io::Result<()> {
-        fchdir(open(path)?)?;
+        fchdir(open(path, missing)?)?;
         // Fails if the directory is not beneath this process's root (CVE-2024-21626).
         getcwd()?;
         Ok(())
@@ -31,10 +40,10 @@ pub(super) fn enter(path: &PodPath) -> Result<(), Failure> {
     go().at(Phase::WorkingDirectory, &format!("`{path}`"))
 }
 
-fn open(path: &PodPath) -> io::Result<OwnedFd> {
+fn open(path: &PodPath, missing: Missing) -> io::Result<OwnedFd> {
     let root = open_root()?;
     match beneath(&root, path.relative()) {
-        Err(Errno::NOENT) => {}
+        Err(Errno::NOENT) if missing == Missing::Made => {}
         other => return Ok(other?),
     }
     let mut reached = String::new();

@@ -69,7 +69,11 @@ impl<W: Wall> Living<'_, W> {
     pub(super) fn follow(&mut self, consequence: Consequence) {
         match consequence {
             Consequence::Record(event) => self.records.event(records::now(), event),
-            Consequence::Ready => self.notify.ready(self.order.apps.len()),
+            Consequence::Ready => {
+                // Whoever is told looks at the record next.
+                self.record();
+                self.notify.ready(self.order.apps.len());
+            }
             Consequence::Started(app, pid) => {
                 let host = self.wall.host_pid(&app, pid);
                 if let Some(app) = self.pod.app(&app) {

@@ -97,6 +97,10 @@ impl<W: Wall> Living<'_, W> {
                 let what = "there is no terminal to change the size of";
                 Reply::Refused(Box::new(Report::new("terminal.none", what)))
             }
+            Answer::Kill => {
+                self.kill();
+                Reply::Done
+            }
         };
         self.control.client(number).ok_or(Over)?.reply(&reply)
     }
