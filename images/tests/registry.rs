@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fault_registry::{Fault, Guard, Registry, Request, digest};
 use images::registry::{
-    Client, ClientOptions, Error, Kind, MAX_MANIFEST, Patience, RegistryHost, TagOrDigest,
+    Checked, Client, ClientOptions, Error, Kind, MAX_MANIFEST, Patience, RegistryHost, TagOrDigest,
     Transport,
 };
 use pod_abi::digest::Digest;
@@ -352,6 +352,26 @@ fn basic_authentication_is_answered_once_and_remembered() {
     let error = client(&registry).manifest("team/app", &tag()).unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
     assert!(error.to_string().contains("no credentials for"), "{error}");
+}
+
+#[test]
+fn credentials_are_tried_without_asking_for_anything() {
+    let registry = Registry::start();
+    let host = RegistryHost::parse(&registry.host()).unwrap();
+    let check = |password: &str| {
+        let client = Client::with_password(&host, options(), "me", password).unwrap();
+        client.check().map_err(|error| error.kind())
+    };
+    assert_eq!(check("pw"), Ok(Checked::NotAsked));
+    let ours = ("me".to_owned(), "pw".to_owned());
+    for guard in [Guard::Basic(ours.0.clone(), ours.1.clone()), Guard::Token(Some(ours.clone()))] {
+        registry.guard(guard);
+        assert_eq!(check("pw"), Ok(Checked::Accepted));
+        assert_eq!(check("no"), Err(Kind::Denied));
+    }
+    let requests = registry.requests();
+    let token = requests.iter().find(|seen| seen.path.starts_with("/token")).unwrap();
+    assert_eq!(token.path, "/token?service=fault%20registry&account=me");
 }
 
 #[test]

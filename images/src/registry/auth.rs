@@ -250,8 +250,10 @@ fn query(repo: &str, challenge: &Challenge, secret: Option<&Secret>) -> String {
     if let Some(service) = challenge.parameter("service") {
         pair(&mut query, "service", service);
     }
-    let ours = format!("repository:{repo}:pull");
-    pair(&mut query, "scope", challenge.parameter("scope").unwrap_or(&ours));
+    let ours = (!repo.is_empty()).then(|| format!("repository:{repo}:pull"));
+    if let Some(scope) = challenge.parameter("scope").or(ours.as_deref()) {
+        pair(&mut query, "scope", scope);
+    }
     if let Some(Secret::Password { user, .. }) = secret {
         pair(&mut query, "account", user);
     }
@@ -301,6 +303,7 @@ mod tests {
         assert_eq!(query, "service=a%26b%20c&scope=repository:team/app:pull");
         let uri = realm_uri(&place(), "https://a/t?x=y", &query, None).unwrap();
         assert_eq!(uri.query(), Some(&*format!("x=y&{query}")));
+        assert_eq!(super::query("", challenge, None), "service=a%26b%20c");
         for bad in ["", "/t", "https://", "a b"] {
             assert!(realm_uri(&place(), bad, "q=1", None).is_err(), "{bad}");
         }

@@ -63,6 +63,14 @@ struct Inner {
     auth: Auth,
 }
 
+/// What of the options is used as it is.
+struct Settings {
+    transport: Transport,
+    patience: Patience,
+    stall: Duration,
+    trust: Trust,
+}
+
 /// What names a manifest within a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagOrDigest {
@@ -82,6 +90,32 @@ impl Client {
         let ClientOptions { transport, patience, stall, auth_files, certs_dirs } = options;
         let trust = Trust::load(&certs_dirs, host)?;
         let credentials = Credentials::load(&auth_files)?;
+        Self::prepare(host, credentials, Settings { transport, patience, stall, trust })
+    }
+
+    /// Prepares to speak to `host` as one user; files of credentials are not read.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_password(
+        host: &RegistryHost,
+        options: ClientOptions,
+        user: &str,
+        password: &str,
+    ) -> Result<Self, Error> {
+        let ClientOptions { transport, patience, stall, certs_dirs, .. } = options;
+        let trust = Trust::load(&certs_dirs, host)?;
+        let credentials = Credentials::only(&host.to_string(), user, password);
+        Self::prepare(host, credentials, Settings { transport, patience, stall, trust })
+    }
+
+    fn prepare(
+        host: &RegistryHost,
+        credentials: Credentials,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let Settings { transport, patience, stall, trust } = settings;
         let scheme = host.scheme(transport, trust.known_authority());
         let base = format!("{}://{}", scheme.as_str(), host.on_the_wire());
         let uri: Uri = base.parse().map_err(|_| Error::Invalid {
@@ -108,6 +142,18 @@ impl Client {
     /// Names something of this registry.
     pub(super) fn place(&self, object: String) -> Place {
         Place { host: self.0.host.clone(), object }
+    }
+
+    /// Makes the address `/v2/`.
+    pub(super) fn root(&self, place: &Place) -> Result<Uri, Error> {
+        let whole = format!("{}/v2/", self.0.base);
+        let why = "its address is none".to_owned();
+        whole.parse().map_err(|_| Error::Invalid { place: place.clone(), why })
+    }
+
+    /// Tells whether a challenge to no repository in particular has been answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.0.auth.remembered("").is_some()
     }
 
     /// Makes the address `/v2/REPO/KIND/NAME`.

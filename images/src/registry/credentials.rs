@@ -22,6 +22,9 @@ use super::error::Error;
 /// Larger files hold no credentials.
 const MAX_FILE: u64 = 1 << 20;
 
+/// What is known to all users of the host: any file of a user's own comes first.
+const OF_HOST: &str = "/etc/pod/auth.json";
+
 /// What answers a registry's question.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Secret {
@@ -61,7 +64,7 @@ struct Entry {
 }
 
 /// Lists where credentials may be, in the order of podman: `$REGISTRY_AUTH_FILE` and nothing else,
-/// or the runtime directory, then the user's containers' and Docker's files.
+/// or the runtime directory, then the user's containers' and Docker's files; last the host's own.
 pub(super) fn files_of_environment() -> Vec<PathBuf> {
     let dir = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(only) = dir("REGISTRY_AUTH_FILE") {
@@ -77,6 +80,7 @@ pub(super) fn files_of_environment() -> Vec<PathBuf> {
     let mut files = vec![runtime];
     files.extend(config.map(|config| config.join("containers/auth.json")));
     files.extend(docker.map(|docker| docker.join("config.json")));
+    files.push(PathBuf::from(OF_HOST));
     files
 }
 
@@ -99,6 +103,13 @@ impl Credentials {
         Ok(Self { files })
     }
 
+    /// Knows one user of the registry `host` and nothing else.
+    pub(super) fn only(host: &str, user: &str, password: &str) -> Self {
+        let (user, password) = (user.to_owned(), password.to_owned());
+        let secret = Secret::Password { user, password };
+        Self { files: vec![HashMap::from([(host.to_owned(), secret)])] }
+    }
+
     /// Finds what to say for `repo` of the registry `host`.
     pub(super) fn find(&self, host: &str, repo: &str) -> Option<&Secret> {
         self.files.iter().find_map(|file| {
@@ -113,7 +124,7 @@ impl Credentials {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -153,7 +164,7 @@ fn secret(entry: Entry) -> Result<Option<Secret>, &'static str> {
 }
 
 /// Docker writes old keys as URLs (`https://index.docker.io/v1/`); a reference says `docker.io`.
-fn canonical(key: &str) -> String {
+pub(super) fn canonical(key: &str) -> String {
     let url = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let bare = url.map_or(key, |rest| rest.split('/').next().unwrap_or(rest)).trim_end_matches('/');
     match bare {

@@ -75,7 +75,12 @@ pub(super) fn refusal(place: &Place, response: Response<Body>) -> Error {
 
 /// Makes the error of a connection.
 pub(super) fn unreachable(place: &Place, error: ureq::Error) -> Error {
-    Error::Unreachable { place: place.clone(), source: Box::new(error) }
+    let place = place.clone();
+    match error {
+        // The library would only put `io:` in front.
+        ureq::Error::Io(error) => Error::Unreachable { place, source: Box::new(error) },
+        error => Error::Unreachable { place, source: Box::new(error) },
+    }
 }
 
 /// Refuses a body in an encoding, which we never asked for and digests do not cover.

@@ -14,6 +14,7 @@
 //! Source: OCI distribution-spec 1.1; Docker "Token Authentication Specification".
 
 mod auth;
+mod auth_file;
 mod blob;
 mod challenge;
 mod client;
@@ -21,14 +22,17 @@ mod credentials;
 mod error;
 mod exchange;
 mod host;
+mod login;
 mod manifest;
 mod retry;
 mod tls;
 mod wire;
 
+pub use auth_file::AuthFile;
 pub use blob::BlobReader;
 pub use client::{Client, ClientOptions, TagOrDigest};
 pub use error::{Error, Kind, Place};
 pub use host::{RegistryHost, RegistryHostError, Transport};
+pub use login::Checked;
 pub use manifest::{Fetched, MAX_MANIFEST};
 pub use retry::Patience;

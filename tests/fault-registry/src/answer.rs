@@ -73,6 +73,9 @@ pub(crate) fn answer(state: &State, request: &Request) -> Answer {
         let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]});
         return Answer::new(401, &[("WWW-Authenticate", &challenge)], body.to_string().into());
     }
+    if rest.is_empty() {
+        return Answer::new(200, &[("Content-Type", "application/json")], b"{}".to_vec());
+    }
     let content = state.content();
     if let Some(manifest) = content.manifests.get(rest) {
         let said = digest(&manifest.bytes);

@@ -17,6 +17,11 @@ pub enum Guard {
     Realm(String),
 }
 
+/// Returns what a token for `repo` is asked for; the API itself is no repository.
+fn scope(repo: &str) -> String {
+    if repo.is_empty() { String::new() } else { format!("repository:{repo}:pull") }
+}
+
 impl Guard {
     /// Returns whether `authorization` opens `repo`; `tokens`: those given so far and what for.
     pub(crate) fn admits(
@@ -30,7 +35,7 @@ impl Guard {
             Self::Basic(user, password) => authorization == Some(basic(user, password).as_str()),
             Self::Token(_) => {
                 authorization.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| {
-                    let scope = format!("repository:{repo}:pull");
+                    let scope = scope(repo);
                     tokens.iter().any(|(given, what)| given == token && *what == scope)
                 })
             }
@@ -41,9 +46,11 @@ impl Guard {
     /// Returns the challenge for whoever is not admitted to `repo`.
     pub(crate) fn challenge(&self, host: &str, repo: &str) -> String {
         let bearer = |realm: &str| {
-            format!(
-                "Bearer realm=\"{realm}\",service=\"fault registry\",scope=\"repository:{repo}:pull\""
-            )
+            let bare = format!("Bearer realm=\"{realm}\",service=\"fault registry\"");
+            match scope(repo).as_str() {
+                "" => bare,
+                scope => format!("{bare},scope=\"{scope}\""),
+            }
         };
         match self {
             Self::Open | Self::Basic(..) => "Basic realm=\"fault, registry\"".to_owned(),
