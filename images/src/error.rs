@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Invalid,
     /// It could be had, but a rule forbids it.
     Refused,
+    /// The beginning of an id is that of several images.
+    Ambiguous,
     /// The image has no variant for the platform asked for.
     Platform,
     /// The file system of the store is full.
@@ -43,6 +45,7 @@ impl ErrorKind {
             Self::Unreachable => "image.unreachable",
             Self::Invalid => "image.invalid",
             Self::Refused => "image.refused",
+            Self::Ambiguous => "image.ambiguous",
             Self::Platform => "image.platform",
             Self::NoSpace => "image.no-space",
             Self::Busy => "image.busy",

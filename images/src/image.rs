@@ -9,6 +9,8 @@ use pod_abi::app::Verified;
 use pod_abi::{Digest, Timestamp};
 use serde::Serialize;
 
+use crate::reference::Reference;
+
 /// An image that is whole in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -16,6 +18,8 @@ pub struct Image {
     pub reference: String,
     /// The manifest of its platform.
     pub manifest: Digest,
+    /// The index the manifest was chosen from.
+    pub index: Option<Digest>,
     /// Its configuration.
     pub config: Digest,
     /// Its uncompressed layers, lowest first.
@@ -62,6 +66,8 @@ pub struct ImageRecord {
     pub platform: String,
     /// The manifest of the platform: the image's id.
     pub manifest: Digest,
+    /// Its configuration: what other tools call its id.
+    pub config: Digest,
     /// The index the manifest was chosen from.
     pub index: Option<Digest>,
     /// What vouched for it.
@@ -74,6 +80,17 @@ pub struct ImageRecord {
     pub last_used: Timestamp,
 }
 
+impl ImageRecord {
+    /// Tells whether `reference` is this name, or the beginning of this image's id.
+    #[must_use]
+    pub fn is_meant_by(&self, reference: &Reference) -> bool {
+        reference.to_string() == self.reference
+            || reference.id_prefix().is_some_and(|id| {
+                [&self.manifest, &self.config].iter().any(|digest| digest.hex().starts_with(id))
+            })
+    }
+}
+
 /// All that is known of an image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -81,8 +98,6 @@ pub struct ImageDetails {
     /// Its line in the list.
     #[serde(flatten)]
     pub record: ImageRecord,
-    /// Its configuration's digest.
-    pub config: Digest,
     /// Its uncompressed layers, lowest first.
     pub layers: Vec<Digest>,
     /// What its maker proposes to run.

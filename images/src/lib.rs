@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod document;
 mod error;
 mod hash;
@@ -29,7 +30,9 @@ pub use image::{Image, ImageDetails, ImageRecord, ImageSettings};
 pub use layer::WorkerProgram;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, Silent};
-pub use pull::{PullOptions, PullPolicy};
+pub use pull::{Import, Imported, ImportedFrom, PullOptions, PullPolicy};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Patience, Transport};
-pub use store::{Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store};
+pub use store::{
+    ExportFormat, Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store, copy_tree,
+};

@@ -39,6 +39,18 @@ impl Platform {
         Self { os: os.to_owned(), architecture: architecture.to_owned(), variant }
     }
 
+    pub(crate) fn os(&self) -> &str {
+        &self.os
+    }
+
+    pub(crate) fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    pub(crate) fn variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
     /// Returns how well an image for `offered` serves one who asked for `self`: 0 best, `None` not
     /// at all. ARM runs older variants, the newest first; where one side names no variant, the
     /// architecture's usual one is meant.

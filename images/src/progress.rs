@@ -30,6 +30,13 @@ pub enum Event {
         /// Its size in bytes, compressed.
         size: u64,
     },
+    /// What an earlier attempt has left of a layer is used; the rest is being fetched.
+    LayerResumed {
+        /// The layer's blob.
+        digest: Digest,
+        /// How many bytes were there.
+        at: u64,
+    },
     /// More of a layer has arrived.
     LayerBytes {
         /// The layer's blob.

@@ -3,6 +3,9 @@
 //! ```text
 //! [docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]      an image of a registry
 //! oci:DIRECTORY[:TAG][@DIGEST]                            an image of an OCI layout on this host
+//! oci-archive:FILE[:TAG][@DIGEST]                         the same in one tar file
+//! docker-archive:FILE[:REFERENCE][@DIGEST]                what `docker save` writes
+//! sha256:HEX                                              an image of the store, by its id's beginning
 //! ```
 //!
 //! Without a host `docker.io` is meant, without a tag `latest`; nothing else is ever guessed, and
@@ -22,6 +25,12 @@ const DEFAULT_TAG: &str = "latest";
 const MAX_REPOSITORY: usize = 255;
 /// The longest tag.
 const MAX_TAG: usize = 128;
+/// The longest name within an archive: a whole reference.
+const MAX_NAME: usize = MAX_REPOSITORY + 1 + MAX_TAG;
+/// The fewest digits that are taken for the beginning of an id.
+const MIN_ID: usize = 4;
+/// The fewest digits of an id where nothing says that it is one.
+const MIN_BARE_ID: usize = 8;
 
 /// Where an image is to be had, and under which name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +42,28 @@ pub(crate) enum Place {
     Registry { host: String, repository: String, tag: Option<String>, digest: Option<Digest> },
     /// An OCI layout; without tag and digest it must hold one image only.
     Layout { directory: PathBuf, tag: Option<String>, digest: Option<Digest> },
+    /// An archive; without name and digest it must hold one image only.
+    Archive { kind: ArchiveKind, file: PathBuf, name: Option<String>, digest: Option<Digest> },
+    /// What is in the store, by the first digits of a digest.
+    Id { hex: String },
+}
+
+/// How an archive is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ArchiveKind {
+    Oci,
+    Docker,
+}
+
+impl ArchiveKind {
+    const ALL: [Self; 2] = [Self::Oci, Self::Docker];
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Oci => "oci-archive:",
+            Self::Docker => "docker-archive:",
+        }
+    }
 }
 
 /// Why a word names no image.
@@ -54,6 +85,13 @@ impl Reference {
             Err("it holds white space or control characters")
         } else if let Some(rest) = word.strip_prefix("oci:") {
             parse_layout(rest)
+        } else if let Some((kind, rest)) = ArchiveKind::ALL
+            .iter()
+            .find_map(|kind| Some((*kind, word.strip_prefix(kind.prefix())?)))
+        {
+            parse_archive(kind, rest)
+        } else if let Some(hex) = word.strip_prefix("sha256:").filter(|hex| is_hex(hex)) {
+            parse_id(hex)
         } else {
             parse_registry(word.strip_prefix("docker://").unwrap_or(word))
         };
@@ -72,14 +110,75 @@ impl Reference {
             Place::Layout { directory, .. } => {
                 directory.file_name().and_then(|name| name.to_str()).unwrap_or("image")
             }
+            Place::Archive { file, .. } => {
+                file.file_stem().and_then(|name| name.to_str()).unwrap_or("image")
+            }
+            Place::Id { .. } => "image",
         }
+    }
+
+    /// Returns the registry, if it is one that is asked.
+    #[must_use]
+    pub fn registry(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Registry { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the place lies on this host, so that looking costs next to nothing.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.0, Place::Layout { .. } | Place::Archive { .. })
+    }
+
+    /// Makes the reference of a local image that came without one: `localhost/NAME:TAG`, of those
+    /// letters of `name` that a repository takes.
+    #[must_use]
+    pub fn local(name: &str, tag: Option<&str>) -> Self {
+        let mut repository = String::new();
+        for letter in name.chars().map(|letter| letter.to_ascii_lowercase()).take(MAX_TAG) {
+            if letter.is_ascii_lowercase() || letter.is_ascii_digit() {
+                repository.push(letter);
+            } else if !repository.is_empty() && !repository.ends_with('-') {
+                repository.push('-');
+            }
+        }
+        let repository = repository.trim_end_matches('-');
+        let repository = if repository.is_empty() { "image" } else { repository };
+        let tag = tag.filter(|tag| is_tag(tag)).unwrap_or(DEFAULT_TAG);
+        Self(Place::Registry {
+            host: "localhost".to_owned(),
+            repository: repository.to_owned(),
+            tag: Some(tag.to_owned()),
+            digest: None,
+        })
+    }
+
+    /// Returns the tag of a reference to a registry, and of a layout.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Registry { tag, .. } | Place::Layout { tag, .. } => tag.as_deref(),
+            Place::Archive { .. } | Place::Id { .. } => None,
+        }
+    }
+
+    /// Tells whether this is a name of a registry with a tag and no digest: what an image of the
+    /// store can be given as a further name.
+    #[must_use]
+    pub fn is_nameable(&self) -> bool {
+        matches!(&self.0, Place::Registry { tag: Some(_), digest: None, .. })
     }
 
     /// Returns the digest that was named, if one was.
     #[must_use]
     pub fn digest(&self) -> Option<&Digest> {
         match &self.0 {
-            Place::Registry { digest, .. } | Place::Layout { digest, .. } => digest.as_ref(),
+            Place::Registry { digest, .. }
+            | Place::Layout { digest, .. }
+            | Place::Archive { digest, .. } => digest.as_ref(),
+            Place::Id { .. } => None,
         }
     }
 
@@ -97,25 +196,27 @@ impl Reference {
             (Place::Layout { directory, .. }, Place::Layout { directory: other_directory, .. }) => {
                 directory == other_directory
             }
+            (
+                Place::Archive { kind, file, .. },
+                Place::Archive { kind: other_kind, file: other_file, .. },
+            ) => kind == other_kind && file == other_file,
             _ => false,
         }
     }
 
-    /// Returns the hexadecimal digits that this may mean as the beginning of an image's id: a bare
-    /// word of at least eight of them, or `sha256:` and all.
+    /// Returns the hexadecimal digits that this means, or may mean, as the beginning of an image's
+    /// id: those behind `sha256:`, or a bare word of at least eight of them.
     pub(crate) fn id_prefix(&self) -> Option<&str> {
-        let Place::Registry { host, repository, tag: Some(tag), digest: None } = &self.0 else {
-            return None;
+        let (host, repository, tag) = match &self.0 {
+            Place::Id { hex } => return Some(hex),
+            Place::Registry { host, repository, tag: Some(tag), digest: None } => {
+                (host, repository, tag)
+            }
+            _ => return None,
         };
         let word = repository.strip_prefix("library/").filter(|_| host == DEFAULT_HOST)?;
-        let hex = if word == "sha256" && tag.len() == 64 {
-            tag
-        } else if tag == DEFAULT_TAG && (8..=64).contains(&word.len()) {
-            word
-        } else {
-            return None;
-        };
-        hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)).then_some(hex)
+        let may_be = tag == DEFAULT_TAG && (MIN_BARE_ID..=64).contains(&word.len());
+        (may_be && is_hex(word)).then_some(word)
     }
 }
 
@@ -130,6 +231,11 @@ impl fmt::Display for Reference {
                 write!(f, "oci:{}", directory.display())?;
                 (tag, digest)
             }
+            Place::Archive { kind, file, name, digest } => {
+                write!(f, "{}{}", kind.prefix(), file.display())?;
+                (name, digest)
+            }
+            Place::Id { hex } => return write!(f, "sha256:{hex}"),
         };
         if let Some(tag) = tag {
             write!(f, ":{tag}")?;
@@ -158,16 +264,54 @@ fn split_tag(name: &str) -> Result<(&str, Option<String>), &'static str> {
         return Ok((name, None));
     };
     let tag = &name[colon + 1..];
-    let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let further = |b: u8| first(b) || b == b'.' || b == b'-';
-    let good =
-        tag.len() <= MAX_TAG && tag.bytes().next().is_some_and(first) && tag.bytes().all(further);
-    if !good {
+    if !is_tag(tag) {
         return Err(
             "a tag takes 1 to 128 letters, digits, `_`, `.` and `-`, the last two not first",
         );
     }
     Ok((&name[..colon], Some(tag.to_owned())))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let further = |b: u8| first(b) || b == b'.' || b == b'-';
+    tag.len() <= MAX_TAG && tag.bytes().next().is_some_and(first) && tag.bytes().all(further)
+}
+
+fn is_hex(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn parse_id(hex: &str) -> Result<Place, &'static str> {
+    if (MIN_ID..=64).contains(&hex.len()) {
+        Ok(Place::Id { hex: hex.to_owned() })
+    } else {
+        Err("an id takes `sha256:` and 4 to 64 of its first digits")
+    }
+}
+
+/// A name within an archive may hold slashes and colons, so a path cannot hold a colon.
+fn parse_archive(kind: ArchiveKind, rest: &str) -> Result<Place, &'static str> {
+    let (rest, digest) = split_digest(rest)?;
+    let (file, name) = match rest.split_once(':') {
+        Some((file, name)) => (file, Some(name)),
+        None => (rest, None),
+    };
+    if file.is_empty() {
+        return Err("an archive takes a file");
+    }
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"._-/:+".contains(&b);
+    if name
+        .is_some_and(|name| name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(letter))
+    {
+        return Err("an image in an archive is named by a tag or a reference");
+    }
+    let file = std::path::absolute(Path::new(file))
+        .map_err(|_| "the working directory is gone, so a relative file means nothing")?;
+    if file.to_string_lossy().contains(':') {
+        return Err("the path of an archive cannot hold a colon: a name follows it");
+    }
+    Ok(Place::Archive { kind, file, name: name.map(str::to_owned), digest })
 }
 
 fn parse_layout(rest: &str) -> Result<Place, &'static str> {
@@ -183,7 +327,9 @@ fn parse_layout(rest: &str) -> Result<Place, &'static str> {
 
 fn parse_registry(rest: &str) -> Result<Place, &'static str> {
     if rest.contains("://") {
-        return Err("the only transports are `docker://` and `oci:`");
+        return Err(
+            "the only transports are `docker://`, `oci:`, `oci-archive:` and `docker-archive:`",
+        );
     }
     let (name, digest) = split_digest(rest)?;
     let (host, path) = split_host(name);
@@ -293,6 +439,10 @@ mod tests {
             ("oci:/srv/img", "oci:/srv/img"),
             ("oci:/srv/img:1", "oci:/srv/img:1"),
             ("oci:/a:b/img", "oci:/a:b/img"),
+            ("oci-archive:/a/b.tar", "oci-archive:/a/b.tar"),
+            ("oci-archive:/a/b.tar:v1", "oci-archive:/a/b.tar:v1"),
+            ("docker-archive:/a.tar:r.io:5000/x/y:1", "docker-archive:/a.tar:r.io:5000/x/y:1"),
+            ("sha256:beef", "sha256:beef"),
             (&format!("r.io/a@{digest}"), &format!("r.io/a@{digest}")),
             (&format!("r.io/a:t@{digest}"), &format!("r.io/a:t@{digest}")),
         ] {
@@ -325,7 +475,13 @@ mod tests {
             "[x]/a",
             "r..io/a",
             "http://r.io/a",
-            "docker-archive://x",
+            "docker-archive:",
+            "docker-archive::x",
+            "oci-archive:/x:",
+            "oci-archive:/x:a@b",
+            "docker-daemon:x:y",
+            "sha256:",
+            "sha256:abc",
             "oci:",
             "oci::tag",
             "a/../b",
@@ -340,7 +496,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_parses_has_one_canonical_form(word in "[a-zA-Z0-9:/@._ \\[\\]-]{0,60}|oci:.{0,40}|.*") {
+        fn what_parses_has_one_canonical_form(word in "[a-zA-Z0-9:/@._ \\[\\]-]{0,60}|oci:.{0,40}|(oci|docker)-archive:.{0,40}|.*") {
             if let Ok(reference) = Reference::parse(&word) {
                 let canonical = reference.to_string();
                 proptest::prop_assert_eq!(Reference::parse(&canonical), Ok(reference));
@@ -350,10 +506,28 @@ mod tests {
 
     #[test]
     fn an_app_is_called_after_the_last_component() {
-        for (word, name) in
-            [("busybox", "busybox"), ("r.io/a/web:1", "web"), ("oci:/srv/img:1", "img")]
-        {
+        for (word, name) in [
+            ("busybox", "busybox"),
+            ("r.io/a/web:1", "web"),
+            ("oci:/srv/img:1", "img"),
+            ("oci-archive:/srv/web.tar:1", "web"),
+            ("sha256:beef", "image"),
+        ] {
             assert_eq!(Reference::parse(word).expect(word).repository_name(), name);
+        }
+    }
+
+    #[test]
+    fn what_came_without_a_name_gets_one_that_parses() {
+        for (name, tag, whole) in [
+            ("My Root_fs", None, "localhost/my-root-fs:latest"),
+            ("--", Some("v1"), "localhost/image:v1"),
+            ("a.b", Some("not a tag"), "localhost/a-b:latest"),
+        ] {
+            let reference = Reference::local(name, tag);
+            assert_eq!(reference.to_string(), whole);
+            assert_eq!(Reference::parse(whole).as_ref(), Ok(&reference));
+            assert!(reference.is_nameable());
         }
     }
 
@@ -362,6 +536,7 @@ mod tests {
         let id = |word: &str| Reference::parse(word).expect(word).id_prefix().map(str::to_owned);
         assert_eq!(id("deadbeef").as_deref(), Some("deadbeef"));
         assert_eq!(id(&format!("sha256:{HEX}")).as_deref(), Some(HEX));
+        assert_eq!(id("sha256:beef").as_deref(), Some("beef"));
         for other in ["dead", "busybox", "deadbeef:1", "r.io/deadbeef", "a/deadbeef"] {
             assert_eq!(id(other), None, "{other}");
         }

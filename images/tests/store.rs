@@ -43,7 +43,10 @@ const TESTS: &[Test] = &[
     ("gc_takes_nothing_from_a_pull_beside_it", gc_takes_nothing_from_a_pull_beside_it),
     ("a_damaged_download_is_fetched_anew", a_damaged_download_is_fetched_anew),
     ("what_is_damaged_in_the_store_is_pulled_anew", what_is_damaged_in_the_store_is_pulled_anew),
-    ("a_moved_tag_is_followed_when_asked", a_moved_tag_is_followed_when_asked),
+    (
+        "a_moved_tag_of_a_layout_is_followed_unless_nothing_may_be_fetched",
+        a_moved_tag_of_a_layout_is_followed_unless_nothing_may_be_fetched,
+    ),
     ("an_image_without_layers_is_an_image", an_image_without_layers_is_an_image),
 ];
 
@@ -561,7 +564,7 @@ fn what_is_damaged_in_the_store_is_pulled_anew() {
     }
 }
 
-fn a_moved_tag_is_followed_when_asked() {
+fn a_moved_tag_of_a_layout_is_followed_unless_nothing_may_be_fetched() {
     struct Seen(Mutex<Vec<Event>>);
     impl Progress for Seen {
         fn event(&self, event: Event) {
@@ -572,12 +575,17 @@ fn a_moved_tag_is_followed_when_asked() {
     bench.index(&[("v1", &bench.image(&[base()], "amd64"))]);
     let old = bench.pull("v1").unwrap();
     bench.index(&[("v1", &bench.image(&[base(), upper()], "amd64"))]);
-    assert_eq!(bench.pull("v1").unwrap(), old);
-    let always = PullOptions { policy: PullPolicy::Always, ..options() };
     let (lease, seen) = (bench.store.lease().unwrap(), Seen(Mutex::new(Vec::new())));
-    let new = bench.store.pull(&bench.reference("v1"), &always, &lease, &seen).unwrap();
+    let pull = |policy, progress: &dyn Progress| {
+        let options = PullOptions { policy, ..options() };
+        bench.store.pull(&bench.reference("v1"), &options, &lease, progress).unwrap()
+    };
+    assert_eq!(pull(PullPolicy::Never, &Silent), old);
+    // A layout is looked at each time: what lies there now is what is meant.
+    let new = pull(PullPolicy::Missing, &seen);
+    assert_eq!(pull(PullPolicy::Always, &Silent), new);
     assert_ne!(new.manifest, old.manifest);
-    let seen = seen.0.into_inner().unwrap();
+    let seen = seen.0.lock().unwrap();
     let count = |wanted: fn(&Event) -> bool| seen.iter().filter(|event| wanted(event)).count();
     assert_eq!(count(|event| matches!(event, Event::LayerExists { .. })), 1);
     assert_eq!(count(|event| matches!(event, Event::LayerDone { .. })), 1);

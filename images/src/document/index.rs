@@ -8,7 +8,9 @@ use super::{Blob, DocumentError};
 use crate::platform::Platform;
 
 /// The annotation by which OCI layouts call their images.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation by which Docker and containerd call the images of an archive in full.
+pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
 /// An index of manifests, in the order they stand there.
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Entry {
     pub(crate) media_type: String,
     pub(crate) kind: Option<Kind>,
     pub(crate) name: Option<String>,
+    pub(crate) full_name: Option<String>,
     platform: Option<Platform>,
     artifact: bool,
 }
@@ -72,12 +75,14 @@ impl Entry {
             let (os, architecture) = (os(platform.os()), architecture(platform.architecture()));
             Platform::new(&os, &architecture, platform.variant().as_deref())
         });
-        let annotations = descriptor.annotations().as_ref();
+        let annotation =
+            |name: &str| descriptor.annotations().as_ref().and_then(|all| all.get(name)).cloned();
         Ok(Self {
             blob: blob(descriptor)?,
             kind: media::kind(&media_type),
             media_type,
-            name: annotations.and_then(|all| all.get(REF_NAME)).cloned(),
+            name: annotation(REF_NAME),
+            full_name: annotation(FULL_NAME),
             platform,
             artifact: descriptor.artifact_type().is_some(),
         })

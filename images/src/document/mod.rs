@@ -12,11 +12,13 @@ mod config;
 mod index;
 mod manifest;
 mod media;
+mod write;
 
 pub(crate) use config::Config;
-pub(crate) use index::{Entry, Index};
+pub(crate) use index::{Entry, FULL_NAME, Index, REF_NAME};
 pub(crate) use manifest::Manifest;
 pub(crate) use media::{Kind, MAX_DOCUMENT};
+pub(crate) use write::{MANIFEST, config as write_config, manifest as write_manifest};
 
 use pod_abi::Digest;
 use serde::Deserialize;

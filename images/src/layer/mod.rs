@@ -21,9 +21,12 @@ mod wire;
 mod work;
 mod xattr;
 
+pub(crate) use entry::Kind as EntryKind;
 pub(crate) use error::{Error, ErrorKind};
 pub use facts::WorkerProgram;
 pub(crate) use facts::{LayerFacts, Limits};
+pub(crate) use fault::Fault;
+pub(crate) use tar::{Reader, clean};
 pub(crate) use unpack::Unpack;
 pub(crate) use work::serve;
 

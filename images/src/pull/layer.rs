@@ -152,6 +152,10 @@ impl<'p> Context<'p> {
         let left = part.rewind().map_err(|source| part_error(job, source))?;
         feed.take_all(left, &mut io::sink())?;
         if feed.done < job.blob.size && !feed.gave_up {
+            if feed.done > 0 {
+                let (digest, at) = (job.blob.digest.clone(), feed.done);
+                self.progress.event(Event::LayerResumed { digest, at });
+            }
             let mut reader = self.source.blob(&job.blob, feed.done)?;
             feed.take_all(&mut reader, part)?;
         }
@@ -184,7 +188,7 @@ impl<'c, 'p> Feed<'c, 'p> {
     fn start(context: &'c Context<'p>, job: &'c Job) -> Result<Self, Error> {
         let staging = context.store.staging()?;
         let unpack = Unpack::start(context.worker, staging.tree(), &Limits::default())
-            .map_err(|source| unpack_error(job, source))?;
+            .map_err(|source| unpack_error(&layer_word(job), source))?;
         let hasher = Hasher::new(job.blob.digest.algorithm());
         Ok(Self { context, job, staging, unpack, hasher, done: 0, gave_up: false })
     }
@@ -250,7 +254,8 @@ impl<'c, 'p> Feed<'c, 'p> {
                 return Err(Error::invalid(sentence));
             }
         }
-        let facts = self.unpack.finish().map_err(|source| unpack_error(self.job, source))?;
+        let facts =
+            self.unpack.finish().map_err(|source| unpack_error(&layer_word(self.job), source))?;
         if self.gave_up {
             let sentence = format!("the worker stopped before the end of layer `{}`", blob.digest);
             return Err(Error::new(ErrorKind::Storage, sentence));
@@ -270,12 +275,17 @@ fn part_error(job: &Job, source: io::Error) -> Error {
     Error::storage(format!("cannot keep what came of layer `{}`", job.blob.digest), source)
 }
 
-fn unpack_error(job: &Job, source: layer::Error) -> Error {
+fn layer_word(job: &Job) -> String {
+    format!("layer `{}`", job.blob.digest)
+}
+
+/// Wraps what the worker says that unpacked `what`.
+pub(super) fn unpack_error(what: &str, source: layer::Error) -> Error {
     let full = source.os_error().map(io::Error::from_raw_os_error);
     let kind = match source.kind() {
         layer::ErrorKind::Layer | layer::ErrorKind::Limit => ErrorKind::Invalid,
         _ if full.is_some_and(|error| is_full(&error)) => ErrorKind::NoSpace,
         layer::ErrorKind::Storage | layer::ErrorKind::Worker => ErrorKind::Storage,
     };
-    Error::caused(kind, format!("cannot unpack layer `{}`", job.blob.digest), source)
+    Error::caused(kind, format!("cannot unpack {what}"), source)
 }

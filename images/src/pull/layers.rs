@@ -96,7 +96,7 @@ fn run<'p>(
                     Err(error) => fail(context, &mut failure, error),
                 }
             }
-            if let Err(error) = commit(context, group, waiting) {
+            if let Err(error) = commit(context.store, context.progress, group, waiting) {
                 fail(context, &mut failure, error);
             }
         }
@@ -110,17 +110,29 @@ fn fail(context: &Context<'_>, failure: &mut Option<Error>, error: Error) {
     failure.get_or_insert(error);
 }
 
+/// Makes the one layer of an image durable and gives it its name.
+pub(super) fn settle(
+    store: &Store,
+    progress: &dyn Progress,
+    ready: Ready<'_>,
+) -> Result<(), Error> {
+    let chain = ready.job.diff_id.clone();
+    let mut waiting = Waiting::new();
+    commit(store, progress, vec![ready], &mut waiting)?;
+    waiting.into_values().try_for_each(|ready| join(store, ready, &[], &chain))
+}
+
 /// Makes a group of layers durable, then gives them their names.
 fn commit<'p>(
-    context: &Context<'p>,
+    store: &Store,
+    progress: &dyn Progress,
     group: Vec<Ready<'p>>,
     waiting: &mut Waiting<'p>,
 ) -> Result<(), Error> {
     if group.is_empty() {
         return Ok(());
     }
-    let store = context.store;
-    context.progress.event(Event::Committing { layers: group.len() });
+    progress.event(Event::Committing { layers: group.len() });
     for ready in group.iter().filter(|ready| ready.is_self_contained()) {
         ready.staging.describe(&ready.meta())?;
     }

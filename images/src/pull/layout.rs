@@ -1,19 +1,17 @@
-//! An OCI layout on this host as a source: `oci-layout`, `index.json`, `blobs/`.
+//! An OCI layout on this host as a source: `oci-layout`, `index.json`, `blobs/`, in a directory
+//! or in an archive.
 //!
-//! The directory may come from anywhere: nothing is read from outside it, only regular files are
-//! read, and digests decide as they do for a registry. Source: image-spec `image-layout.md`.
+//! It may come from anywhere: digests decide as they do for a registry. Source: image-spec
+//! `image-layout.md`.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::io::Read;
 
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 use pod_abi::digest::Algorithm;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
 
+use super::files::Files;
 use super::source::{Document, Source};
 use crate::document::{Blob, Entry, Index, MAX_DOCUMENT, Top};
 use crate::error::{Error, ErrorKind};
@@ -21,8 +19,7 @@ use crate::hash;
 
 #[derive(Debug)]
 pub(super) struct Layout {
-    dir: OwnedFd,
-    path: PathBuf,
+    files: Files,
     top: Document,
 }
 
@@ -34,27 +31,18 @@ struct Marker {
 }
 
 impl Layout {
-    /// Opens a layout and finds the image that `tag` or `digest` names in it.
+    /// Finds the image that `tag` or `digest` names in a layout.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] without such an image, [`ErrorKind::Invalid`] for what is no layout.
     pub(super) fn open(
-        path: &Path,
+        files: Files,
         tag: Option<&str>,
         digest: Option<&Digest>,
     ) -> Result<Self, Error> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|source| {
-            let kind = match source {
-                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => ErrorKind::NotFound,
-                _ => ErrorKind::Storage,
-            };
-            let sentence = format!("cannot open layout `{}`", path.display());
-            Error::caused(kind, sentence, io::Error::from(source))
-        })?;
         let index = Document { digest: nothing(), bytes: Vec::new(), media_type: String::new() };
-        let mut layout = Self { dir, path: path.to_owned(), top: index };
+        let mut layout = Self { files, top: index };
         layout.check_marker()?;
         layout.top = match digest {
             Some(digest) => layout.document(digest)?,
@@ -64,7 +52,7 @@ impl Layout {
     }
 
     fn check_marker(&self) -> Result<(), Error> {
-        let bytes = self.read("oci-layout", 4096)?;
+        let bytes = self.files.read("oci-layout", 4096)?;
         match serde_json::from_slice::<Marker>(&bytes) {
             Ok(marker) if marker.version == "1.0.0" => Ok(()),
             Ok(marker) => {
@@ -77,9 +65,9 @@ impl Layout {
 
     /// Finds the image called `tag`; without a tag the only one, or the one called `latest`.
     fn named(&self, tag: Option<&str>) -> Result<Document, Error> {
-        let bytes = self.read("index.json", MAX_DOCUMENT)?;
+        let bytes = self.files.read("index.json", MAX_DOCUMENT)?;
         let top = Top::parse(&bytes, "").map_err(|source| {
-            let sentence = format!("cannot read `{}/index.json`", self.path.display());
+            let sentence = format!("cannot read `{}/index.json`", self.files.path().display());
             Error::caused(ErrorKind::Invalid, sentence, source)
         })?;
         let Top::Index(index) = top else {
@@ -112,7 +100,7 @@ impl Layout {
             index.images().filter_map(|entry| entry.name.as_deref()).take(16).collect();
         let there = if names.is_empty() { "no names".to_owned() } else { names.join("`, `") };
         let wanted = tag.unwrap_or("latest");
-        let path = self.path.display();
+        let path = self.files.path().display();
         Error::new(
             ErrorKind::NotFound,
             format!("layout `{path}` has no image `{wanted}`; it has `{there}`"),
@@ -120,39 +108,7 @@ impl Layout {
     }
 
     fn invalid(&self, why: &str) -> Error {
-        Error::invalid(format!("`{}` is no OCI layout: {why}", self.path.display()))
-    }
-
-    /// Opens a regular file of the layout; links may not lead out of it.
-    fn file(&self, name: &str) -> Result<File, Error> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = rustix::fs::openat2(&self.dir, name, flags, Mode::empty(), resolve);
-        let sentence = || format!("cannot open `{}/{name}`", self.path.display());
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(source @ (rustix::io::Errno::NOENT | rustix::io::Errno::XDEV)) => {
-                return Err(Error::caused(ErrorKind::Invalid, sentence(), io::Error::from(source)));
-            }
-            Err(source) => return Err(Error::storage(sentence(), source)),
-        };
-        match file.metadata() {
-            Ok(all) if all.is_file() => Ok(file),
-            Ok(_) => Err(self.invalid(&format!("`{name}` is no regular file"))),
-            Err(source) => Err(Error::storage(sentence(), source)),
-        }
-    }
-
-    fn read(&self, name: &str, limit: usize) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        let bound = u64::try_from(limit).unwrap_or(u64::MAX);
-        self.file(name)?.take(bound + 1).read_to_end(&mut bytes).map_err(|source| {
-            Error::storage(format!("cannot read `{}/{name}`", self.path.display()), source)
-        })?;
-        if bytes.len() > limit {
-            return Err(self.invalid(&format!("`{name}` is larger than {limit} bytes")));
-        }
-        Ok(bytes)
+        Error::invalid(format!("`{}` is no OCI layout: {why}", self.files.path().display()))
     }
 }
 
@@ -171,7 +127,7 @@ impl Source for Layout {
     }
 
     fn document(&self, digest: &Digest) -> Result<Document, Error> {
-        let bytes = self.read(&blob_name(digest), MAX_DOCUMENT)?;
+        let bytes = self.files.read(&blob_name(digest), MAX_DOCUMENT)?;
         if hash::of(digest.algorithm(), &bytes) != *digest {
             return Err(self.invalid(&format!("blob `{digest}` has other content")));
         }
@@ -179,12 +135,11 @@ impl Source for Layout {
     }
 
     fn blob(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + '_>, Error> {
-        let name = blob_name(&blob.digest);
-        let mut file = self.file(&name)?;
-        file.seek(SeekFrom::Start(offset)).map_err(|source| {
-            Error::storage(format!("cannot read `{}/{name}`", self.path.display()), source)
-        })?;
-        Ok(Box::new(file))
+        self.files.open(&blob_name(&blob.digest), offset)
+    }
+
+    fn digest(&self) -> Result<Option<Digest>, Error> {
+        Ok(Some(self.top.digest.clone()))
     }
 
     fn verified(&self) -> Verified {

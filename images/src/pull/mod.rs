@@ -13,32 +13,44 @@
 mod chain;
 mod choose;
 mod copy_up;
+mod docker;
+mod files;
+mod import;
 mod layer;
 mod layers;
 mod layout;
 mod remote;
 mod source;
 
+use std::error::Error as _;
 use std::num::NonZeroUsize;
 
+use pod_abi::Digest;
+
+use crate::archive::Archive;
 use crate::error::{Error, ErrorKind};
 use crate::hash;
 use crate::image::Image;
 use crate::layer::WorkerProgram;
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
-use crate::reference::{Place, Reference};
-use crate::registry::{Patience, Transport};
+use crate::reference::{ArchiveKind, Place, Reference};
+use crate::registry::{self, Patience, Transport};
 use crate::store::{ImageParts, Lease, RefRecord, Store};
 use choose::Chosen;
+pub use import::{Import, Imported, ImportedFrom};
 use source::Source;
 
 /// When the network is asked for an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// When the store does not have it.
+    /// When the store does not have it. Layouts and archives on this host are looked at all the
+    /// same: what lies there now is what is meant.
     #[default]
     Missing,
+    /// When the store does not have it, or the source has another one by now. A source that cannot
+    /// be reached has no other one.
+    Newer,
     /// Every time, unless a digest was named: that cannot have moved.
     Always,
     /// Never.
@@ -98,27 +110,66 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let may_have_moved = options.policy == PullPolicy::Always && reference.digest().is_none();
-        if !may_have_moved && let Some(image) = self.resolve(reference, &options.platform, lease)? {
-            return Ok(image);
+        let here = match may_have_moved {
+            true => None,
+            false => self.resolve(reference, &options.platform, lease)?,
+        };
+        let looks = match options.policy {
+            PullPolicy::Never => false,
+            PullPolicy::Missing => reference.is_local(),
+            PullPolicy::Newer | PullPolicy::Always => true,
+        } && reference.digest().is_none();
+        match (here, options.policy, reference.place()) {
+            (Some(image), ..) if !looks => Ok(image),
+            (None, PullPolicy::Never, _) => {
+                let sentence = format!("image `{reference}` is not in the store");
+                Err(Error::new(ErrorKind::NotFound, sentence))
+            }
+            (None, _, Place::Id { .. }) => {
+                let sentence =
+                    format!("image `{reference}` is not in the store, and an id tells no source");
+                Err(Error::new(ErrorKind::NotFound, sentence))
+            }
+            (Some(image), _, Place::Id { .. }) => Ok(image),
+            (here, ..) => self
+                .fetch(reference, here, &Fetch { options, lease, progress })
+                .map_err(|error| error.within(format!("cannot pull `{reference}`"))),
         }
-        if options.policy == PullPolicy::Never {
-            let sentence = format!("image `{reference}` is not in the store");
-            return Err(Error::new(ErrorKind::NotFound, sentence));
-        }
-        self.fetch(reference, options, lease, progress)
-            .map_err(|error| error.within(format!("cannot pull `{reference}`")))
     }
 
+    /// Fetches an image, unless the source still has the one that is `here`.
     fn fetch(
         &self,
         reference: &Reference,
-        options: &PullOptions,
-        lease: &Lease,
-        progress: &dyn Progress,
+        here: Option<Image>,
+        fetch: &Fetch<'_>,
     ) -> Result<Image, Error> {
+        let options = fetch.options;
+        let (source, now) = match open(reference, options).and_then(|source| {
+            let now = if here.is_some() { source.digest()? } else { None };
+            Ok((source, now))
+        }) {
+            Ok(found) => found,
+            Err(error) => return here.filter(|_| is_gone(&error)).ok_or(error),
+        };
+        if let (Some(image), Some(now)) = (here, now)
+            && (image.manifest == now || image.index.as_ref() == Some(&now))
+        {
+            return Ok(image);
+        }
+        self.take(reference, source.as_ref(), fetch)
+    }
+
+    /// Makes the store have what `source` offers, under the name `reference`.
+    fn take(
+        &self,
+        reference: &Reference,
+        source: &dyn Source,
+        fetch: &Fetch<'_>,
+    ) -> Result<Image, Error> {
+        let Fetch { options, lease, progress } = *fetch;
         progress.event(Event::Resolving { reference: reference.to_string() });
-        let source = open(reference, options)?;
-        let chosen = choose::choose(source.as_ref(), reference, &options.platform)?;
+        let chosen = choose::choose(source, reference, &options.platform)?;
         let digest = chosen.manifest_digest().clone();
         let count = chosen.manifest.layers.len();
         progress.event(Event::Manifest { digest: digest.clone(), layers: count });
@@ -127,12 +178,31 @@ impl Store {
         for document in &chosen.documents {
             self.write_blob(&document.digest, &document.bytes)?;
         }
-        layers::fetch(self, source.as_ref(), &chosen, options, progress)?;
-        let record = RefRecord::now(reference, &options.platform, &parts(chosen, source.as_ref()));
+        layers::fetch(self, source, &chosen, options, progress)?;
+        let record = RefRecord::now(reference, &options.platform, &parts(chosen, source));
         self.write_ref(&record)?;
         progress.event(Event::Done { digest });
         self.image(reference, record)
     }
+}
+
+/// What a fetch goes by.
+#[derive(Clone, Copy)]
+struct Fetch<'f> {
+    options: &'f PullOptions,
+    lease: &'f Lease,
+    progress: &'f dyn Progress,
+}
+
+/// Tells whether a source cannot be asked just now, so that what the store has is the last word. A
+/// registry that has forgotten a name is none of these.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Storage)
+        || (error.kind() == ErrorKind::NotFound && !is_of_registry(error))
+}
+
+fn is_of_registry(error: &Error) -> bool {
+    error.source().is_some_and(|source| source.is::<registry::Error>())
 }
 
 /// Opens the place a reference names.
@@ -143,9 +213,30 @@ fn open(reference: &Reference, options: &PullOptions) -> Result<Box<dyn Source>,
             Ok(Box::new(remote))
         }
         Place::Layout { directory, tag, digest } => {
-            let layout = layout::Layout::open(directory, tag.as_deref(), digest.as_ref())?;
+            let files = files::Files::in_directory(directory)?;
+            let layout = layout::Layout::open(files, tag.as_deref(), digest.as_ref())?;
             Ok(Box::new(layout))
         }
+        Place::Archive { kind, file, name, digest } => {
+            in_archive(Archive::open(file)?, *kind, name.as_deref(), digest.as_ref())
+        }
+        Place::Id { .. } => Err(Error::new(ErrorKind::NotFound, "an id tells no source")),
+    }
+}
+
+/// Finds an image in an archive.
+fn in_archive(
+    archive: Archive,
+    kind: ArchiveKind,
+    name: Option<&str>,
+    digest: Option<&Digest>,
+) -> Result<Box<dyn Source>, Error> {
+    match kind {
+        ArchiveKind::Oci => {
+            let files = files::Files::Archive(archive);
+            Ok(Box::new(layout::Layout::open(files, name, digest)?))
+        }
+        ArchiveKind::Docker => Ok(Box::new(docker::DockerArchive::open(archive, name)?)),
     }
 }
 

@@ -59,6 +59,12 @@ impl Source for Remote {
         self.fetch(&self.which)
     }
 
+    fn digest(&self) -> Result<Option<Digest>, Error> {
+        self.client
+            .digest_of(&self.repository, &self.which)
+            .map_err(|source| remote_error("cannot ask for the manifest", source))
+    }
+
     fn document(&self, digest: &Digest) -> Result<Document, Error> {
         self.fetch(&TagOrDigest::Digest(digest.clone()))
     }

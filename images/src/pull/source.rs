@@ -18,10 +18,14 @@ pub(super) struct Document {
     pub(super) media_type: String,
 }
 
-/// A registry's repository, or a layout on disk.
+/// A registry's repository, a layout or an archive on disk.
 pub(super) trait Source: Sync {
     /// Returns what the name leads to.
     fn top(&self) -> Result<Document, Error>;
+
+    /// Returns the digest of what the name leads to, without fetching it; `None` if the source
+    /// does not say.
+    fn digest(&self) -> Result<Option<Digest>, Error>;
 
     /// Returns a document named by another one.
     fn document(&self, digest: &Digest) -> Result<Document, Error>;

@@ -33,6 +33,30 @@ pub(crate) struct Part {
     file: File,
 }
 
+/// Bytes being taken in, locked, under no digest yet.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    path: String,
+    file: File,
+}
+
+impl Incoming {
+    /// Says what the bytes turned out to be.
+    pub(crate) fn named(self, digest: Digest) -> Part {
+        Part { digest, path: self.path, file: self.file }
+    }
+}
+
+impl Write for Incoming {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Store {
     /// Reads the small blob `digest` and checks that it is what its name says.
     ///
@@ -98,6 +122,36 @@ impl Store {
                 return Ok(Some(Part { digest: digest.clone(), path, file: file.into() }));
             }
         }
+    }
+
+    /// Begins to take bytes whose digest only their end will tell.
+    pub(crate) fn incoming(&self) -> Result<Incoming, Error> {
+        let path = files::unique("tmp/incoming-");
+        match files::write_new(self.dir(), &path, b"") {
+            Ok(file) => Ok(Incoming { path, file }),
+            Err(source) => Err(self.failed("take something in", source)),
+        }
+    }
+
+    /// Gives up what was taken in.
+    pub(crate) fn drop_incoming(&self, incoming: &Incoming) {
+        // What stays is residue that gc sweeps.
+        let _ = rustix::fs::unlinkat(self.dir(), &incoming.path, AtFlags::empty());
+    }
+
+    /// Copies all of `from` into a file without a name beneath the store, which has the room for
+    /// it, and returns it at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Storage`] or [`ErrorKind::NoSpace`]; nothing is left.
+    pub fn spool(&self, from: &mut dyn io::Read) -> Result<File, Error> {
+        let failed = |source| self.failed("keep what is read", source);
+        let mut incoming = self.incoming()?;
+        let reader = files::open(self.dir(), &incoming.path);
+        self.drop_incoming(&incoming);
+        io::copy(from, &mut incoming.file).map_err(failed)?;
+        reader.map_err(failed)
     }
 
     /// Makes a complete download a blob. It must have been synced; the directory is not yet.

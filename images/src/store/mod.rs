@@ -18,6 +18,7 @@
 //! by rename. A crash leaves residue in `tmp/` and `trash/`, nothing to repair.
 
 mod blobs;
+mod export;
 mod files;
 mod fsck;
 mod gc;
@@ -30,7 +31,8 @@ mod refs;
 mod staging;
 mod trash;
 
-pub(crate) use blobs::Part;
+pub(crate) use blobs::{Incoming, Part};
+pub use export::ExportFormat;
 pub use fsck::{Finding, FsckReport};
 pub use gc::{GcMode, GcOptions, GcReport};
 pub use handle::Store;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::files;
 use super::handle::Store;
 use super::lease::Lease;
-use super::refs::{RefRecord, StoredRef};
+use super::refs::{self, RefRecord, StoredRef};
 use super::trash;
 use crate::document::{Config, MAX_DOCUMENT};
 use crate::error::{Error, ErrorKind};
@@ -24,8 +24,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Storage`] if the store cannot be read, [`ErrorKind::Invalid`] if an id is
-    /// ambiguous.
+    /// [`ErrorKind::Storage`] if the store cannot be read, [`ErrorKind::Ambiguous`] if an id is.
     pub fn resolve(
         &self,
         reference: &Reference,
@@ -64,19 +63,47 @@ impl Store {
     /// [`ErrorKind::NotFound`] if there is none.
     pub fn inspect(&self, reference: &Reference) -> Result<ImageDetails, Error> {
         let _lock = self.lock_shared()?;
-        let stored = match self.look_up(reference, Some(&Platform::host()))? {
-            Some(stored) => stored,
-            None => self.look_up(reference, None)?.ok_or_else(|| not_here(reference))?,
-        };
+        let stored = self.stored(reference)?;
         let record = &stored.record;
         Ok(ImageDetails {
             record: stored.line(),
-            config: record.config.clone(),
             layers: record.layers.clone(),
             settings: self.settings(record)?,
             manifest_document: self.document(&record.manifest)?,
             config_document: self.document(&record.config)?,
         })
+    }
+
+    /// Gives the image `reference` means the further name `name`, and returns its line. What `name`
+    /// meant before on that platform it means no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is no such image, [`ErrorKind::Refused`] if `name` is no
+    /// name that a registry could have.
+    pub fn tag(&self, reference: &Reference, name: &Reference) -> Result<ImageRecord, Error> {
+        if !name.is_nameable() {
+            let sentence = format!("`{name}` is no further name: it takes `REPOSITORY[:TAG]`");
+            return Err(Error::new(ErrorKind::Refused, sentence));
+        }
+        // Nothing is collected until the new name holds it.
+        let _lock = self.lock_shared()?;
+        let mut record = self.stored(reference)?.record;
+        if !self.is_whole(&record)? {
+            return Err(not_here(reference));
+        }
+        record.reference = name.to_string();
+        record.pulled = refs::now();
+        self.write_ref(&record)?;
+        Ok(StoredRef { path: record.path(), last_used: record.pulled, record }.line())
+    }
+
+    /// Returns the record `reference` leads to, of this host's platform if there are several.
+    pub(super) fn stored(&self, reference: &Reference) -> Result<StoredRef, Error> {
+        match self.look_up(reference, Some(&Platform::host()))? {
+            Some(stored) => Ok(stored),
+            None => self.look_up(reference, None)?.ok_or_else(|| not_here(reference)),
+        }
     }
 
     /// Makes a name mean nothing, on any platform, and returns what it meant. Content goes with
@@ -90,8 +117,15 @@ impl Store {
         let name = reference.to_string();
         let mut named: Vec<StoredRef> =
             self.all_refs()?.into_iter().filter(|stored| stored.record.reference == name).collect();
-        if named.is_empty() {
-            named.extend(self.look_up(reference, None)?);
+        // An id is no name of its own: with it go all names of the image.
+        if named.is_empty()
+            && let Some(meant) = self.look_up(reference, None)?
+        {
+            let same = |stored: &StoredRef| stored.record.manifest == meant.record.manifest;
+            named = match reference.id_prefix() {
+                Some(_) => self.all_refs()?.into_iter().filter(same).collect(),
+                None => vec![meant],
+            };
         }
         if named.is_empty() {
             return Err(not_here(reference));
@@ -133,11 +167,19 @@ impl Store {
             return Ok(at.map(|at| all.swap_remove(at)));
         }
         let Some(id) = id else { return Ok(None) };
-        all.retain(|stored| stored.record.manifest.hex().starts_with(id));
+        all.retain(|stored| {
+            let RefRecord { manifest, config, index, .. } = &stored.record;
+            [Some(manifest), Some(config), index.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|digest| digest.hex().starts_with(id))
+        });
         let meant: BTreeSet<&Digest> = all.iter().map(|stored| &stored.record.manifest).collect();
         if meant.len() > 1 {
-            let sentence = format!("`{id}` is the beginning of the ids of {} images", meant.len());
-            return Err(Error::invalid(sentence));
+            let ids: Vec<&str> = meant.iter().take(16).map(|digest| digest.short()).collect();
+            let ids = ids.join("`, `");
+            let sentence = format!("id `{id}` is ambiguous: it begins those of `{ids}`");
+            return Err(Error::new(ErrorKind::Ambiguous, sentence));
         }
         Ok(all.pop())
     }
@@ -156,6 +198,7 @@ impl Store {
         Ok(Image {
             reference: reference.to_string(),
             manifest: record.manifest,
+            index: record.index,
             config: record.config,
             layers: record.layers,
             verified: record.verified,
@@ -196,4 +239,64 @@ fn means(record: &RefRecord, reference: &Reference, digest: &Digest) -> bool {
 
 fn not_here(reference: &Reference) -> Error {
     Error::new(ErrorKind::NotFound, format!("image `{reference}` is not in the store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use pod_abi::app::Verified;
+
+    use super::super::refs::ImageParts;
+    use super::*;
+
+    fn store(images: &[(&str, &str, &str)]) -> (tempfile::TempDir, Store) {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        for (name, manifest, config) in images {
+            let digest = |begin: &str| Digest::parse(&format!("sha256:{begin:0<64}")).unwrap();
+            let parts = ImageParts {
+                manifest: digest(manifest),
+                index: None,
+                config: digest(config),
+                layers: Vec::new(),
+                size: 0,
+                verified: Verified::Digest,
+            };
+            let name = Reference::parse(name).unwrap();
+            store.write_ref(&RefRecord::now(&name, &Platform::host(), &parts)).unwrap();
+        }
+        (root, store)
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_means_one_image_or_none() {
+        let (_root, store) = store(&[
+            ("one", "aaaa1111", "cccc1"),
+            ("two", "aaaa2222", "cccc2"),
+            ("also-two", "aaaa2222", "cccc2"),
+            ("aaaa1111", "bbbb", "dddd"),
+        ]);
+        let found = |word: &str| {
+            let reference = Reference::parse(word).unwrap();
+            store.stored(&reference).map(|stored| stored.record.manifest.hex()[..8].to_owned())
+        };
+        assert_eq!(found("sha256:aaaa1").unwrap(), "aaaa1111");
+        assert_eq!(found("sha256:cccc2").unwrap(), "aaaa2222", "by the configuration");
+        assert_eq!(found("aaaa2222").unwrap(), "aaaa2222");
+        assert_eq!(found("aaaa1111").unwrap(), "bbbb0000", "a name comes before an id");
+        assert_eq!(found("sha256:aaaa").unwrap_err().kind(), ErrorKind::Ambiguous);
+        assert_eq!(found("sha256:eeee").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(found("cafecafe").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn with_an_id_go_all_names_of_its_image() {
+        let (_root, store) =
+            store(&[("one", "aaaa1", "c"), ("two", "aaaa2", "d"), ("also-two", "aaaa2", "d")]);
+        let gone = store.remove(&Reference::parse("sha256:aaaa2").unwrap()).unwrap();
+        assert_eq!(gone.len(), 2);
+        assert!(
+            gone.iter().all(|image| image.is_meant_by(&Reference::parse("sha256:aaaa2").unwrap()))
+        );
+        assert_eq!(store.images().unwrap().len(), 1);
+    }
 }

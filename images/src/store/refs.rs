@@ -119,6 +119,7 @@ impl StoredRef {
             reference: record.reference,
             platform: record.platform,
             manifest: record.manifest,
+            config: record.config,
             index: record.index,
             verified: record.verified,
             size: record.size,

@@ -12,4 +12,6 @@ mod pax;
 mod reader;
 mod sparse;
 
-pub(super) use reader::{Piece, Reader};
+pub(crate) use name::clean;
+pub(super) use reader::Piece;
+pub(crate) use reader::Reader;

@@ -11,7 +11,7 @@ const MAX_COMPONENT: usize = 255;
 
 /// Removes empty and `.` components, applies `..`, clamped at the root; the result may be empty.
 /// What is wrong is told as the rest of a sentence about the entry.
-pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, &'static str> {
     if name.len() > MAX_PATH {
         return Err("has a path longer than 4095 bytes");
     }

@@ -4,7 +4,8 @@
 //! between (the TARmageddon family of desyncs). Sizes on entries that have no content are errors,
 //! because half of the world's parsers skip such data and the other half reads it as headers.
 
-use std::io::BufRead;
+use std::io::{BufRead, Seek};
+use std::ops::Range;
 
 use tar::Header;
 
@@ -31,7 +32,7 @@ pub(in crate::layer) enum Piece<'a> {
 
 /// Reads an archive from an uncompressed stream.
 #[derive(Debug)]
-pub(in crate::layer) struct Reader<R> {
+pub(crate) struct Reader<R> {
     input: R,
     /// Bytes consumed of the stream.
     offset: u64,
@@ -60,7 +61,7 @@ pub(super) struct Pending {
 
 impl<R: BufRead> Reader<R> {
     /// Makes a reader at the start of an archive.
-    pub(in crate::layer) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { input, offset: 0, at: 0, shown: Vec::new(), body: Body::default() }
     }
 
@@ -74,7 +75,7 @@ impl<R: BufRead> Reader<R> {
     /// # Errors
     ///
     /// [`Fault`]; the reader is of no further use.
-    pub(in crate::layer) fn next(&mut self) -> Result<Option<Entry>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Fault> {
         self.body.map = None;
         self.body(|_| Ok(()))?;
         let mut pending = Pending::default();
@@ -227,6 +228,30 @@ impl<R: BufRead> Reader<R> {
             return Err(self.fault("has a long name that is empty or longer than 4095 bytes"));
         }
         Ok(name.to_vec())
+    }
+}
+
+impl<R: BufRead + Seek> Reader<R> {
+    /// Goes past the content of the current entry without reading it, and returns where it stands
+    /// in a stream of `end` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if the content is sparse, or the stream ends before it does.
+    pub(crate) fn skip(&mut self, end: u64) -> Result<Range<u64>, Fault> {
+        let body = std::mem::take(&mut self.body);
+        if body.map.is_some() {
+            return Err(self.fault("is sparse, which nothing in an archive of images may be"));
+        }
+        let start = self.offset;
+        let all = body.left.checked_add(body.padding);
+        let after = all.and_then(|all| start.checked_add(all)).filter(|after| *after <= end);
+        let (Some(all), Some(after)) = (all.and_then(|all| i64::try_from(all).ok()), after) else {
+            return Err(self.fault("is cut short"));
+        };
+        self.input.seek_relative(all).map_err(|error| Fault::stream(error, start))?;
+        self.offset = after;
+        Ok(start..start + body.left)
     }
 }
 

@@ -1,0 +1,332 @@
+//! Importing: a file becomes images of the store.
+//!
+//! An archive of images is taken image by image, as a pull takes them. Any other archive is the
+//! root of one image of one layer, whose manifest and configuration are made here: the same bytes
+//! and the same settings give the same digest. The root's headers are read by the worker only.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use pod_abi::app::Verified;
+use pod_abi::digest::Algorithm;
+use rustix::fs::{AtFlags, FileType};
+
+use super::docker::{self, DockerArchive};
+use super::files::Files;
+use super::layer::{Job, Ready, unpack_error};
+use super::layers;
+use super::layout::Layout;
+use super::source::Source;
+use super::{Fetch, PullOptions};
+use crate::archive::Archive;
+use crate::document::{Blob, Index, MAX_DOCUMENT, Top, write_config, write_manifest};
+use crate::error::{Error, ErrorKind};
+use crate::hash::{self, Hasher};
+use crate::image::{Image, ImageSettings};
+use crate::layer::{LayerFacts, Limits, Unpack};
+use crate::progress::{Event, Progress};
+use crate::reference::Reference;
+use crate::store::{ImageParts, Incoming, Lease, RefRecord, Staging, Store};
+
+/// How much is read at once.
+const CHUNK: usize = 256 << 10;
+
+/// What becomes of a file that is imported.
+#[derive(Clone, Copy)]
+pub struct Import<'i> {
+    /// What the file is called, for messages and for images without a name of their own.
+    pub path: &'i Path,
+    /// What the image is to be called; by default what it says, or else what the file is called.
+    pub reference: Option<&'i Reference>,
+    /// What a root is to run; an archive of images has its own.
+    pub settings: Option<&'i ImageSettings>,
+    /// How to unpack it, and for which platform.
+    pub options: &'i PullOptions,
+    /// What keeps it from gc.
+    pub lease: &'i Lease,
+    /// Who is told.
+    pub progress: &'i dyn Progress,
+}
+
+impl fmt::Debug for Import<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Import").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What a file turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportedFrom {
+    /// An OCI layout in an archive.
+    OciArchive,
+    /// What `docker save` writes.
+    DockerArchive,
+    /// An archive of a root.
+    Root,
+}
+
+/// What came of an import.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// What the file was.
+    pub from: ImportedFrom,
+    /// Every name the file gave, with its image.
+    pub images: Vec<Image>,
+}
+
+impl Store {
+    /// Takes the images of `file` into the store, or the root it is an archive of.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stopped it, by [`ErrorKind`]; [`ErrorKind::Refused`] if a name or settings are given
+    /// that what is in the file has no use for. Images that came before the error stay.
+    pub fn import(&self, mut file: File, import: &Import<'_>) -> Result<Imported, Error> {
+        let failed =
+            |error: Error| error.within(format!("cannot import `{}`", import.path.display()));
+        let again = || {
+            let file = file.try_clone();
+            file.map_err(|source| Error::storage("cannot read the file twice", source))
+        };
+        // A root may have what no archive of images has: then it is a root.
+        let archive = Archive::read(again()?, import.path).ok();
+        let has = |name: &str| archive.as_ref().is_some_and(|archive| archive.has(name));
+        let (from, images) = if has("oci-layout") && has("index.json") {
+            (ImportedFrom::OciArchive, self.import_layout(&again, import))
+        } else if has("manifest.json") && docker_list(archive.as_ref()) {
+            (ImportedFrom::DockerArchive, self.import_docker(&again, import))
+        } else {
+            drop(archive);
+            let rewound = io::Seek::rewind(&mut file);
+            rewound.map_err(|source| Error::storage("cannot read the file twice", source))?;
+            (ImportedFrom::Root, self.import_root(&mut file, import).map(|image| vec![image]))
+        };
+        Ok(Imported { from, images: images.map_err(failed)? })
+    }
+
+    fn import_layout(
+        &self,
+        again: &dyn Fn() -> Result<File, Error>,
+        import: &Import<'_>,
+    ) -> Result<Vec<Image>, Error> {
+        refuse_settings(import)?;
+        let files = Files::Archive(Archive::read(again()?, import.path)?);
+        let index = match Top::parse(&files.read("index.json", MAX_DOCUMENT)?, "") {
+            Ok(Top::Index(index)) => index,
+            Ok(Top::Manifest(_)) => return Err(Error::invalid("its `index.json` is no index")),
+            Err(source) => {
+                let sentence = "cannot read its `index.json`";
+                return Err(Error::caused(ErrorKind::Invalid, sentence, source));
+            }
+        };
+        let names = layout_names(&index, import)?;
+        let taken = names.into_iter().map(|(tag, reference)| {
+            let files = Files::Archive(Archive::read(again()?, import.path)?);
+            let layout = Layout::open(files, tag.as_deref(), None)?;
+            self.take_one(&reference, &layout, import)
+        });
+        taken.collect()
+    }
+
+    fn import_docker(
+        &self,
+        again: &dyn Fn() -> Result<File, Error>,
+        import: &Import<'_>,
+    ) -> Result<Vec<Image>, Error> {
+        refuse_settings(import)?;
+        let items = docker::items(&Archive::read(again()?, import.path)?)?;
+        if import.reference.is_some() && items.len() != 1 {
+            return Err(several(items.len()));
+        }
+        let mut images = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            let tags = item.repo_tags.iter().flatten();
+            let mut names: BTreeSet<Reference> = match import.reference {
+                Some(reference) => BTreeSet::from([reference.clone()]),
+                None => tags.filter_map(|tag| nameable(tag)).collect(),
+            };
+            if names.is_empty() {
+                let tag = (items.len() > 1).then(|| at.to_string());
+                names.insert(named_after(import.path, tag.as_deref()));
+            }
+            for reference in names {
+                let source = DockerArchive::of(Archive::read(again()?, import.path)?, item)?;
+                images.push(self.take_one(&reference, &source, import)?);
+            }
+        }
+        Ok(images)
+    }
+
+    fn take_one(
+        &self,
+        reference: &Reference,
+        source: &dyn Source,
+        import: &Import<'_>,
+    ) -> Result<Image, Error> {
+        let Import { options, lease, progress, .. } = *import;
+        self.take(reference, source, &Fetch { options, lease, progress })
+    }
+
+    fn import_root(&self, root: &mut File, import: &Import<'_>) -> Result<Image, Error> {
+        let own = named_after(import.path, None);
+        let reference = import.reference.unwrap_or(&own);
+        import.progress.event(Event::Resolving { reference: reference.to_string() });
+        let mut incoming = self.incoming()?;
+        let taken = match self.unpack_root(root, &mut incoming, import) {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.drop_incoming(&incoming);
+                return Err(error);
+            }
+        };
+        let Taken { blob, head, staging, facts } = taken;
+        let settings = import.settings.cloned().unwrap_or_default();
+        let platform = &import.options.platform;
+        let diff_ids = [facts.diff_id.clone()];
+        let config = document(write_config(platform, &settings, &diff_ids));
+        let manifest = document(write_manifest(&config.0, &[(blob.clone(), head)]));
+        let parts = ImageParts {
+            manifest: manifest.0.digest.clone(),
+            index: None,
+            config: config.0.digest.clone(),
+            layers: diff_ids.to_vec(),
+            size: blob.size,
+            verified: Verified::LocalFile,
+        };
+        let held = [&parts.manifest, &parts.config, &blob.digest, &facts.diff_id];
+        self.hold(import.lease, held)?;
+        for (Blob { digest, .. }, bytes) in [&config, &manifest] {
+            self.write_blob(digest, bytes)?;
+        }
+        let job = Job { blob: blob.clone(), diff_id: facts.diff_id.clone() };
+        let part = Some(incoming.named(blob.digest));
+        layers::settle(self, import.progress, Ready { job, staging, part, facts })?;
+        let record = RefRecord::now(reference, platform, &parts);
+        self.write_ref(&record)?;
+        import.progress.event(Event::Done { digest: parts.manifest });
+        self.image(reference, record)
+    }
+
+    /// Copies a root into `incoming` while a worker unpacks it.
+    fn unpack_root(
+        &self,
+        root: &mut File,
+        incoming: &mut Incoming,
+        import: &Import<'_>,
+    ) -> Result<Taken<'_>, Error> {
+        let failed = |source| Error::storage("cannot copy it into the store", source);
+        let staging = self.staging()?;
+        let mut unpack = Unpack::start(&import.options.worker, staging.tree(), &Limits::default())
+            .map_err(|source| unpack_error("the root", source))?;
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let (mut size, mut head) = (0, Vec::new());
+        let mut buffer = vec![0; CHUNK];
+        let mut gave_up = false;
+        while !gave_up {
+            let length = match root.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                length => length,
+            };
+            let bytes = &buffer[..length];
+            if head.is_empty() {
+                head = bytes[..length.min(6)].to_vec();
+            }
+            size += u64::try_from(length).unwrap_or(u64::MAX);
+            hasher.update(bytes);
+            incoming.write_all(bytes).map_err(failed)?;
+            gave_up = match unpack.write_all(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => true,
+                written => written.map(|()| false).map_err(failed)?,
+            };
+        }
+        let facts = unpack.finish().map_err(|source| unpack_error("the root", source))?;
+        if gave_up {
+            return Err(Error::new(ErrorKind::Storage, "the worker stopped before the end"));
+        }
+        refuse_packed_images(&staging)?;
+        Ok(Taken { blob: Blob { digest: hasher.finish(), size }, head, staging, facts })
+    }
+}
+
+/// A root that has been unpacked.
+struct Taken<'s> {
+    blob: Blob,
+    head: Vec<u8>,
+    staging: Staging<'s>,
+    facts: LayerFacts,
+}
+
+fn document(bytes: Vec<u8>) -> (Blob, Vec<u8>) {
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    (Blob { digest: hash::of(Algorithm::Sha256, &bytes), size }, bytes)
+}
+
+/// Tells whether `manifest.json` is Docker's, and not some file of a root.
+fn docker_list(archive: Option<&Archive>) -> bool {
+    archive.is_some_and(|archive| docker::items(archive).is_ok_and(|items| !items.is_empty()))
+}
+
+/// A compressed archive of images unpacks like a root, but is none.
+fn refuse_packed_images(staging: &Staging<'_>) -> Result<(), Error> {
+    let has = |name: &str| {
+        rustix::fs::statat(staging.tree(), name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    };
+    let layout = has("oci-layout") && has("index.json");
+    if layout || (has("manifest.json") && has("repositories")) {
+        let sentence = "it is no root but a compressed archive of images: unpack it first, as \
+                        with `gunzip`";
+        return Err(Error::new(ErrorKind::Refused, sentence));
+    }
+    Ok(())
+}
+
+fn refuse_settings(import: &Import<'_>) -> Result<(), Error> {
+    if import.settings.is_none() {
+        return Ok(());
+    }
+    let sentence = "it is an archive of images, which have settings of their own";
+    Err(Error::new(ErrorKind::Refused, sentence))
+}
+
+fn several(count: usize) -> Error {
+    let sentence = format!("it holds {count} images, which one name cannot mean");
+    Error::new(ErrorKind::Refused, sentence)
+}
+
+/// Lists the tags of a layout with what each image is to be called.
+fn layout_names(
+    index: &Index,
+    import: &Import<'_>,
+) -> Result<Vec<(Option<String>, Reference)>, Error> {
+    let tags: BTreeSet<Option<String>> = index.images().map(|entry| entry.name.clone()).collect();
+    if import.reference.is_some() && tags.len() != 1 {
+        return Err(several(tags.len()));
+    }
+    let name = |tag: &Option<String>| {
+        let full = index
+            .images()
+            .filter(|entry| entry.name == *tag)
+            .find_map(|entry| nameable(entry.full_name.as_deref()?));
+        let whole = || tag.as_deref().filter(|tag| tag.contains('/')).and_then(nameable);
+        full.or_else(whole).unwrap_or_else(|| named_after(import.path, tag.as_deref()))
+    };
+    let named = tags.iter().map(|tag| {
+        let reference = import.reference.cloned().unwrap_or_else(|| name(tag));
+        (tag.clone(), reference)
+    });
+    Ok(named.collect())
+}
+
+/// Returns what an archive calls an image, if it is a name an image can have here.
+fn nameable(word: &str) -> Option<Reference> {
+    Reference::parse(word).ok().filter(Reference::is_nameable)
+}
+
+fn named_after(path: &Path, tag: Option<&str>) -> Reference {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("image");
+    Reference::local(name.split('.').next().unwrap_or(name), tag)
+}
