@@ -1,6 +1,8 @@
 //! The grammar of the command line but for `run` and `prepare`, whose lines
 //! [`crate::grammar`] reads.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::flags::{FetchFlags, Globals, ProcessFlags};
@@ -71,6 +73,10 @@ pub(crate) enum Verb {
     /// Volumes that outlive pods
     #[command(subcommand)]
     Volume(VolumeVerb),
+    /// Keep a user and a password for a registry
+    Login(LoginArgs),
+    /// Forget what is kept for a registry
+    Logout(LogoutArgs),
     /// Tell what this host can do and what to change
     Doctor,
     /// Tell versions, places, and how much is stored
@@ -81,7 +87,7 @@ pub(crate) enum Verb {
     Version,
     /// List images
     #[command(hide = true)]
-    Images,
+    Images(ImageLsArgs),
     /// Forget images
     #[command(hide = true)]
     Rmi(ImagesArgs),
@@ -352,7 +358,8 @@ pub(crate) struct GcArgs {
 pub(crate) struct FetchArgs {
     #[command(flatten)]
     pub(crate) fetch: FetchFlags,
-    /// `registry/repository[:tag][@digest]` or `oci:DIR[:tag]`
+    /// `registry/repository[:tag][@digest]`, `oci:DIR[:tag]`, `oci-archive:FILE` or
+    /// `docker-archive:FILE`
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }
@@ -364,9 +371,17 @@ pub(crate) enum ImageVerb {
     Pull(FetchArgs),
     /// List images
     #[command(alias = "list")]
-    Ls,
+    Ls(ImageLsArgs),
     /// Show all that is known of an image, as JSON
     Inspect(ImageArgs),
+    /// Give an image a further name
+    Tag(TagArgs),
+    /// Take the archive of a root into the store as an image, or an archive of images
+    #[command(visible_alias = "load")]
+    Import(ImportArgs),
+    /// Write an image as one file that other tools read
+    #[command(visible_alias = "save")]
+    Export(ExportArgs),
     /// Forget images; `pod image gc` frees their space
     Rm(ImagesArgs),
     /// Remove what no image and no pod needs
@@ -420,14 +435,120 @@ pub(crate) struct VolumesArgs {
 /// One image.
 #[derive(Args, Debug)]
 pub(crate) struct ImageArgs {
-    /// Its reference
+    /// Its reference, or the start of its id
     pub(crate) image: String,
+}
+
+/// `pod image ls`.
+#[derive(Args, Debug)]
+pub(crate) struct ImageLsArgs {
+    /// Print ids only, in full and each once
+    #[arg(short, long, conflicts_with = "digests")]
+    pub(crate) quiet: bool,
+    /// Show the digests of manifest and configuration in full
+    #[arg(long)]
+    pub(crate) digests: bool,
+}
+
+/// `pod image tag`.
+#[derive(Args, Debug)]
+pub(crate) struct TagArgs {
+    /// Its reference, or the start of its id
+    pub(crate) image: String,
+    /// Its further name, `[REGISTRY/]REPOSITORY[:TAG]`
+    pub(crate) name: String,
+}
+
+/// `pod image import`.
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// A tar archive, compressed or not; `-` is standard input
+    pub(crate) file: String,
+    /// What the image is to be called [default: what it says, or `localhost/` and the file's name]
+    pub(crate) reference: Option<String>,
+    /// What a root is to run, in a Dockerfile's words, such as `CMD ["/app"]` (repeatable)
+    #[arg(short, long, value_name = "CHANGE")]
+    pub(crate) change: Vec<String>,
+    /// Platform of the image, `OS/ARCH[/VARIANT]` [default: the host's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Tell nothing but what came in
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `pod image export`.
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// Its reference, or the start of its id
+    pub(crate) image: String,
+    /// The file to make; `-` is standard output
+    pub(crate) file: String,
+    /// What to write: `oci-archive` or `docker-archive`
+    #[arg(long, value_name = "FORM", value_enum, hide_possible_values = true, default_value_t)]
+    pub(crate) format: Archive,
+    /// Replace the file if it is there
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// The kinds of archives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Archive {
+    /// An OCI layout in a tar file.
+    #[default]
+    OciArchive,
+    /// What `docker load` reads.
+    DockerArchive,
+}
+
+/// `pod login`.
+#[derive(Args, Debug)]
+pub(crate) struct LoginArgs {
+    /// User [default: ask]
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// Password; everybody on this host can read it while the command runs [default: ask]
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) place: AuthFileArgs,
+    /// Speak plain HTTP to a registry beyond loopback
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
+    /// Registry, or a namespace in one: `HOST[:PORT][/NAMESPACE]`
+    pub(crate) registry: String,
+}
+
+/// `pod logout`.
+#[derive(Args, Debug)]
+pub(crate) struct LogoutArgs {
+    /// Forget all registries
+    #[arg(short, long, conflicts_with = "registry")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) place: AuthFileArgs,
+    /// Registry, or a namespace in one: `HOST[:PORT][/NAMESPACE]`
+    #[arg(required_unless_present = "all")]
+    pub(crate) registry: Option<String>,
+}
+
+/// Where credentials are kept.
+#[derive(Args, Debug)]
+pub(crate) struct AuthFileArgs {
+    /// File of credentials [default: $REGISTRY_AUTH_FILE, else containers/auth.json beneath
+    /// $XDG_RUNTIME_DIR or /run/containers/UID]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
 }
 
 /// Several images.
 #[derive(Args, Debug)]
 pub(crate) struct ImagesArgs {
-    /// Their references
+    /// Their references, or starts of their ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }

@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use images::{
-    ErrorKind, Image, Lease, Platform, PullOptions, PullPolicy, Reference, Store, Transport,
-    WorkerProgram,
+    ErrorKind, Image, Lease, PullOptions, PullPolicy, Reference, Store, Transport, WorkerProgram,
 };
 use pod_abi::{Digest, PodPath};
 
@@ -38,36 +37,54 @@ pub(crate) fn obtain(
     reference: &Reference,
     request: &FetchRequest,
 ) -> Result<Image> {
-    let platform = match &request.platform {
-        Some(word) => word
-            .parse()
-            .map_err(|error: images::PlatformError| CommandError::usage(error.to_string()))?,
-        None => Platform::host(),
-    };
-    if request.pull != Pull::Always
-        && let Some(image) =
-            store.resolve(reference, &platform, lease).map_err(|error| told(&error, reference))?
-    {
-        return Ok(image);
-    }
-    let mut options = PullOptions::new(WorkerProgram {
-        exe: PathBuf::from("/proc/self/exe"),
-        args: vec![OsString::from("internal-unpack")],
-    });
-    options.platform = platform;
+    let mut options = options(request.platform.as_deref())?;
     options.policy = match request.pull {
         Pull::Missing => PullPolicy::Missing,
+        Pull::Newer => PullPolicy::Newer,
         Pull::Always => PullPolicy::Always,
         Pull::Never => PullPolicy::Never,
     };
     if request.insecure_http {
         options.transport = Transport::InsecureHttp;
     }
-    let progress = ui::Progress::new();
-    store.pull(reference, &options, lease, &progress).map_err(|error| match request.pull {
-        // Fetching it is what has just been tried.
-        Pull::Missing | Pull::Always if error.kind() == ErrorKind::NotFound => failed(&error),
-        _ => told(&error, reference),
+    let progress = ui::Progress::new(request.telling);
+    store.pull(reference, &options, lease, &progress).map_err(|error| {
+        // Where fetching it is what has just been tried, it is no hint.
+        match (request.pull, error.kind()) {
+            (Pull::Never, _) => told(&error, reference),
+            (_, ErrorKind::NotFound) => failed(&error),
+            _ => told(&error, reference),
+        }
+    })
+}
+
+/// Returns how images come in: unpacked by this program, for `platform` or for this host.
+///
+/// # Errors
+///
+/// A usage error for what is no platform.
+pub(crate) fn options(platform: Option<&str>) -> Result<PullOptions> {
+    let mut options = PullOptions::new(WorkerProgram {
+        exe: PathBuf::from("/proc/self/exe"),
+        args: vec![OsString::from("internal-unpack")],
+    });
+    if let Some(word) = platform {
+        options.platform = word
+            .parse()
+            .map_err(|error: images::PlatformError| CommandError::usage(error.to_string()))?;
+    }
+    Ok(options)
+}
+
+/// Shows an image that has come in to programs.
+pub(crate) fn as_json(image: &Image) -> serde_json::Value {
+    serde_json::json!({
+        "reference": image.reference,
+        "manifest": image.manifest,
+        "config": image.config,
+        "layers": image.layers,
+        "verified": image.verified,
+        "size": image.size,
     })
 }
 
@@ -78,10 +95,12 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
         ErrorKind::NotFound => made.hint(format!(
             "`pod image ls` lists what is in the store; `pod fetch {reference}` fetches it"
         )),
-        ErrorKind::Refused => made.hint("plain HTTP beyond loopback takes `--insecure-http`"),
+        ErrorKind::Ambiguous => made.hint("`pod image ls --digests` shows ids in full"),
+        ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-http`"),
         ErrorKind::Platform => made.hint("`--platform OS/ARCH` chooses another"),
         ErrorKind::Denied => {
-            made.hint("credentials are read from `$REGISTRY_AUTH_FILE` and `~/.docker/config.json`")
+            let host = reference.registry().unwrap_or("REGISTRY");
+            made.hint(format!("`pod login {host}` keeps credentials; those of podman and Docker count too"))
         }
         ErrorKind::Unreachable => {
             made.hint("is the name right, and the network up? the same command goes on where this one stopped")

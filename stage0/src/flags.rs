@@ -120,7 +120,7 @@ pub(crate) struct PodFlags {
 /// Flags of whatever may fetch an image.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct FetchFlags {
-    /// When to fetch images: `missing`, `always` or `never` [default: missing]
+    /// When to fetch images: `missing`, `newer`, `always` or `never` [default: missing]
     #[arg(long, value_name = "WHEN")]
     pub(crate) pull: Option<String>,
     /// Platform of the images, `OS/ARCH[/VARIANT]` [default: the host's]
@@ -133,6 +133,9 @@ pub(crate) struct FetchFlags {
     /// Same as `--insecure-options http`: speak plain HTTP to registries beyond loopback
     #[arg(long)]
     pub(crate) insecure_http: bool,
+    /// Tell nothing of what is fetched
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// Flags of a process in an app: of the app's own, and of what `pod exec` starts beside it.

@@ -9,6 +9,7 @@
 
 mod caller;
 mod cgroup;
+mod changes;
 mod cli;
 mod commands;
 mod compose;
@@ -30,6 +31,7 @@ mod named_volumes;
 mod nearest;
 mod notify;
 mod pods;
+mod prompt;
 mod request;
 mod rundir;
 mod signal;
@@ -135,7 +137,8 @@ fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8>
         Asked::Line(line) => *line,
     };
     let globals = globals.overridden_by(line.pod.globals.clone());
-    let request = request::read(line, &Caller::of_this_process())?;
+    let mut request = request::read(line, &Caller::of_this_process())?;
+    request.fetch.telling = request.fetch.telling.in_form(globals.format());
     let session = Session::open(Context::new(&globals)?, verb)?;
     match verb {
         "run" => commands::run(&session, &request),
@@ -241,11 +244,13 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Fetch(args) => commands::fetch_images(&open("fetch")?, &args),
         Verb::Image(verb) => commands::image(&open("image")?, &verb),
         Verb::Volume(verb) => commands::volume(&open("volume")?, &verb),
-        Verb::Images => commands::image(&open("images")?, &ImageVerb::Ls),
+        Verb::Images(args) => commands::image(&open("images")?, &ImageVerb::Ls(args)),
         Verb::Rmi(args) => commands::image(&open("rmi")?, &ImageVerb::Rm(args)),
         Verb::Info => commands::info(&open("info")?),
         Verb::Completion(args) => commands::completion(&grammar_of_all(), args.shell),
         Verb::InternalGrammar => commands::grammar(&grammar_of_all()),
+        Verb::Login(args) => commands::login(&context, &args),
+        Verb::Logout(args) => commands::logout(&context, &args),
         Verb::Doctor => commands::doctor(&context),
         Verb::Version => version(&context),
         Verb::Reap(args) => commands::reap(&context, &args),

@@ -5,8 +5,8 @@
 //! stores lies in a directory that goes with it.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,7 +36,7 @@ impl Registry {
     /// When it cannot be started or does not answer in time.
     pub fn start(parent: &Path) -> io::Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        Self::launch(TempDir::new_in(parent)?, port, Vec::new())
+        Self::launch(TempDir::new_in(parent)?, port, Vec::new(), None)
     }
 
     /// Starts a registry on a fixed port with the words `prefix` before its command line, which
@@ -46,10 +46,25 @@ impl Registry {
     ///
     /// When it cannot be started or does not answer in time.
     pub fn start_behind(prefix: Vec<OsString>, parent: &Path) -> io::Result<Self> {
-        Self::launch(TempDir::new_in(parent)?, PORT, prefix)
+        Self::launch(TempDir::new_in(parent)?, PORT, prefix, None)
     }
 
-    fn launch(directory: TempDir, port: u16, prefix: Vec<OsString>) -> io::Result<Self> {
+    /// Starts one as [`start_behind`](Self::start_behind) does, which lets in only those whom
+    /// `htpasswd` names, in the form of Apache's program with bcrypt.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or does not answer in time.
+    pub fn start_guarded(prefix: Vec<OsString>, parent: &Path, htpasswd: &str) -> io::Result<Self> {
+        Self::launch(TempDir::new_in(parent)?, PORT, prefix, Some(htpasswd))
+    }
+
+    fn launch(
+        directory: TempDir,
+        port: u16,
+        prefix: Vec<OsString>,
+        htpasswd: Option<&str>,
+    ) -> io::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let config = directory.path().join("config.yml");
         let storage = directory.path().join("storage");
@@ -61,6 +76,12 @@ impl Registry {
                 storage.display()
             ),
         )?;
+        if let Some(htpasswd) = htpasswd {
+            let users = directory.path().join("htpasswd");
+            fs::write(&users, htpasswd)?;
+            let guard = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", users.display());
+            OpenOptions::new().append(true).open(&config)?.write_all(guard.as_bytes())?;
+        }
         let mut child = command(&prefix, "docker-registry")
             .arg("serve")
             .arg(&config)
@@ -101,9 +122,25 @@ impl Registry {
     ///
     /// When `skopeo` is missing or fails.
     pub fn push(&self, directory: &Path, tag: &str, name: &str) -> io::Result<String> {
+        self.push_as(&[], directory, tag, name)
+    }
+
+    /// Does the same with further flags of `skopeo copy`, such as `--dest-creds=USER:PASSWORD`.
+    ///
+    /// # Errors
+    ///
+    /// When `skopeo` is missing or fails.
+    pub fn push_as(
+        &self,
+        flags: &[&str],
+        directory: &Path,
+        tag: &str,
+        name: &str,
+    ) -> io::Result<String> {
         let reference = format!("{}/{name}", self.address);
         let status = command(&self.prefix, "skopeo")
             .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
+            .args(flags)
             .arg(format!("oci:{}:{tag}", directory.display()))
             .arg(format!("docker://{reference}"))
             .stdin(Stdio::null())

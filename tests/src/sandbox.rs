@@ -198,6 +198,18 @@ impl Sandbox {
         started.expect("docker-registry runs")
     }
 
+    /// Starts a registry as [`registry`](Self::registry) does that asks who one is.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn guarded_registry(&self, htpasswd: &str) -> Registry {
+        let prefix = self.network_prefix();
+        let started = Registry::start_guarded(prefix, self.directory.path(), htpasswd);
+        started.expect("docker-registry runs")
+    }
+
     /// Returns the words that run a program in the sandbox's network, but outside its cgroup.
     fn network_prefix(&self) -> Vec<OsString> {
         let sandbox = self.programs.path("sandbox").into_os_string();

@@ -112,7 +112,7 @@ fn an_image_that_cannot_be_had_is_refused_with_the_way_out() {
     error: cannot pull `127.0.0.1:9/x:1`
     caused by: cannot fetch the manifest
     caused by: manifest `x:1` of registry `127.0.0.1:9` cannot be reached
-    caused by: io: Connection refused (os error 111)
+    caused by: Connection refused (os error 111)
     hint: is the name right, and the network up? the same command goes on where this one stopped
     --- exit 1 ---
     ");

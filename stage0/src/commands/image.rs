@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use images::{GcMode, GcOptions};
+use images::{GcMode, GcOptions, ImageRecord};
 use pod_abi::Digest;
 use pod_abi::phase::Home;
 
-use super::{Session, each};
-use crate::cli::{FetchArgs, GcArgs, ImageVerb};
+use super::{Session, each, transfer};
+use crate::cli::{FetchArgs, GcArgs, ImageLsArgs, ImageVerb};
 use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
 use crate::pods::Entry;
@@ -23,24 +23,17 @@ use crate::ui::{self, Format};
 pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
     match verb {
         ImageVerb::Pull(args) => fetch(session, args),
-        ImageVerb::Ls => ls(session),
+        ImageVerb::Ls(args) => ls(session, args),
         ImageVerb::Inspect(args) => {
             let reference = fetching::reference(&args.image)?;
             let details = session.store()?.inspect(&reference);
             let details = details.map_err(|error| fetching::told(&error, &reference))?;
             ui::json(&details).map(|()| 0)
         }
-        ImageVerb::Rm(args) => {
-            let store = session.store()?;
-            each(&session.context, &args.images, |word| {
-                let reference = fetching::reference(word)?;
-                let removed = store.remove(&reference);
-                let removed = removed.map_err(|error| fetching::told(&error, &reference))?;
-                let lines = removed.iter().map(|image| format!("{}\n", image.reference));
-                ui::out(&lines.collect::<String>())
-            })?;
-            Ok(0)
-        }
+        ImageVerb::Tag(args) => transfer::tag(session, args),
+        ImageVerb::Import(args) => transfer::import(session, args),
+        ImageVerb::Export(args) => transfer::export(session, args),
+        ImageVerb::Rm(args) => rm(session, &args.images),
         ImageVerb::Gc(args) => gc(session, args),
         ImageVerb::Fsck => fsck(session),
     }
@@ -55,6 +48,7 @@ pub(crate) fn fetch(session: &Session, args: &FetchArgs) -> Result<u8> {
     let store = session.store()?;
     let lease = store.lease().map_err(|error| fetching::failed(&error))?;
     let mut request = read_fetch(&args.fetch)?;
+    request.telling = request.telling.in_form(session.context.format);
     // Whoever types `fetch` wants what the registry has now.
     if args.fetch.pull.is_none() {
         request.pull = Pull::Always;
@@ -65,14 +59,7 @@ pub(crate) fn fetch(session: &Session, args: &FetchArgs) -> Result<u8> {
         let image = fetching::obtain(&store, &lease, &reference, &request)?;
         match session.context.format {
             Format::Table => ui::out(&format!("{}\n", image.manifest))?,
-            Format::Json => fetched.push(serde_json::json!({
-                "reference": image.reference,
-                "manifest": image.manifest,
-                "config": image.config,
-                "layers": image.layers,
-                "verified": image.verified,
-                "size": image.size,
-            })),
+            Format::Json => fetched.push(fetching::as_json(&image)),
         }
         Ok(())
     });
@@ -82,8 +69,35 @@ pub(crate) fn fetch(session: &Session, args: &FetchArgs) -> Result<u8> {
     done.map(|()| 0)
 }
 
-fn ls(session: &Session) -> Result<u8> {
+fn rm(session: &Session, words: &[String]) -> Result<u8> {
+    let store = session.store()?;
+    let mut gone: Vec<ImageRecord> = Vec::new();
+    each(&session.context, words, |word| {
+        let reference = fetching::reference(word)?;
+        // The same image may be named twice, by name and by id.
+        if gone.iter().any(|image| image.is_meant_by(&reference)) {
+            return Ok(());
+        }
+        let removed = store.remove(&reference);
+        let removed = removed.map_err(|error| fetching::told(&error, &reference))?;
+        let lines = removed.iter().map(|image| format!("{}\n", image.reference));
+        let lines = lines.collect::<String>();
+        gone.extend(removed);
+        ui::out(&lines)
+    })?;
+    Ok(0)
+}
+
+fn ls(session: &Session, args: &ImageLsArgs) -> Result<u8> {
     let images = session.store()?.images().map_err(|error| fetching::failed(&error))?;
+    if args.quiet {
+        let ids: BTreeSet<String> = images.iter().map(|image| image.manifest.to_string()).collect();
+        return match session.context.format {
+            Format::Json => ui::json(&ids),
+            Format::Table => ui::out(&ids.iter().map(|id| format!("{id}\n")).collect::<String>()),
+        }
+        .map(|()| 0);
+    }
     if session.context.format == Format::Json {
         return ui::json(&images).map(|()| 0);
     }
@@ -91,16 +105,23 @@ fn ls(session: &Session) -> Result<u8> {
     let rows: Vec<Vec<String>> = images
         .iter()
         .map(|image| {
-            vec![
-                image.reference.clone(),
-                image.manifest.short().to_owned(),
-                image.platform.clone(),
-                ui::size(image.size),
-                format!("{} ago", ui::span(now.saturating_sub(image.pulled.seconds()))),
-            ]
+            let mut row = vec![image.reference.clone()];
+            if args.digests {
+                row.extend([image.manifest.to_string(), image.config.to_string()]);
+            } else {
+                row.push(image.manifest.short().to_owned());
+            }
+            row.push(image.platform.clone());
+            row.push(ui::size(image.size));
+            row.push(format!("{} ago", ui::span(now.saturating_sub(image.pulled.seconds()))));
+            row
         })
         .collect();
-    ui::out(&ui::table(&["REFERENCE", "ID", "PLATFORM", "SIZE", "PULLED"], &rows)).map(|()| 0)
+    let headings: &[&str] = match args.digests {
+        true => &["REFERENCE", "MANIFEST", "CONFIG", "PLATFORM", "SIZE", "PULLED"],
+        false => &["REFERENCE", "ID", "PLATFORM", "SIZE", "PULLED"],
+    };
+    ui::out(&ui::table(headings, &rows)).map(|()| 0)
 }
 
 fn gc(session: &Session, args: &GcArgs) -> Result<u8> {

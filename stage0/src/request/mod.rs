@@ -25,6 +25,7 @@ use crate::caller::Caller;
 use crate::error::{CommandError, Result};
 use crate::flags::{FetchFlags, PodFlags};
 use crate::grammar::Line;
+use crate::ui::Telling;
 
 use insecure::{check_only_fetches, read_insecure};
 use network::{read_dns, read_host};
@@ -80,6 +81,8 @@ pub(crate) enum Pull {
     /// When they are not in the store.
     #[default]
     Missing,
+    /// When they are not in the store, or their source has others by now.
+    Newer,
     /// Always.
     Always,
     /// Never.
@@ -112,6 +115,7 @@ pub(crate) struct FetchRequest {
     pub(crate) pull: Pull,
     pub(crate) platform: Option<String>,
     pub(crate) insecure_http: bool,
+    pub(crate) telling: Telling,
 }
 
 /// Reads what a line means.
@@ -213,14 +217,19 @@ fn read_fetch_of_pod(flags: &FetchFlags) -> Result<FetchRequest> {
         pull: choice("--pull", flags.pull.as_deref(), PULLS)?.unwrap_or_default(),
         platform: flags.platform.clone(),
         insecure_http: read_insecure(flags)?.contains(&Insecure::Http),
+        telling: if flags.quiet { Telling::Quiet } else { Telling::default() },
     })
 }
 
 const NETWORKS: &[(&str, Network)] = &[("none", Network::None), ("host", Network::Host)];
 const USERNS: &[(&str, Userns)] = &[("auto", Userns::Auto), ("host", Userns::Host)];
 const IPCS: &[(&str, Ipc)] = &[("pod", Ipc::Pod), ("host", Ipc::Host)];
-const PULLS: &[(&str, Pull)] =
-    &[("missing", Pull::Missing), ("always", Pull::Always), ("never", Pull::Never)];
+const PULLS: &[(&str, Pull)] = &[
+    ("missing", Pull::Missing),
+    ("newer", Pull::Newer),
+    ("always", Pull::Always),
+    ("never", Pull::Never),
+];
 
 fn check_beside_spec(pod: &PodFlags) -> Result<()> {
     let given = [

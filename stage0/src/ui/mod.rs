@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::error::{CommandError, Kind, Result};
 
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Progress, Telling};
 pub(crate) use template::{Row as TemplateRow, Template};
 
 /// The form of what is listed or shown.

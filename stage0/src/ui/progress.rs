@@ -1,83 +1,276 @@
-//! Showing how far a fetch is: bars on a terminal, otherwise a line for each layer.
+//! Showing how far a fetch is: bars on a terminal, lines where nobody looks, JSON for programs.
+//!
+//! On a terminal every layer has one line, redrawn at most ten times a second and gone at the end.
+//! Otherwise a layer has a line at its begin and its end, and one in between every few seconds, so
+//! that a log shows life and stays short. As JSON every event is one object on one line:
+//!
+//! | `event` | further fields |
+//! |---|---|
+//! | `resolving` | `reference` |
+//! | `manifest` | `digest`, `layers`: how many |
+//! | `layer-exists` | `layer` |
+//! | `layer-started` | `layer`, `size` in bytes, compressed |
+//! | `layer-resumed` | `layer`, `done`: bytes an earlier fetch has left |
+//! | `layer-progress` | `layer`, `done`, `size`; at most one a second for a layer |
+//! | `layer-done` | `layer`, `size` |
+//! | `committing` | `layers`: how many |
+//! | `done` | `digest` of the manifest |
 
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, stderr};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use images::Event;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pod_abi::Digest;
+use serde_json::{Value, json};
 
-use super::{note, size};
+use super::{Format, note, size};
+
+/// How long a layer may go without a line in a log.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a layer may go without a line of JSON.
+const PULSE: Duration = Duration::from_secs(1);
+/// How often a terminal is redrawn, a second: more only flickers.
+const REDRAWS: u8 = 10;
+
+/// How much is told of a fetch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Nothing.
+    Quiet,
+    /// What suits standard error.
+    #[default]
+    People,
+    /// Lines of JSON on standard error.
+    Programs,
+}
+
+impl Telling {
+    /// Chooses for a command whose results have this form; quiet stays quiet.
+    #[must_use]
+    pub(crate) fn in_form(self, format: Format) -> Self {
+        match (self, format) {
+            (Self::People, Format::Json) => Self::Programs,
+            _ => self,
+        }
+    }
+}
 
 /// Shows the events of one fetch.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    bars: Option<MultiProgress>,
+    way: Way,
     layers: Mutex<HashMap<Digest, Layer>>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Quiet,
+    Bars(MultiProgress),
+    Lines,
+    Json,
 }
 
 #[derive(Debug)]
 struct Layer {
     size: u64,
+    /// What was there before anything was fetched.
+    resumed: u64,
+    begun: Instant,
+    told: Instant,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Makes one that suits standard error.
-    pub(crate) fn new() -> Self {
-        let terminal = stderr().is_terminal();
-        let bars = terminal
-            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-        Self { bars, layers: Mutex::new(HashMap::new()) }
+    /// Makes one that tells as much as it should.
+    pub(crate) fn new(telling: Telling) -> Self {
+        let way = match telling {
+            Telling::Quiet => Way::Quiet,
+            Telling::Programs => Way::Json,
+            Telling::People if stderr().is_terminal() => {
+                let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
+                Way::Bars(MultiProgress::with_draw_target(target))
+            }
+            Telling::People => Way::Lines,
+        };
+        Self { way, layers: Mutex::default() }
     }
 
-    fn say(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => drop(bars.println(line)), // a terminal that is gone shows nothing
-            None => note(line),
+    /// Tells a line to people, an object to programs.
+    fn say(&self, line: impl FnOnce() -> String, object: impl FnOnce() -> Value) {
+        match &self.way {
+            Way::Quiet => {}
+            Way::Bars(bars) => drop(bars.println(line())), // a terminal that is gone shows nothing
+            Way::Lines => note(&line()),
+            Way::Json => note(&object().to_string()),
         }
     }
 
-    fn start(&self, digest: &Digest, size: u64) {
-        let bar = self.bars.as_ref().map(|bars| {
-            let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes}")
-                .expect("a constant template")
-                .progress_chars("=> ");
-            let bar = bars.add(ProgressBar::new(size).with_style(style));
-            bar.set_prefix(digest.short().to_owned());
-            bar
+    fn with<T>(&self, digest: &Digest, deed: impl FnOnce(&mut Layer) -> T) -> Option<T> {
+        // The map is whole after every statement, whatever thread died.
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.get_mut(digest).map(deed)
+    }
+
+    fn start(&self, digest: &Digest, bytes: u64) {
+        let bar = match &self.way {
+            Way::Bars(bars) => Some(bars.add(bar(digest, bytes))),
+            _ => {
+                self.say(
+                    || format!("{}: fetching {}", digest.short(), size(bytes)),
+                    || json!({ "event": "layer-started", "layer": digest, "size": bytes }),
+                );
+                None
+            }
+        };
+        let now = Instant::now();
+        let layer = Layer { size: bytes, resumed: 0, begun: now, told: now, bar };
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(digest.clone(), layer);
+    }
+
+    fn resumed(&self, digest: &Digest, at: u64) {
+        self.with(digest, |layer| {
+            layer.resumed = at;
+            if let Some(bar) = &layer.bar {
+                bar.set_position(at);
+                bar.reset_eta(); // the rate is that of the network, not of the disk
+            }
         });
-        if let Ok(mut layers) = self.layers.lock() {
-            layers.insert(digest.clone(), Layer { size, bar });
+        self.say(
+            || format!("{}: resumed at {}", digest.short(), size(at)),
+            || json!({ "event": "layer-resumed", "layer": digest, "done": at }),
+        );
+    }
+
+    fn bytes(&self, digest: &Digest, done: u64) {
+        let pause = match self.way {
+            Way::Quiet => return,
+            Way::Json => PULSE,
+            Way::Bars(_) | Way::Lines => HEARTBEAT,
+        };
+        let due = self.with(digest, |layer| {
+            if let Some(bar) = &layer.bar {
+                bar.set_position(done);
+                return None;
+            }
+            let now = Instant::now();
+            let due = now.duration_since(layer.told) >= pause && done < layer.size;
+            if due {
+                layer.told = now;
+            }
+            let fetched = done.saturating_sub(layer.resumed);
+            due.then(|| (layer.size, rate(fetched, now.duration_since(layer.begun))))
+        });
+        if let Some((all, rate)) = due.flatten() {
+            self.say(
+                || format!("{}: {}", digest.short(), so_far(done, all, rate)),
+                || json!({ "event": "layer-progress", "layer": digest, "done": done, "size": all }),
+            );
         }
     }
 
     fn done(&self, digest: &Digest) {
-        let layer = self.layers.lock().ok().and_then(|mut layers| layers.remove(digest));
+        let layer = {
+            let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+            layers.remove(digest)
+        };
         let Some(layer) = layer else { return };
         if let Some(bar) = layer.bar {
             bar.finish_and_clear();
         }
-        self.say(&format!("{}: fetched, {}", digest.short(), size(layer.size)));
+        self.say(
+            || format!("{}: fetched, {}", digest.short(), size(layer.size)),
+            || json!({ "event": "layer-done", "layer": digest, "size": layer.size }),
+        );
     }
+}
+
+impl Drop for Progress {
+    /// A fetch that failed leaves no bars behind its error.
+    fn drop(&mut self) {
+        if let Way::Bars(bars) = &self.way {
+            let _ = bars.clear(); // a terminal that is gone shows nothing
+        }
+    }
+}
+
+fn bar(digest: &Digest, bytes: u64) -> ProgressBar {
+    const TEMPLATE: &str =
+        "{prefix} [{wide_bar}] {bytes:>10} / {total_bytes:<10} {bytes_per_sec:>12}";
+    let style =
+        ProgressStyle::with_template(TEMPLATE).expect("a constant template").progress_chars("=> ");
+    let bar = ProgressBar::new(bytes).with_style(style);
+    bar.set_prefix(digest.short().to_owned());
+    bar
+}
+
+/// Returns bytes a second; none before there is something to divide by.
+fn rate(bytes: u64, time: Duration) -> Option<u64> {
+    let millis = u64::try_from(time.as_millis()).ok().filter(|millis| *millis > 0)?;
+    Some(bytes.saturating_mul(1000) / millis)
+}
+
+fn so_far(done: u64, all: u64, rate: Option<u64>) -> String {
+    let percent = done.saturating_mul(100).checked_div(all).unwrap_or(100);
+    let rate = rate.map_or_else(String::new, |rate| format!(", {}/s", size(rate)));
+    format!("{percent} %, {} of {}{rate}", size(done), size(all))
 }
 
 impl images::Progress for Progress {
     fn event(&self, event: Event) {
         match event {
-            Event::Resolving { reference } => self.say(&format!("fetching {reference}")),
-            Event::LayerExists { digest } => self.say(&format!("{}: in store", digest.short())),
+            Event::Resolving { reference } => self.say(
+                || format!("fetching {reference}"),
+                || json!({ "event": "resolving", "reference": reference }),
+            ),
+            Event::LayerExists { digest } => self.say(
+                || format!("{}: in store", digest.short()),
+                || json!({ "event": "layer-exists", "layer": digest }),
+            ),
             Event::LayerStarted { digest, size } => self.start(&digest, size),
-            Event::LayerBytes { digest, done } => {
-                if let Ok(layers) = self.layers.lock()
-                    && let Some(Layer { bar: Some(bar), .. }) = layers.get(&digest)
-                {
-                    bar.set_position(done);
-                }
-            }
+            Event::LayerResumed { digest, at } => self.resumed(&digest, at),
+            Event::LayerBytes { digest, done } => self.bytes(&digest, done),
             Event::LayerDone { digest } => self.done(&digest),
+            Event::Manifest { digest, layers } => {
+                self.tell(|| json!({ "event": "manifest", "digest": digest, "layers": layers }));
+            }
+            Event::Committing { layers } => {
+                self.tell(|| json!({ "event": "committing", "layers": layers }));
+            }
+            Event::Done { digest } => self.tell(|| json!({ "event": "done", "digest": digest })),
             _ => {}
         }
+    }
+}
+
+impl Progress {
+    /// Tells programs what people need not know.
+    fn tell(&self, object: impl FnOnce() -> Value) {
+        if let Way::Json = self.way {
+            note(&object().to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_tells_share_amount_and_rate() {
+        let rate = rate(3 << 20, Duration::from_millis(1500));
+        assert_eq!(so_far(5 << 20, 20 << 20, rate), "25 %, 5.0 MiB of 20.0 MiB, 2.0 MiB/s");
+        assert_eq!(so_far(0, 0, None), "100 %, 0 B of 0 B");
+        assert_eq!(super::rate(1, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn quiet_stays_quiet_whatever_the_form() {
+        assert_eq!(Telling::Quiet.in_form(Format::Json), Telling::Quiet);
+        assert_eq!(Telling::People.in_form(Format::Json), Telling::Programs);
+        assert_eq!(Telling::People.in_form(Format::Table), Telling::People);
     }
 }

@@ -1,0 +1,185 @@
+//! `pod image import`, `export` and `tag`: images that come and go as files.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use images::{ExportFormat, Import, ImportedFrom, Lease, Reference, Store};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::Session;
+use crate::changes;
+use crate::cli::{Archive, ExportArgs, ImportArgs, TagArgs};
+use crate::error::{CommandError, Context as _, Result};
+use crate::fetch as fetching;
+use crate::ui::{self, Format, Telling};
+
+/// The word for standard input and output.
+const STANDARD: &str = "-";
+
+/// Gives an image a further name.
+///
+/// # Errors
+///
+/// `image.…`.
+pub(crate) fn tag(session: &Session, args: &TagArgs) -> Result<u8> {
+    let reference = fetching::reference(&args.image)?;
+    let name = fetching::reference(&args.name)?;
+    let line = session.store()?.tag(&reference, &name);
+    let line = line.map_err(|error| fetching::told(&error, &reference))?;
+    match session.context.format {
+        Format::Json => ui::json(&line),
+        Format::Table => ui::out(&format!("{}\n", line.reference)),
+    }
+    .map(|()| 0)
+}
+
+/// Takes the images of a file into the store, or a root.
+///
+/// # Errors
+///
+/// `image.…`, naming the file; a usage error for what is no change.
+pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
+    let reference = args.reference.as_deref().map(fetching::reference).transpose()?;
+    if let Some(reference) = &reference
+        && !reference.is_nameable()
+    {
+        let message = format!("`{reference}` is no name an image can be given");
+        return Err(CommandError::usage(message).hint("a name is `REPOSITORY[:TAG]`"));
+    }
+    if args.file == STANDARD && io::stdin().is_terminal() {
+        return Err(CommandError::usage("standard input is a terminal, and no archive"));
+    }
+    let settings = match args.change.is_empty() {
+        true => None,
+        false => Some(changes::read(&args.change)?),
+    };
+    let store = session.store()?;
+    let lease = store.lease().map_err(|error| fetching::failed(&error))?;
+    let telling = if args.quiet { Telling::Quiet } else { Telling::People };
+    let progress = ui::Progress::new(telling.in_form(session.context.format));
+    let import = Import {
+        path: Path::new(&args.file),
+        reference: reference.as_ref(),
+        settings: settings.as_ref(),
+        options: &fetching::options(args.platform.as_deref())?,
+        lease: &lease,
+        progress: &progress,
+    };
+    let imported = store.import(open(&store, &args.file)?, &import);
+    let imported = imported.map_err(|error| fetching::failed(&error))?;
+    let from = match imported.from {
+        ImportedFrom::OciArchive => "oci-archive",
+        ImportedFrom::DockerArchive => "docker-archive",
+        ImportedFrom::Root => "root",
+    };
+    if session.context.format == Format::Json {
+        let images: Vec<_> = imported.images.iter().map(fetching::as_json).collect();
+        return ui::json(&serde_json::json!({ "from": from, "images": images })).map(|()| 0);
+    }
+    if telling == Telling::People && imported.from != ImportedFrom::Root {
+        ui::note(&format!("`{}` is an {from}: its images keep their settings", args.file));
+    }
+    let lines =
+        imported.images.iter().map(|image| format!("{} {}\n", image.manifest, image.reference));
+    ui::out(&lines.collect::<String>()).map(|()| 0)
+}
+
+/// Opens what is to be imported; what cannot be read twice is kept beneath the store meanwhile.
+fn open(store: &Store, word: &str) -> Result<File> {
+    let spooled =
+        |from: &mut dyn io::Read| store.spool(from).map_err(|error| fetching::failed(&error));
+    if word == STANDARD {
+        return spooled(&mut io::stdin().lock());
+    }
+    let mut file = File::open(word).context(|| format!("cannot open `{word}`"))?;
+    let kind = file.metadata().context(|| format!("cannot open `{word}`"))?.file_type();
+    if kind.is_dir() {
+        let error = CommandError::new("image.refused", format!("`{word}` is a directory"));
+        return Err(error.hint(format!("`pod fetch oci:{word}` takes a layout; `tar -C {word} -c . | pod image import - NAME` a root")));
+    }
+    if kind.is_file() { Ok(file) } else { spooled(&mut file) }
+}
+
+/// Writes an image as one file.
+///
+/// # Errors
+///
+/// `image.…`, or `storage`; there is no file then, or the old one.
+pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<u8> {
+    let reference = fetching::reference(&args.image)?;
+    let store = session.store()?;
+    let lease = store.lease().map_err(|error| fetching::failed(&error))?;
+    let format = match args.format {
+        Archive::OciArchive => ExportFormat::OciArchive,
+        Archive::DockerArchive => ExportFormat::DockerArchive,
+    };
+    let outgoing = Outgoing { store: &store, lease: &lease, reference: &reference, format };
+    if args.file == STANDARD {
+        let mut stdout = io::stdout().lock();
+        if stdout.is_terminal() {
+            let error = CommandError::usage("standard output is a terminal");
+            return Err(error.hint(format!("`pod image export {} FILE`", args.image)));
+        }
+        outgoing.write(&mut stdout)?;
+    } else {
+        outgoing.write_file(Path::new(&args.file), args.force)?;
+    }
+    Ok(0)
+}
+
+/// An image on its way out.
+struct Outgoing<'o> {
+    store: &'o Store,
+    lease: &'o Lease,
+    reference: &'o Reference,
+    format: ExportFormat,
+}
+
+impl Outgoing<'_> {
+    fn write(&self, to: &mut dyn Write) -> Result<()> {
+        let written = self.store.export(self.reference, self.lease, self.format, to);
+        written.map(drop).map_err(|error| fetching::told(&error, self.reference))
+    }
+
+    /// Writes beside `path` and moves there once all is on the disk: whoever looks finds the old
+    /// file, none, or all of the new one.
+    fn write_file(&self, path: &Path, force: bool) -> Result<()> {
+        let shown = path.display();
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let aside = Aside(path.with_file_name(name));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside.0);
+        let file = file.context(|| format!("cannot make `{}`", aside.0.display()))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        self.write(&mut file)?;
+        let synced = file.into_inner().map_err(io::IntoInnerError::into_error);
+        synced.and_then(|file| file.sync_all()).context(|| format!("cannot write `{shown}`"))?;
+        let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        match renameat_with(CWD, &aside.0, CWD, path, flags) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(exists(path)),
+            Err(error) => Err(error).context(|| format!("cannot make `{shown}`")),
+        }
+    }
+}
+
+fn exists(path: &Path) -> CommandError {
+    let path = path.display();
+    CommandError::new("image.refused", format!("`{path}` is there already"))
+        .hint("`--force` replaces it")
+}
+
+/// A file that is only there until it has its name.
+struct Aside(PathBuf);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0); // it has its name, or could not be made
+    }
+}

@@ -1,0 +1,397 @@
+//! Images that come and go as files, under names and ids, and behind passwords; with the tools that
+//! others use for the same.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use tests::fixtures::{self, Fixture};
+use tests::image::{Image, Layer, digest};
+use tests::require;
+use tests::sandbox::Sandbox;
+
+/// Makes the sandbox of a test, or returns from it.
+macro_rules! sandbox {
+    () => {{
+        if !require::root("a pod takes namespaces") {
+            return;
+        }
+        Sandbox::new()
+    }};
+}
+
+/// A layer with the probe, and a file that tells one image from another.
+fn layer(sandbox: &Sandbox, mark: &str) -> Layer {
+    let probe = fs::read(sandbox.programs().path("probe")).expect("the probe is built");
+    Layer::new().file("probe", 0o755, &probe).file("mark", 0o644, mark.as_bytes())
+}
+
+/// Writes an image that ends with `code`.
+fn ending_with(sandbox: &Sandbox, code: &str) -> Image {
+    Image::new().layer(layer(sandbox, code)).set("Cmd", json!(["/probe", "exit", code]))
+}
+
+/// Copies an image with skopeo.
+fn copy(sandbox: &Sandbox, from: &str, to: &str) {
+    let flags = ["copy", "--quiet", "--insecure-policy", from, to];
+    sandbox.program("skopeo").args(flags).run().success();
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("memory takes everything");
+    encoder.finish().expect("memory takes everything")
+}
+
+/// Writes what `docker save` wrote before it knew OCI: a directory for each layer, the same layer
+/// in another image as a link.
+fn old_docker_archive(sandbox: &Sandbox) -> Vec<u8> {
+    let root = layer(sandbox, "old").tar();
+    let config = |code: &str| {
+        let document = json!({
+            "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/probe", "exit", code]},
+            "rootfs": {"type": "layers", "diff_ids": [digest(&root)]},
+        });
+        document.to_string().into_bytes()
+    };
+    let (one, two) = (config("41"), config("42"));
+    let item = |config: &str, tag: &str, layer: &str| json!({"Config": config, "RepoTags": [tag], "Layers": [layer]});
+    let list = json!([
+        item("one.json", "one:1", "aa/layer.tar"),
+        item("two.json", "quay.io/team/two:latest", "bb/layer.tar"),
+    ]);
+    Layer::new()
+        .dir("aa/", 0o755)
+        .file("aa/layer.tar", 0o644, &root)
+        .dir("bb/", 0o755)
+        .symlink("bb/layer.tar", "../aa/layer.tar")
+        .file("one.json", 0o644, &one)
+        .file("two.json", 0o644, &two)
+        .file("manifest.json", 0o644, list.to_string().as_bytes())
+        .tar()
+}
+
+#[test]
+fn archives_of_other_tools_run_where_they_lie() {
+    let sandbox = sandbox!();
+    let (tar, file) = (sandbox.path("a.tar"), sandbox.path("a.tar").display().to_string());
+    if require::program("skopeo", "archives as others write them") {
+        let layout = sandbox.image("x", &ending_with(&sandbox, "21"));
+        let docker = sandbox.path("d.tar").display().to_string();
+        copy(&sandbox, &layout, &format!("oci-archive:{file}:x"));
+        copy(&sandbox, &layout, &format!("docker-archive:{docker}:team/app:1"));
+        for reference in [
+            format!("oci-archive:{file}"),
+            format!("oci-archive:{file}:x"),
+            format!("docker-archive:{docker}"),
+            format!("docker-archive:{docker}:docker.io/team/app:1"),
+        ] {
+            sandbox.pod(["run", "--rm", &reference]).exits(21);
+        }
+        sandbox
+            .pod(["run", "--rm", &format!("docker-archive:{docker}:other")])
+            .refuses(125, &["no image `other`", "team/app:1"]);
+        sandbox
+            .pod(["run", "--rm", &format!("oci-archive:{docker}")])
+            .refuses(125, &["oci-layout"]);
+        fs::remove_file(&docker).expect("it was written");
+    }
+
+    fs::write(&tar, old_docker_archive(&sandbox)).expect("the sandbox can be written");
+    sandbox.pod(["run", "--rm", &format!("docker-archive:{file}:one:1")]).exits(41);
+    let two = format!("docker-archive:{file}:quay.io/team/two");
+    sandbox.pod(["run", "--rm", &two]).exits(42);
+    sandbox
+        .pod(["run", "--rm", &format!("docker-archive:{file}")])
+        .refuses(125, &["2 images", "one:1", "quay.io/team/two:latest"]);
+
+    // What lies there now is what is meant; what is gone is had from the store.
+    let changed = old_docker_archive(&sandbox);
+    let text = String::from_utf8_lossy(&changed).replace("\"42\"", "\"43\"");
+    assert_ne!(text.as_bytes(), changed, "the configuration names its status");
+    let config = changed.windows(4).rposition(|bytes| bytes == b"\"42\"").expect("it is there");
+    let mut changed = changed;
+    changed[config + 2] = b'3';
+    fs::write(&tar, changed).expect("the sandbox can be written");
+    sandbox.pod(["run", "--rm", "--pull", "never", &two]).exits(42);
+    sandbox.pod(["run", "--rm", &two]).exits(43);
+    fs::remove_file(&tar).expect("it was written");
+    sandbox.pod(["run", "--rm", &two]).exits(43);
+    sandbox.pod(["run", "--rm", "--pull", "always", &two]).refuses(125, &[&tame(&sandbox, &tar)]);
+}
+
+fn tame(sandbox: &Sandbox, path: &Path) -> String {
+    sandbox.tame(&path.display().to_string())
+}
+
+#[test]
+fn archives_that_lie_are_refused_and_leave_nothing() {
+    let sandbox = sandbox!();
+    let tar = sandbox.path("a.tar");
+    let reference = format!("docker-archive:{}", tar.display());
+    let good = old_docker_archive(&sandbox);
+    let list = |text: &str| Layer::new().file("manifest.json", 0o644, text.as_bytes()).tar();
+    let mut flipped = good.clone();
+    flipped[1536 + 4096] ^= 1; // within the probe, in the layer
+    for (bytes, words) in [
+        (gzip(&good), &["compressed", "gunzip"][..]),
+        (b"no archive at all".repeat(64), &["valid header"]),
+        (good[..good.len() / 2].to_vec(), &["cut short"]),
+        (list("{}"), &["manifest.json"]),
+        (list("[]"), &["0 images"]),
+        (list(r#"[{"Config":"../../etc/passwd","Layers":[]}]"#), &["no file `../../etc/passwd`"]),
+        (list(r#"[{"Config":"manifest.json","Layers":[]}]"#), &["cannot use configuration"]),
+    ] {
+        fs::write(&tar, bytes).expect("the sandbox can be written");
+        sandbox.pod(["fetch", &reference]).refuses(1, words);
+    }
+    fs::write(&tar, flipped).expect("the sandbox can be written");
+    sandbox.pod(["fetch", &format!("{reference}:one:1")]).refuses(1, &["what came for layer"]);
+    let said = sandbox.pod(["image", "ls", "-q"]);
+    assert_eq!(said.success(), "");
+    sandbox.pod(["image", "fsck"]).success();
+}
+
+#[test]
+fn an_image_comes_back_from_an_archive_as_itself() {
+    let sandbox = sandbox!();
+    let layout = sandbox.image("x", &ending_with(&sandbox, "23"));
+    sandbox.pod(["fetch", "-q", &layout]).success();
+    sandbox.pod(["image", "tag", &layout, "team/app:1"]).success();
+    let name = "docker.io/team/app:1";
+    let before: Value = sandbox.pod(["image", "inspect", name]).json();
+    for format in ["oci-archive", "docker-archive"] {
+        let file = sandbox.path(format).display().to_string();
+        let again = format!("{file}.again");
+        let export = |to: &str| sandbox.pod(["image", "export", "--format", format, name, to]);
+        export(&file).success();
+        export(&again).success();
+        assert_eq!(fs::read(&file).ok(), fs::read(&again).ok(), "{format} is the same each time");
+        export(&file).refuses(1, &["is there already", "--force"]);
+        sandbox.pod(["image", "save", "-f", "--format", format, name, &file]).success();
+        assert_eq!(fs::read(&file).ok(), fs::read(&again).ok());
+
+        let other = sandbox.path("other");
+        let root = other.display().to_string();
+        let said = sandbox.pod(["--root", &root, "image", "import", &file]);
+        assert!(said.stderr.contains("is an oci-archive"), "{said}");
+        assert!(said.success().contains(name));
+        let after: Value = sandbox.pod(["--root", &root, "image", "inspect", name]).json();
+        assert_eq!(after["manifest"], before["manifest"], "{format}");
+        assert_eq!(after["config"], before["config"], "{format}");
+        sandbox.pod(["--root", &root, "run", "--rm", "--pull", "never", name]).exits(23);
+        fs::remove_dir_all(other).expect("nothing runs there");
+        if require::program("skopeo", "archives as others read them") {
+            let read = format!("{format}:{file}");
+            let flags = ["inspect", "--config", &read];
+            let config: Value = sandbox.program("skopeo").args(flags).run().json();
+            assert_eq!(config["config"]["Cmd"], json!(["/probe", "exit", "23"]), "{format}");
+        }
+        fs::remove_file(again).expect("it was written");
+    }
+    let refused = sandbox.path("nowhere/file").display().to_string();
+    sandbox.pod(["image", "export", name, &refused]).refuses(1, &["nowhere"]);
+    sandbox.pod(["image", "export", "nosuch:1", "-"]).refuses(1, &["nosuch"]);
+}
+
+#[test]
+fn a_root_becomes_an_image() {
+    let sandbox = sandbox!();
+    let tar = sandbox.path("My.root.tar");
+    let root = layer(&sandbox, "root").file("deep/below/file", 0o600, b"x").tar();
+    fs::write(&tar, &root).expect("the sandbox can be written");
+    let file = tar.display().to_string();
+    let import = |more: &[&str]| {
+        let words = ["image", "import", "--json", "-c", r#"CMD ["/probe", "exit", "24"]"#];
+        let said: Value = sandbox.pod(words.iter().chain(more)).json();
+        assert_eq!(said["from"], "root");
+        said["images"][0].clone()
+    };
+    let first = import(&["-c", "ENV A=b", &file]);
+    assert_eq!(first["reference"], "localhost/my:latest");
+    sandbox.pod(["run", "--rm", "localhost/my"]).exits(24);
+    let second = import(&["-c", "ENV A=b", &file, "team/root:2"]);
+    assert_eq!(first["manifest"], second["manifest"], "the same root gives the same image");
+    let other = import(&["-c", "ENV A=c", &file, "team/root:3"]);
+    assert_ne!(first["manifest"], other["manifest"]);
+    assert_eq!(first["layers"], other["layers"]);
+    let inspected: Value = sandbox.pod(["image", "inspect", "team/root:2"]).json();
+    assert_eq!(inspected["settings"]["env"], json!(["A=b"]));
+
+    // Compressed, and through a pipe.
+    let packed = sandbox.path("packed.tar.gz");
+    fs::write(&packed, gzip(&root)).expect("the sandbox can be written");
+    let packed = packed.display().to_string();
+    let piped =
+        format!("cat {packed} | {} image import - piped", sandbox.programs().path("pod").display());
+    sandbox.program("sh").args(["-c", &piped]).run().success();
+    let piped: Value = sandbox.pod(["image", "inspect", "piped"]).json();
+    assert_eq!(piped["layers"], first["layers"], "the layer is the same, its blob is not");
+
+    sandbox.pod(["image", "import", "-c", "RUN make", &file]).refuses(2, &["`RUN make`", "`CMD`"]);
+    sandbox.pod(["image", "import", &file, "oci:/x"]).refuses(2, &["oci:/x"]);
+    fs::write(&tar, &root[..root.len() / 2]).expect("the sandbox can be written");
+    sandbox.pod(["image", "import", &file, "half"]).refuses(1, &["My.root.tar"]);
+    fs::write(&tar, gzip(&sandbox_archive(&sandbox))).expect("the sandbox can be written");
+    sandbox.pod(["image", "import", &file]).refuses(1, &["archive of images", "gunzip"]);
+    sandbox.pod(["image", "inspect", "half"]).refuses(1, &["half"]);
+    sandbox.pod(["image", "fsck"]).success();
+}
+
+/// An OCI archive of the smallest kind.
+fn sandbox_archive(sandbox: &Sandbox) -> Vec<u8> {
+    let layout = sandbox.image("x", &ending_with(sandbox, "1"));
+    let out = sandbox.path("small.tar").display().to_string();
+    sandbox.pod(["fetch", "-q", &layout]).success();
+    sandbox.pod(["image", "export", &layout, &out]).success();
+    fs::read(out).expect("it was written")
+}
+
+#[test]
+fn an_id_means_its_image_wherever_one_is_named() {
+    let sandbox = sandbox!();
+    let layout = sandbox.image("x", &ending_with(&sandbox, "25"));
+    sandbox.pod(["fetch", "-q", &layout]).success();
+    let inspected: Value = sandbox.pod(["image", "inspect", &layout]).json();
+    let manifest = inspected["manifest"].as_str().expect("a digest").to_owned();
+    let config = inspected["config"].as_str().expect("a digest").to_owned();
+    let hex = manifest.trim_start_matches("sha256:");
+    for id in [&manifest, &manifest[..13], &hex[..12], hex, &config, &config[..15]] {
+        sandbox.pod(["run", "--rm", id]).exits(25);
+        let same: Value = sandbox.pod(["image", "inspect", id]).json();
+        assert_eq!(same["manifest"], manifest.as_str(), "{id}");
+    }
+    sandbox.pod(["run", "--rm", "sha256:abc"]).refuses(125, &["4 to 64"]);
+    let none = format!("sha256:{}", if hex.starts_with("0000") { "1111" } else { "0000" });
+    sandbox.pod(["run", "--rm", &none]).refuses(125, &["not in the store"]);
+    sandbox.pod(["image", "rm", &none]).refuses(1, &["not in the store"]);
+
+    sandbox.pod(["image", "tag", &manifest[..20], "team/further:1"]).success();
+    let listed = sandbox.pod(["image", "ls", "-q"]).success();
+    assert_eq!(listed.lines().count(), 1, "one image has two names: {listed}");
+    let listed = sandbox.pod(["image", "ls", "--digests"]);
+    assert!(listed.raw.contains(&config) && listed.raw.contains("team/further"), "{listed}");
+
+    // A prepared pod keeps its image, whatever is removed.
+    let pod = sandbox.pod(["prepare", "--name", "kept", &manifest]).raw;
+    assert!(!pod.is_empty());
+    sandbox.pod(["image", "rm", "team/further:1", &layout, &layout, &hex[..12]]).success();
+    sandbox.pod(["image", "rm", &layout]).refuses(1, &["not in the store"]);
+    sandbox.pod(["image", "gc"]).success();
+    sandbox.pod(["start", "kept"]).exits(25);
+    sandbox.pod(["rm", "kept"]).success();
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused_by_name() {
+    let sandbox = sandbox!();
+    let layout = sandbox.image("x", &ending_with(&sandbox, "0").architecture("s390x"));
+    for line in [&["run", "--rm", layout.as_str()][..], &["fetch", &layout]] {
+        let code = if line[0] == "run" { 125 } else { 1 };
+        sandbox.pod(line).refuses(code, &["linux/s390x", "linux/amd64", "--platform"]);
+    }
+    sandbox.pod(["fetch", "--platform", "nonsense", &layout]).refuses(2, &["nonsense"]);
+    sandbox.pod(["fetch", "--platform", "linux/s390x", &layout]).success();
+    sandbox.pod(["run", "--rm", &layout]).refuses(125, &["linux/s390x"]);
+}
+
+/// `me` with the password `let-me-in`.
+const USERS: &str = "me:$2y$05$abcdefghijklmnopqrstuu3Jd./u/rH1RxB6auX5v7gLP6uWhKCgG\n";
+
+#[test]
+fn credentials_are_tried_before_they_are_kept() {
+    let sandbox = sandbox!();
+    if !require::program("docker-registry", "a real registry") {
+        return;
+    }
+    let registry = sandbox.guarded_registry(USERS);
+    let layout = fixtures::layout(sandbox.programs(), Fixture::Scratch).expect("it is there");
+    let pushed = registry.push_as(&["--dest-creds=me:let-me-in"], &layout, "scratch", "team/app:1");
+    let (reference, host) = (pushed.expect("skopeo pushes"), registry.address());
+    let file = sandbox.path("auth/auth.json");
+    let auth = file.display().to_string();
+    let pod = |args: &[&str]| sandbox.call().args(args).env("REGISTRY_AUTH_FILE", &auth);
+    pod(&["fetch", &reference]).run().refuses(1, &["no credentials", "pod login"]);
+
+    let login = ["login", "-u", "me", "--password-stdin", &host];
+    pod(&login).input(b"wrong\n").run().refuses(1, &["nothing has been kept"]);
+    assert!(!file.exists(), "what is refused is not kept");
+    pod(&["login", "-u", "me", &host]).run().refuses(1, &["--password-stdin"]);
+    pod(&["login", "-u", "me", "-p", "x", "https://x"]).run().refuses(2, &["names no registry"]);
+    let said = pod(&login).input(b"let-me-in\n").run();
+    assert!(!said.raw.contains("let-me-in") && !said.stderr.contains("let-me-in"), "{said}");
+    said.success();
+    let mode = fs::metadata(&file).expect("it was written").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    pod(&["fetch", &reference]).run().success();
+
+    // The user's own file comes before Docker's; another tool reads what was written.
+    let home = sandbox.path("home");
+    fs::create_dir_all(home.join(".docker")).expect("the sandbox can be written");
+    let wrong = json!({"auths": {host.as_str(): {"auth": "bWU6d3Jvbmc="}}}).to_string();
+    fs::write(home.join(".docker/config.json"), wrong).expect("the sandbox can be written");
+    let run = sandbox.path("xdg");
+    let ours = |args: &[&str]| {
+        let (home, run) = (home.display().to_string(), run.display().to_string());
+        sandbox.call().args(args).env("HOME", &home).env("XDG_RUNTIME_DIR", &run)
+    };
+    ours(&["fetch", &reference]).run().refuses(1, &["is denied"]);
+    ours(&["login", "-u", "me", "-p", "let-me-in", &format!("{host}/team")]).run().success();
+    ours(&["fetch", &reference]).run().success();
+    let said = ours(&["logout", "--all"]).run();
+    assert!(said.success().contains("/team"));
+    ours(&["logout", &host]).run().refuses(1, &["config.json", "--authfile"]);
+
+    pod(&["logout", &host]).run().success();
+    pod(&["logout", &host]).run().refuses(1, &["no credentials"]);
+    pod(&["fetch", &reference]).run().refuses(1, &["no credentials"]);
+}
+
+#[test]
+fn the_source_is_asked_as_often_as_the_policy_says() {
+    let sandbox = sandbox!();
+    if !require::program("docker-registry", "a real registry") {
+        return;
+    }
+    let registry = sandbox.registry();
+    let push = |code: &str| {
+        let layout = sandbox.path(&format!("layout-{code}"));
+        ending_with(&sandbox, code).write(&layout, "x").expect("the sandbox can be written");
+        registry.push(&layout, "x", "team/app:1").expect("skopeo pushes")
+    };
+    let reference = push("31");
+    let run = |policy: &str| sandbox.pod(["run", "--rm", "--pull", policy, &reference]);
+    run("never").refuses(125, &["not in the store"]);
+    run("newer").exits(31);
+    push("32");
+    run("missing").exits(31);
+    run("never").exits(31);
+    run("newer").exits(32);
+    let said = run("newer");
+    assert!(!said.stderr.contains("fetching"), "the same is not fetched again: {said}");
+    push("33");
+    run("always").exits(33);
+
+    let said = sandbox.pod(["fetch", "-q", &reference]);
+    assert_eq!(said.stderr, "");
+    sandbox.pod(["image", "rm", &reference]).success();
+    sandbox.pod(["image", "gc"]).success();
+    let said = sandbox.pod(["fetch", "--json", &reference]);
+    let events: Vec<Value> = said
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    let words: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(words.first(), Some(&"resolving"), "{said}");
+    assert_eq!(words.last(), Some(&"done"), "{said}");
+    assert!(words.contains(&"layer-started") && words.contains(&"layer-done"), "{said}");
+
+    drop(registry);
+    run("newer").exits(33);
+    run("always").refuses(125, &["cannot be reached"]);
+}
