@@ -16,6 +16,7 @@ use std::path::Path;
 )]
 #[path = "src/seccomp"]
 mod seccomp {
+    pub(crate) mod assembly;
     pub(crate) mod compile;
     #[path = "../../../stage0/pod-abi/src/syscalls.rs"]
     pub(crate) mod table;
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
          static DEFAULT_PROFILE: [SockFilter; {}] = [\n",
         program.len()
     );
-    for seccomp::compile::Instruction { code, jt, jf, k } in program {
+    for seccomp::assembly::Instruction { code, jt, jf, k } in program {
         writeln!(text, "    SockFilter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},")?;
     }
     text.push_str("];\n");

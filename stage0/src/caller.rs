@@ -12,6 +12,7 @@ use std::path::Path;
 use pod_abi::isolators::{Capabilities, SeccompProfile};
 
 use crate::error::{CommandError, Context as _, Result};
+use crate::seccomp_profile;
 
 /// The longest file a flag takes, in bytes: a thousand variables of a kilobyte.
 const MAX_FILE: u64 = 1 << 20;
@@ -58,7 +59,6 @@ fn file(path: &Path) -> Result<String> {
     })
 }
 
-fn profile(path: &Path, _: &Capabilities) -> Result<SeccompProfile> {
-    Err(CommandError::usage(format!("seccomp profile `{}` cannot be read yet", path.display()))
-        .hint("`seccomp=default` and `seccomp=unconfined` are what there is"))
+fn profile(path: &Path, capabilities: &Capabilities) -> Result<SeccompProfile> {
+    seccomp_profile::read(path, &file(path)?, capabilities)
 }

@@ -34,6 +34,7 @@ mod pods;
 mod prompt;
 mod request;
 mod rundir;
+mod seccomp_profile;
 mod signal;
 mod span;
 mod stage1;

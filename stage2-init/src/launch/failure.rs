@@ -46,6 +46,8 @@ macro_rules! phases {
 phases! {
     /// Reading the specification.
     Prepare = "app.spec", "cannot prepare";
+    /// Compiling the seccomp profile.
+    Profile = "app.seccomp", "cannot apply";
     /// Making the process.
     Clone = "app.clone", "cannot make a process in";
     /// Resetting what was inherited.

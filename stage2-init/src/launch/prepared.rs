@@ -48,7 +48,8 @@ impl<'spec> Prepared<'spec> {
     ///
     /// # Errors
     ///
-    /// [`Phase::Prepare`] if there is no program or a string holds a NUL byte.
+    /// [`Phase::Prepare`] if there is no program or a string holds a NUL byte, [`Phase::Profile`]
+    /// if its seccomp profile makes no filter.
     pub(super) fn new(process: &'spec Process) -> Result<Self, Failure> {
         let text = |text: &str, what: &str| CString::new(text).at(Phase::Prepare, what);
         let Some(program) = process.args.first() else {
@@ -61,6 +62,9 @@ impl<'spec> Prepared<'spec> {
         let candidates = candidates.iter().map(|path| text(path, "the program's name"));
         let arguments = process.args.iter().map(|word| text(word, "the arguments"));
         let environment = process.env.iter().map(|var| text(var.as_str(), "the environment"));
+        let filter = seccomp::filter(&process.seccomp, &process.capabilities);
+        let filter =
+            filter.map_err(|error| Failure::without_cause(Phase::Profile, error.to_string()))?;
         let user = &process.user;
         Ok(Self {
             candidates: candidates.collect::<Result<_, _>>()?,
@@ -75,7 +79,7 @@ impl<'spec> Prepared<'spec> {
             umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
             capabilities: CapabilitySet::from_bits_retain(process.capabilities.bits()),
             no_new_privileges: process.no_new_privileges,
-            filter: seccomp::filter(&process.seccomp, &process.capabilities),
+            filter,
             limits: process
                 .rlimits
                 .iter()

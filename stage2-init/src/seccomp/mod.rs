@@ -2,10 +2,14 @@
 //!
 //! The default profile is a constant, compiled from [`pod_abi::syscalls`] by the build script; an
 //! app that may hold other capabilities than the default set gets the table compiled for it, by
-//! the same code. Nothing here installs a filter: that is the launcher's last step before
+//! the same code; a profile of its own is compiled when the app is started. Nothing here installs a filter: that is the launcher's last step before
 //! `execve`.
 
+mod assembly;
 mod compile;
+#[cfg(test)]
+mod interpreter;
+mod profile;
 
 use std::borrow::Cow;
 
@@ -13,26 +17,28 @@ use pod_abi::isolators::{Capabilities, Seccomp};
 use pod_abi::syscalls as table;
 use pod_sys::SockFilter;
 
+pub use self::profile::ProfileError;
+
 include!(concat!(env!("OUT_DIR"), "/default_profile.rs"));
 
 /// Returns the filter for an app with these wishes, or `None` if it wants none.
-#[must_use]
+///
+/// # Errors
+///
+/// [`ProfileError`] if its own profile makes no filter.
 pub fn filter(
     profile: &Seccomp,
     capabilities: &Capabilities,
-) -> Option<Cow<'static, [SockFilter]>> {
-    match profile {
-        Seccomp::Unconfined => None,
-        // Not built yet: nothing passes.
-        Seccomp::Profile(_) => Some(Cow::Owned(Vec::new())),
+) -> Result<Option<Cow<'static, [SockFilter]>>, ProfileError> {
+    let program = match profile {
+        Seccomp::Unconfined => return Ok(None),
         Seccomp::Default if unlocked(capabilities.bits()) == unlocked(BUILT_FOR) => {
-            Some(Cow::Borrowed(&DEFAULT_PROFILE))
+            return Ok(Some(Cow::Borrowed(&DEFAULT_PROFILE)));
         }
-        Seccomp::Default => {
-            let program = compile::compile(capabilities.bits()).into_iter();
-            Some(Cow::Owned(program.map(sock_filter).collect()))
-        }
-    }
+        Seccomp::Default => compile::compile(capabilities.bits()),
+        Seccomp::Profile(profile) => profile::compile(profile)?,
+    };
+    Ok(Some(Cow::Owned(program.into_iter().map(sock_filter).collect())))
 }
 
 /// The capabilities the constant was compiled for.
@@ -46,53 +52,18 @@ fn unlocked(capabilities: u64) -> u64 {
     capabilities & asked
 }
 
-const fn sock_filter(from: compile::Instruction) -> SockFilter {
+const fn sock_filter(from: assembly::Instruction) -> SockFilter {
     SockFilter { code: from.code, jt: from.jt, jf: from.jf, k: from.k }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::compile::{
-        ALLOW, ANY_BIT, ARCHITECTURE, AT_LEAST, EAFNOSUPPORT, ENOSYS, EPERM, EQUAL, FIRST, JUMP,
-        LOAD, NUMBER, RETURN, SECOND, X86_64,
-    };
+    use super::assembly::{ALLOW, EAFNOSUPPORT, ENOSYS, EPERM, X86_64};
+    use super::interpreter::{Call, run};
     use super::table::{NEWEST, Rule, TABLE};
     use super::*;
     use pod_abi::isolators::Capability;
-
-    struct Call {
-        architecture: u32,
-        number: u32,
-        arguments: [u64; 2],
-    }
-
-    /// Runs a program as the kernel would; panics where the kernel's checker would refuse it.
-    fn run(program: &[SockFilter], call: &Call) -> u32 {
-        let low = |argument: u64| u32::try_from(argument & 0xffff_ffff).unwrap();
-        let (mut at, mut word) = (0_usize, 0_u32);
-        loop {
-            let SockFilter { code, jt, jf, k } = program[at];
-            at += 1;
-            let mut decide = |holds: bool| at += usize::from(if holds { jt } else { jf });
-            match code {
-                LOAD => {
-                    word = match k {
-                        NUMBER => call.number,
-                        ARCHITECTURE => call.architecture,
-                        FIRST => low(call.arguments[0]),
-                        SECOND => low(call.arguments[1]),
-                        _ => panic!("offset {k}"),
-                    }
-                }
-                EQUAL => decide(word == k),
-                AT_LEAST => decide(word >= k),
-                ANY_BIT => decide(word & k != 0),
-                JUMP => at += k as usize,
-                RETURN => return k,
-                _ => panic!("code {code}"),
-            }
-        }
-    }
+    use pod_abi::seccomp::default_profile;
 
     /// What the table says, read without the compiler.
     fn told(call: &Call, capabilities: u64) -> u32 {
@@ -105,7 +76,7 @@ mod tests {
         let has = |capability: Capability| capabilities & capability.bit() != 0;
         let pick = |holds: bool, yes, no| if holds { yes } else { no };
         let admin = has(Capability::SysAdmin);
-        let [first, second] = call.arguments.map(|argument| argument & 0xffff_ffff);
+        let [first, second, ..] = call.arguments.map(|argument| argument & 0xffff_ffff);
         match rule {
             Rule::Allow => ALLOW,
             Rule::Denied => EPERM,
@@ -149,7 +120,8 @@ mod tests {
         let numbers = (0..NEWEST + 200).chain([0x4000_0000, 0x4000_0029, u32::MAX]);
         for number in numbers {
             let pairs = ARGUMENTS.into_iter().flat_map(|one| [[one, 0], [0, one], [one, one]]);
-            for arguments in pairs {
+            for [first, second] in pairs {
+                let arguments = [first, second, 0, 0, 0, 0];
                 for architecture in [X86_64, 0x4000_0003] {
                     let call = Call { architecture, number, arguments };
                     let (is, should) = (run(program, &call), told(&call, capabilities));
@@ -169,9 +141,18 @@ mod tests {
         let single = Capability::ALL.iter().map(|capability| capability.bit());
         for bits in single.chain([0, (1 << 41) - 1]).filter(|bits| unlocked(*bits) != 0) {
             let set = Capability::ALL.iter().copied().filter(|each| bits & each.bit() != 0);
-            let program = filter(&Seccomp::Default, &Capabilities(set.collect())).unwrap();
+            let program = filter(&Seccomp::Default, &Capabilities(set.collect()));
+            let program = program.unwrap().unwrap();
             assert!(program.len() <= 256, "{} instructions", program.len());
             prove(&program, bits);
+        }
+    }
+
+    #[test]
+    fn so_does_the_default_profile_in_the_words_of_the_runtime_spec() {
+        for set in [Capabilities::default(), Capabilities::default_set()] {
+            let written = Seccomp::Profile(Box::new(default_profile(&set)));
+            prove(&filter(&written, &set).unwrap().unwrap(), set.bits());
         }
     }
 
@@ -180,7 +161,7 @@ mod tests {
         assert!(DEFAULT_PROFILE.len() <= 256, "{} instructions", DEFAULT_PROFILE.len());
         assert_eq!(BUILT_FOR, Capabilities::default_set().bits());
         let borrowed = filter(&Seccomp::Default, &Capabilities::default_set());
-        assert!(matches!(borrowed, Some(Cow::Borrowed(_))));
+        assert!(matches!(borrowed, Ok(Some(Cow::Borrowed(_)))));
     }
 
     #[test]
@@ -212,7 +193,7 @@ mod tests {
             "move_mount",
             "mount_setattr",
         ] {
-            let call = Call { architecture: X86_64, number: number(name), arguments: [0, 0] };
+            let call = Call { architecture: X86_64, number: number(name), arguments: [0; 6] };
             assert_eq!(run(&DEFAULT_PROFILE, &call), EPERM, "{name}");
             assert_eq!(told(&call, default), EPERM, "{name}");
         }
