@@ -141,5 +141,5 @@ fn in_use(name: &VolumeName, user: &User) -> CommandError {
         "volume.in-use",
         format!("volume `{name}` is mounted by pod `{pod}`, which is {}", user.phase.as_str()),
     )
-    .hint(format!("`pod rm {}` removes the pod", user.uuid.short()))
+    .hint(format!("`pod rm {}` removes the pod", user.uuid))
 }
