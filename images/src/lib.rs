@@ -33,4 +33,6 @@ pub use progress::{Event, Progress, Silent};
 pub use pull::{Import, Imported, ImportedFrom, PullOptions, PullPolicy};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Patience, Transport};
-pub use store::{ExportFormat, Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store};
+pub use store::{
+    ExportFormat, Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store, copy_tree,
+};

@@ -44,6 +44,8 @@ pub(crate) enum Verb {
     Status(PodArgs),
     /// Show all that is known of a pod, as JSON
     Inspect(InspectArgs),
+    /// Write an app out as an OCI bundle, which runc and crun run
+    Bundle(BundleArgs),
     /// Show what a pod's apps have written
     Logs(LogsArgs),
     /// Show what has happened to pods
@@ -237,6 +239,22 @@ pub(crate) enum Shell {
     Zsh,
     /// fish.
     Fish,
+}
+
+/// `pod bundle`.
+#[derive(Args, Debug)]
+pub(crate) struct BundleArgs {
+    /// Which app [default: the only one]
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Print `config.json` and write nothing
+    #[arg(long, conflicts_with = "directory")]
+    pub(crate) dry_run: bool,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    /// Directory to make
+    #[arg(value_name = "DIR", required_unless_present = "dry_run")]
+    pub(crate) directory: Option<String>,
 }
 
 /// `pod start`.

@@ -25,6 +25,11 @@ pub(crate) fn text(path: &str) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
+/// Returns to whom ids of this host are promised: `/etc/subuid` and `/etc/subgid` together.
+pub(crate) fn subordinate() -> String {
+    text("/etc/subuid") + "\n" + &text("/etc/subgid")
+}
+
 /// Returns `/etc/hosts` for the apps of a pod.
 pub(crate) fn hosts(manifest: &PodManifest) -> String {
     let name: &PodName = manifest.sandbox.hostname.as_ref().unwrap_or(&manifest.name);

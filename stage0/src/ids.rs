@@ -52,18 +52,39 @@ pub(crate) fn lease(run_root: BorrowedFd<'_>, seed: &PodId, subordinate: &str) -
         }
     }
     let promised = promised_to_others(subordinate);
-    let start = u32::from_str_radix(seed.short(), 16).unwrap_or(0) % RANGES;
-    for step in 0..RANGES {
-        let base = FIRST + (start + step) % RANGES * COUNT;
-        if promised.iter().any(|(first, last)| *first < base + COUNT && *last >= base) {
-            continue;
-        }
+    for base in bases(seed).filter(|base| is_free(&promised, *base)) {
         if let Some(file) = try_lock(run_root, base)? {
             return Ok(Lease { range: IdRange { base, count: COUNT }, file });
         }
     }
-    Err(CommandError::new("ids.exhausted", "all ranges of user ids are in use")
-        .hint("`--userns host` runs without one"))
+    Err(exhausted())
+}
+
+/// Returns the range that a lease for `seed` would try first: what a copy of the pod that is not
+/// run by us may well have.
+///
+/// # Errors
+///
+/// `ids.exhausted` if all ranges are promised to others.
+pub(crate) fn first_choice(seed: &PodId, subordinate: &str) -> Result<IdRange> {
+    let promised = promised_to_others(subordinate);
+    let base = bases(seed).find(|base| is_free(&promised, *base));
+    base.map(|base| IdRange { base, count: COUNT }).ok_or_else(exhausted)
+}
+
+/// Returns the first ids of all ranges, in the order in which `seed` tries them.
+fn bases(seed: &PodId) -> impl Iterator<Item = u32> {
+    let start = u32::from_str_radix(seed.short(), 16).unwrap_or(0) % RANGES;
+    (0..RANGES).map(move |step| FIRST + (start + step) % RANGES * COUNT)
+}
+
+fn is_free(promised: &[Span], base: u32) -> bool {
+    !promised.iter().any(|(first, last)| *first < base + COUNT && *last >= base)
+}
+
+fn exhausted() -> CommandError {
+    CommandError::new("ids.exhausted", "all ranges of user ids are in use")
+        .hint("`--userns host` runs without one")
 }
 
 /// Locks the file of a range, making it; `None` if somebody holds it.

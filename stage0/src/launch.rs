@@ -73,7 +73,7 @@ impl Launcher<'_> {
             rundir::ask_for_json(claim.run())?;
         }
         if manifest.sandbox.userns == Userns::Auto {
-            let subordinate = host::text("/etc/subuid") + "\n" + &host::text("/etc/subgid");
+            let subordinate = host::subordinate();
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
         }
         let order = Order {

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod caller;
 mod cgroup;
 mod changes;
@@ -232,6 +233,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Inspect(args) if args.spec => commands::spec(&open("inspect")?, &args.pod),
         Verb::Inspect(args) => commands::inspect(&open("inspect")?, &args.pod),
         Verb::CatManifest(args) => commands::spec(&open("cat-manifest")?, &args.pod),
+        Verb::Bundle(args) => commands::bundle(&open("bundle")?, &args),
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
         Verb::Events(args) => commands::events(&open("events")?, &args),

@@ -102,11 +102,11 @@ fn stat(dir: &OwnedFd, name: &[u8]) -> io::Result<Option<Stat>> {
     }
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn is_opaque(dir: &OwnedFd) -> io::Result<bool> {
+pub(super) fn is_opaque(dir: &OwnedFd) -> io::Result<bool> {
     let mut value = [0_u8; 4];
     match rustix::fs::fgetxattr(dir, OPAQUE, &mut value[..]) {
         Ok(length) => Ok(&value[..length] == b"y"),

@@ -30,6 +30,7 @@ mod queries;
 mod refs;
 mod staging;
 mod trash;
+mod write_out;
 
 pub(crate) use blobs::{Incoming, Part};
 pub use export::ExportFormat;
@@ -41,3 +42,4 @@ pub use lease::Lease;
 pub(crate) use merged::{Found, Merged};
 pub(crate) use refs::{ImageParts, RefRecord};
 pub(crate) use staging::Staging;
+pub use write_out::copy_tree;

@@ -61,7 +61,7 @@ pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     ended
 }
 
-fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
+pub(super) fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
     let manifest = pod.manifest()?;
     let apps = &manifest.sandbox.apps;
     let name = match (word, &apps[..]) {

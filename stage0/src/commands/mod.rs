@@ -1,6 +1,7 @@
 //! The commands: arguments → request → calls → what is shown. One file each; what they share with
 //! one another is [`Session`], the opened surroundings.
 
+mod bundle;
 mod completion;
 mod doctor;
 mod events;
@@ -37,6 +38,7 @@ use crate::pods::{Entry, Pod, Pods};
 use crate::ui::{self, Format};
 use crate::{fetch, leftovers};
 
+pub(crate) use bundle::bundle;
 pub(crate) use completion::completion;
 pub(crate) use doctor::doctor;
 pub(crate) use events::events;
