@@ -54,12 +54,13 @@ pub(crate) const OF_EVERY_APP: [Rule; 9] = [
     character(136, None, USE),
 ];
 
-/// Tells whether the rules must be enforced for an app, or hold by themselves.
+/// Tells whether the rules must be enforced for an app, or hold by themselves. An app that may
+/// write `/sys` was given the host's hardware already, and is not kept from it.
 pub(crate) fn are_needed(order: &Order, app: &AppOrder) -> bool {
-    let AppSpec { devices, process, .. } = &app.spec;
+    let AppSpec { devices, process, writable_sys, .. } = &app.spec;
     let powers = [Capability::Mknod, Capability::SysAdmin];
     let held = powers.iter().any(|power| process.capabilities.0.contains(power));
-    let given_up = order.pod.sandbox.insecure.contains(&Insecure::Paths);
+    let given_up = *writable_sys || order.pod.sandbox.insecure.contains(&Insecure::Paths);
     let partial = devices.iter().any(|one| !(one.access.read && one.access.write));
     partial || (order.ids.is_none() && held && !given_up)
 }

@@ -169,7 +169,9 @@ fn transfer(from: &OwnedFd, volume: &OwnedFd, filling: &Filling) -> Result<(), F
     move_up(&whole, volume).during(during)?;
     copy::metadata(from, volume).during(during)?;
     drop(whole);
-    remove(&area, WHOLE, MAX_DEPTH).and_then(|()| remove_area(volume)).during(during)
+    remove(&area, WHOLE, MAX_DEPTH).and_then(|()| remove_area(volume)).during(during)?;
+    // What was just removed was an entry, too.
+    copy::date(from, volume).during(during)
 }
 
 fn copy_whole(from: &OwnedFd, area: &OwnedFd, filling: &Filling) -> Result<(), Failure> {

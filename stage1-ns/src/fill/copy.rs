@@ -172,6 +172,11 @@ pub(super) fn metadata(from: impl AsFd, to: impl AsFd) -> rustix::io::Result<()>
     futimens(&to, &times(&stat))
 }
 
+/// Gives a file or directory the times of another.
+pub(super) fn date(from: impl AsFd, to: impl AsFd) -> rustix::io::Result<()> {
+    futimens(to, &times(&fstat(from)?))
+}
+
 fn times(stat: &Stat) -> Timestamps {
     let spec = |tv_sec, nanoseconds: u64| Timespec {
         tv_sec,
@@ -232,4 +237,84 @@ fn hard_link(top: &OwnedFd, first: &[u8], to: &OwnedFd, name: &CStr) -> rustix::
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let found = openat2(top, first, flags, Mode::empty(), resolve)?;
     linkat(found, c"", to, name, AtFlags::EMPTY_PATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::CWD;
+    use std::fs;
+    use std::io::Write;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    fn directory(path: &Path) -> OwnedFd {
+        openat(CWD, path, DIRECTORY, Mode::empty()).unwrap()
+    }
+
+    fn copied(fill: impl FnOnce(&Path)) -> (tempfile::TempDir, Result<(), Failure>) {
+        let place = tempfile::tempdir().unwrap();
+        let (from, to) = (place.path().join("from"), place.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        fill(&from);
+        let done = Copier::new(&directory(&to)).copy(&directory(&from));
+        (place, done)
+    }
+
+    #[test]
+    fn what_a_program_can_see_of_a_tree_is_copied() {
+        let (place, done) = copied(|from| {
+            fs::create_dir_all(from.join("a/b")).unwrap();
+            fs::set_permissions(from.join("a"), fs::Permissions::from_mode(0o2750)).unwrap();
+            let mut holes = File::create(from.join("a/holes")).unwrap();
+            holes.set_len(64 << 20).unwrap();
+            holes.seek(SeekFrom::Start(32 << 20)).unwrap();
+            holes.write_all(b"middle").unwrap();
+            fs::write(from.join("a/b/one"), "same").unwrap();
+            fs::hard_link(from.join("a/b/one"), from.join("two")).unwrap();
+            symlink("/nowhere/../at all", from.join("link")).unwrap();
+            mknodat(CWD, from.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+            UnixListener::bind(from.join("socket")).unwrap();
+        });
+        done.unwrap();
+        let (from, to) = (place.path().join("from"), place.path().join("to"));
+        for name in ["a", "a/b", "a/holes", "a/b/one", "two", "link", "pipe"] {
+            let seen = |path: &Path| fs::symlink_metadata(path.join(name)).unwrap();
+            let (was, is) = (seen(&from), seen(&to));
+            assert_eq!((was.mode(), was.mtime_nsec()), (is.mode(), is.mtime_nsec()), "{name}");
+            assert_eq!((was.mtime(), was.nlink()), (is.mtime(), is.nlink()), "{name}");
+        }
+        let seen = |name: &str| fs::symlink_metadata(to.join(name)).unwrap();
+        assert_eq!(seen("two").ino(), seen("a/b/one").ino());
+        assert!(seen("a/holes").blocks() * 512 < 1 << 20, "holes were filled");
+        assert_eq!(fs::read(to.join("a/holes")).unwrap()[32 << 20..][..6], *b"middle");
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere/../at all"));
+        assert!(seen("pipe").file_type().is_fifo());
+        assert!(!to.join("socket").exists());
+    }
+
+    #[test]
+    fn a_tree_too_deep_is_refused_before_descriptors_run_out() {
+        let nested = |levels: usize| {
+            copied(|from| fs::create_dir_all(from.join("d/".repeat(levels))).unwrap()).1
+        };
+        assert!(nested(MAX_DEPTH).is_ok());
+        let refused = nested(MAX_DEPTH + 1).unwrap_err().to_string();
+        assert!(refused.contains("deeper than 128 directories"), "{refused}");
+    }
+
+    #[test]
+    fn a_hard_link_never_leads_through_a_symbolic_one() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("secret"), "host").unwrap();
+        fs::create_dir(place.path().join("top")).unwrap();
+        symlink("..", place.path().join("top/swapped")).unwrap();
+        let top = directory(&place.path().join("top"));
+        for first in ["swapped/secret", "../secret"] {
+            assert!(hard_link(&top, first.as_bytes(), &top, c"stolen").is_err(), "{first}");
+        }
+        assert!(!place.path().join("top/stolen").exists());
+    }
 }
