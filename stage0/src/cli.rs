@@ -54,6 +54,8 @@ pub(crate) enum Verb {
     Top(TopArgs),
     /// Run a command in an app of a running pod
     Exec(ExecArgs),
+    /// Connect your terminal or streams to an app of a running pod
+    Attach(AttachArgs),
     /// Stop pods in order
     Stop(StopArgs),
     /// Stop pods in order and start them again in the background
@@ -263,9 +265,21 @@ pub(crate) struct StartArgs {
     /// Start in the background: print the pod's id once all apps are ready
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Feed the app that takes input with your standard input
+    #[arg(short, long, conflicts_with = "detach")]
+    pub(crate) interactive: bool,
+    /// Stay connected to its output: what happens without `--detach` anyway
+    #[arg(short, long, conflicts_with = "detach")]
+    pub(crate) attach: bool,
+    /// Keys that leave an app's terminal and let it run [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", requires = "interactive")]
+    pub(crate) detach_keys: Option<String>,
     /// Become the supervisor of a pod whose starter waits
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+    /// Let apps run only once a client has attached
+    #[arg(long, hide = true, requires = "supervised")]
+    pub(crate) hold: bool,
     /// The descriptor that holds the pod's lock already
     #[arg(long, value_name = "FD", hide = true, requires = "supervised")]
     pub(crate) locked: Option<i32>,
@@ -338,6 +352,25 @@ pub(crate) struct ExecArgs {
     /// Command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = false)]
     pub(crate) command: Vec<String>,
+}
+
+/// `pod attach`.
+#[derive(Args, Debug)]
+pub(crate) struct AttachArgs {
+    /// To which app [default: the only one]
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Only look: pass on nothing that is typed
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Keys that leave the app's terminal and let it run [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
+    /// Whether signals to this command are passed on to an app without a terminal
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) sig_proxy: bool,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
 }
 
 /// `pod stop`.

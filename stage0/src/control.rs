@@ -13,6 +13,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg,
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::error::{CommandError, Context as _, Result};
+use crate::rundir;
 
 /// A connection to a supervisor.
 #[derive(Debug)]
@@ -46,6 +47,19 @@ impl Connection {
         let mut connection = Self { id: id.clone(), stream, decoder: Decoder::new() };
         connection.send(&Hello { version: version::CONTROL }, &[])?;
         Ok(connection)
+    }
+
+    /// Connects to the supervisor of pod `id`, whose run directory is in `run_root`.
+    ///
+    /// # Errors
+    ///
+    /// `pod.unreachable` if there is none or it does not answer.
+    pub(crate) fn of_pod(run_root: BorrowedFd<'_>, id: &PodId) -> Result<Self> {
+        let run = rundir::open(run_root, id).ok_or_else(|| {
+            CommandError::new("pod.unreachable", format!("pod `{id}` has no run directory"))
+                .hint("was it started with another `--run-root`?")
+        })?;
+        Self::open(run.as_fd(), id)
     }
 
     /// Sends a request, with descriptors beside its first byte.

@@ -8,17 +8,25 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::Signal;
 use pod_abi::app::AppSpec;
+use pod_abi::control::Request;
 use pod_abi::manifest::{PodManifest, Userns};
 use pod_abi::phase::Home;
-use pod_abi::stage::{AppOrder, Order, Output};
+use pod_abi::stage::{AppOrder, HELD, Order, Output};
 use pod_abi::{exit, version};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::attend::{Attendance, Manner, Outcome, Signals, Wishes};
+use crate::client::{self, Audience, Client};
 use crate::context::Context;
-use crate::error::{CommandError, Context as _, Result};
+use crate::control::Connection;
+use crate::error::{CommandError, Context as _, Kind, Result};
 use crate::leftovers::Claim;
-use crate::notify::NotifySocket;
+use crate::notify::{NotifySocket, READY};
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
 use crate::{failure, fetch, host, ids, leftovers, rundir, ui};
@@ -39,6 +47,8 @@ pub(crate) struct Launch {
     pub(crate) apps: Vec<AppSpec>,
     pub(crate) attempt: u32,
     pub(crate) output: Output,
+    /// Whether apps wait for a client.
+    pub(crate) hold: bool,
 }
 
 /// What became of a pod started in the background.
@@ -63,7 +73,7 @@ impl Launcher<'_> {
         launch: Launch,
         into_run: impl FnOnce() -> Result<Pod>,
     ) -> Result<Infallible> {
-        let Launch { manifest, apps, attempt, output } = launch;
+        let Launch { manifest, apps, attempt, output, hold } = launch;
         let stage1 = stage1::find(&manifest.sandbox.stage1)?;
         let layers = self.store.layers_dir().map_err(|error| fetch::failed(&error))?;
         let apps = apps.into_iter().map(|app| self.app_order(app)).collect::<Result<_>>()?;
@@ -88,7 +98,7 @@ impl Launcher<'_> {
             attempt,
             ids: claim.ids().map(|lease| lease.range),
             output,
-            hold: false,
+            hold,
         };
         let pod = into_run()?;
         let error = stage1::hand_over(
@@ -147,39 +157,77 @@ impl Launcher<'_> {
         reader: &Pod,
         draft: Option<&Draft<'_>>,
     ) -> Result<Background> {
-        let notify = NotifySocket::bind(reader)?;
-        let stderr = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)
-            .context(|| "cannot make memory for messages".to_owned())?;
-        let mut stderr = File::from(stderr);
-        let mut child = self.spawn(reader, draft, &notify, &stderr)?;
-        if notify.wait(&child)? {
+        let mut spawned = self.spawn(reader, draft, Begin::AtOnce)?;
+        if spawned.notify.wait(&spawned.child, READY)? {
             return Ok(Background::Ready);
         }
-        let status = child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::OURS);
-        let mut said = Vec::new();
-        let read = stderr.seek(SeekFrom::Start(0)).and_then(|_| stderr.read_to_end(&mut said));
-        if read.is_ok() && !said.is_empty() {
-            ui::bytes_note(&said);
-        } else if !failure::show(reader, self.context.format) {
-            let error = CommandError::new(
-                "pod.not-ready",
-                format!("pod `{}` ended before it was ready", reader.id),
-            );
-            let error = error.hint(format!("`pod logs {}` shows what it wrote", reader.id));
+        let code = spawned.end()?;
+        if !spawned.show_errors() && !failure::show(reader, self.context.format) {
+            let sentence = format!("pod `{}` ended before it was ready", reader.id);
+            let error = CommandError::new("pod.not-ready", sentence)
+                .hint(format!("`pod logs {}` shows what it wrote", reader.id));
             ui::error(&error, self.context.format);
         }
         Ok(Background::Failed(if code == 0 { exit::OURS } else { code }))
     }
 
-    fn spawn(
+    /// Starts a pod in the background and attends to one of its apps in the foreground, from its
+    /// first word on. Otherwise as [`Launcher::in_background`].
+    ///
+    /// Returns the exit status: the pod's, or 0 if the user has left it.
+    ///
+    /// # Errors
+    ///
+    /// If the new session cannot be started, or not be attended to.
+    pub(crate) fn attended(
         &self,
-        pod: &Pod,
+        reader: &Pod,
         draft: Option<&Draft<'_>>,
-        notify: &NotifySocket,
-        stderr: &File,
-    ) -> Result<Child> {
+        audience: &Audience,
+    ) -> Result<u8> {
+        let mut spawned = self.spawn(reader, draft, Begin::WithClient)?;
+        let mut stopped = None;
+        if spawned.notify.wait(&spawned.child, HELD)? {
+            let signals = Signals::block()?;
+            let mut connection = Connection::of_pod(self.run_root.as_fd(), &reader.id)?;
+            let Client { pump, raw } = client::attach(&mut connection, audience)?;
+            let mut attendance = Attendance {
+                manner: if raw.is_some() { Manner::OnTerminal } else { Manner::Foreground },
+                target: audience.target(),
+                connection: &mut connection,
+                signals: &signals,
+                pump,
+                raw,
+                wishes: Wishes::default(),
+            };
+            let attended = attendance.attend();
+            let mut wishes = attendance.wishes;
+            match attended {
+                Ok(Outcome::Ended(_) | Outcome::PodEnded) => {}
+                Ok(Outcome::Detached) => return Ok(0),
+                Ok(Outcome::Left(signal)) => return Ok(128_u8.saturating_add(signal)),
+                // Nobody reads what the app writes: it ends, as it would in a pipe of a shell.
+                Err(error) if error.kind() == Kind::OutputClosed => {
+                    connection.request(&Request::Shutdown { grace_ms: None }, &[])?;
+                }
+                Err(error) => return Err(error),
+            }
+            spawned.await_end(&mut connection, &signals, &mut wishes)?;
+            stopped = wishes.status();
+        }
+        let code = spawned.end()?;
+        if !spawned.show_errors() {
+            failure::show(reader, self.context.format);
+        }
+        Ok(stopped.unwrap_or(code))
+    }
+
+    fn spawn(&self, pod: &Pod, draft: Option<&Draft<'_>>, begin: Begin) -> Result<Spawned> {
         let tell = || format!("cannot start a supervisor for pod `{}`", pod.id);
+        let notify = NotifySocket::bind(pod)?;
+        let errors = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)
+            .context(|| "cannot make memory for messages".to_owned())?;
+        let errors = File::from(errors);
         let mut command = Command::new("/proc/self/exe");
         command
             .arg("--root")
@@ -188,18 +236,87 @@ impl Launcher<'_> {
             .arg(&self.context.run_root)
             .args((self.context.format == ui::Format::Json).then_some("--json"))
             .args(["start", "--supervised"])
+            .args((begin == Begin::WithClient).then_some("--hold"))
             .env_clear()
             .env("NOTIFY_SOCKET", &notify.name)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(stderr.try_clone().context(tell)?);
+            .stderr(errors.try_clone().context(tell)?);
         if let Some(draft) = draft {
             // The lock belongs to the open file, so it is the child's as well as ours.
             let number = draft.dir().as_raw_fd();
             pod_sys::place(draft.dir(), number).context(tell)?;
             command.arg(format!("--locked={number}"));
         }
-        command.arg(pod.id.as_str()).spawn().context(tell)
+        let child = command.arg(pod.id.as_str()).spawn().context(tell)?;
+        Ok(Spawned { child, notify, errors })
+    }
+}
+
+/// When the apps of a pod begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// At once.
+    AtOnce,
+    /// When a client has attached.
+    WithClient,
+}
+
+/// A supervisor that was started in a session of its own.
+#[derive(Debug)]
+struct Spawned {
+    child: Child,
+    notify: NotifySocket,
+    /// What it prints, which is nothing but errors.
+    errors: File,
+}
+
+impl Spawned {
+    /// Waits for its end, and returns the exit status.
+    fn end(&mut self) -> Result<u8> {
+        let status = self.child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
+        Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::OURS))
+    }
+
+    /// Shows what it has printed; `false` if that is nothing.
+    fn show_errors(&mut self) -> bool {
+        let mut said = Vec::new();
+        let read = self.errors.seek(SeekFrom::Start(0));
+        let read = read.and_then(|_| self.errors.read_to_end(&mut said)).is_ok();
+        if read && !said.is_empty() {
+            ui::bytes_note(&said);
+        }
+        read && !said.is_empty()
+    }
+
+    /// Waits until it has ended, passing on that we are asked to end ourselves.
+    fn await_end(
+        &self,
+        connection: &mut Connection,
+        signals: &Signals,
+        wishes: &mut Wishes,
+    ) -> Result<()> {
+        let tell = || "cannot wait for the supervisor".to_owned();
+        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).context(tell)?;
+        wishes.unheard();
+        loop {
+            let mut fds = [PollFd::new(&pidfd, PollFlags::IN), signals.polled()];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error).context(tell),
+            }
+            if !fds[0].revents().is_empty() {
+                return Ok(());
+            }
+            while let Some(signal) = signals.next() {
+                if matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)
+                    && let Some(request) = wishes.add(signal)
+                {
+                    // It may be ending already.
+                    let _ = connection.request(&request, &[]);
+                }
+            }
+        }
     }
 }
 

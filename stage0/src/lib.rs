@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+mod attend;
 mod bundle;
 mod caller;
 mod cgroup;
 mod changes;
 mod cli;
+mod client;
 mod commands;
 mod compose;
 mod context;
@@ -25,6 +27,7 @@ mod grammar;
 mod history;
 mod host;
 mod ids;
+mod keys;
 mod launch;
 mod leftovers;
 mod logs;
@@ -33,6 +36,7 @@ mod nearest;
 mod notify;
 mod pods;
 mod prompt;
+mod pump;
 mod request;
 mod rundir;
 mod seccomp_profile;
@@ -40,6 +44,7 @@ mod signal;
 mod span;
 mod stage1;
 mod streams;
+mod terminal;
 mod ui;
 mod volumes;
 
@@ -66,7 +71,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let verb = verb_at(&words);
     let family = match verb.map(|at| words[at].as_str()) {
-        Some("run" | "start" | "exec") => Family::Runs,
+        Some("run" | "start" | "exec" | "attach") => Family::Runs,
         _ => Family::Other,
     };
     let strange = args.iter().find(|arg| arg.to_str().is_none());
@@ -236,6 +241,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Bundle(args) => commands::bundle(&open("bundle")?, &args),
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
+        Verb::Attach(args) => commands::attach(&open("attach")?, &args),
         Verb::Events(args) => commands::events(&open("events")?, &args),
         Verb::Top(args) => commands::top(&open("top")?, &args),
         Verb::Stop(args) => commands::stop(&open("stop")?, &args),

@@ -15,6 +15,9 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::error::{Context as _, Result};
 use crate::pods::Pod;
 
+/// What a supervisor says once its pod is ready (`sd_notify(3)`).
+pub(crate) const READY: &str = "READY=1";
+
 /// Where a new supervisor says that its pod is ready (`sd_notify(3)`).
 ///
 /// An abstract socket: nothing of it can be left behind. Only words of our own user count.
@@ -43,12 +46,12 @@ impl NotifySocket {
         Ok(Self { socket, name: format!("@{name}") })
     }
 
-    /// Waits until the pod is ready (`true`) or `child` has ended without having said so.
+    /// Waits until the supervisor has said `word` (`true`), or `child` has ended without that.
     ///
     /// # Errors
     ///
     /// `storage`.
-    pub(crate) fn wait(&self, child: &Child) -> Result<bool> {
+    pub(crate) fn wait(&self, child: &Child, word: &str) -> Result<bool> {
         let tell = || "cannot wait for the supervisor".to_owned();
         let pid = Pid::from_child(child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(tell)?;
@@ -61,7 +64,7 @@ impl NotifySocket {
             }
             let ended = !fds[1].revents().is_empty();
             while let Some(message) = self.receive() {
-                if message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                if message.split(|byte| *byte == b'\n').any(|line| line == word.as_bytes()) {
                     return Ok(true);
                 }
             }

@@ -17,3 +17,4 @@ pub mod registry;
 pub mod require;
 pub mod said;
 pub mod sandbox;
+pub mod terminal;

@@ -188,6 +188,26 @@ impl Running {
         }
     }
 
+    /// Starts `command` with standard streams of its own, of which nothing is heard here.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started at all.
+    pub fn start_unheard(mut command: Command, name: &str, patience: Duration) -> Self {
+        let spawned = command.spawn();
+        let child = spawned.unwrap_or_else(|error| panic!("cannot start `{name}`: {error}"));
+        let unheard = Stream::default();
+        unheard.0.0.lock().expect("nobody else has it").ended = true;
+        Self {
+            command: name.to_owned(),
+            pid: Pid::from_raw(i32::try_from(child.id()).expect("process ids are positive")),
+            stdout: unheard.clone(),
+            stderr: unheard,
+            child: Some(child),
+            deadline: Instant::now() + patience,
+        }
+    }
+
     /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> Pid {

@@ -25,6 +25,7 @@ use crate::leaks::{self, Debris, World};
 use crate::programs::Programs;
 use crate::registry::Registry;
 use crate::said::{PATIENCE, Running, Said};
+use crate::terminal::Terminal;
 
 /// The world of one test.
 #[derive(Debug)]
@@ -106,6 +107,13 @@ impl Sandbox {
     #[must_use]
     pub fn call(&self) -> Call<'_> {
         Call::of(self, &self.programs.path("pod"), "pod")
+    }
+
+    /// Prepares a call of `pod` as the leader of a session, to be started on a terminal.
+    #[must_use]
+    pub fn call_in_session(&self) -> Call<'_> {
+        let pod = self.programs.path("pod");
+        self.program("setsid").args(["--ctty".as_ref(), pod.as_os_str()])
     }
 
     /// Prepares a call of another program of the machine, inside the sandbox.
@@ -329,6 +337,13 @@ impl<'a> Call<'a> {
             self.command.stdin(read);
         }
         Running::start(self.command, &self.name, self.patience)
+    }
+
+    /// Starts it on a terminal, which is that of its session.
+    #[must_use]
+    pub fn start_on(mut self, terminal: &Terminal) -> Running {
+        self.command.stdin(terminal.end()).stdout(terminal.end()).stderr(terminal.end());
+        Running::start_unheard(self.command, &self.name, self.patience)
     }
 
     /// Runs it to its end.

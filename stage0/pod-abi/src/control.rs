@@ -70,11 +70,15 @@ pub enum Request {
         app: Option<AppName>,
         /// Whether the first descriptor feeds the app's input.
         input: bool,
-        /// Whether the app's input ends when the first descriptor does.
+        /// Whether the app's input ends when the first descriptor has and [`Request::EndInput`]
+        /// says that this is meant.
         ends_input: bool,
         /// The size of the client's terminal, if the app has one too.
         size: Option<WindowSize>,
     },
+    /// Tells that the first descriptor of [`Request::Attach`] ends because the input has: that of
+    /// a client that was killed ends as well, and harms no app. Ends with [`Reply::Done`].
+    EndInput,
     /// Changes the size of the terminal this connection has attached to or started a process with;
     /// ends with [`Reply::Done`].
     Resize {

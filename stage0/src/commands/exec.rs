@@ -1,66 +1,90 @@
 //! `pod exec`: a command in an app of a running pod, started as the app itself was.
 
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::app::{AppSpec, Stdio};
-use pod_abi::control::{Reply, Request, SignalTarget};
+use pod_abi::control::{Request, SignalTarget, WindowSize};
 use pod_abi::phase::Phase;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Session;
 use super::logs::unknown_app;
+use crate::attend::{Attendance, Manner, Outcome, Signals, Wishes};
 use crate::caller::Caller;
 use crate::cli::ExecArgs;
 use crate::compose::{ExecRequest, compose_exec, resolve_user};
 use crate::control::Connection;
-use crate::error::{CommandError, Context as _, Result};
-use crate::fetch;
+use crate::error::{CommandError, Result};
+use crate::keys::DetachKeys;
 use crate::pods::{Pod, Query};
-use crate::streams::{Relay, Streams};
-use crate::{ending, request};
+use crate::request::{self, ProcessRequest};
+use crate::streams::{Input, Streams};
+use crate::terminal::{self, Raw};
+use crate::{ending, fetch};
 
-/// Signals that are meant for the command rather than for us.
-const FORWARDED: [Signal; 6] = [
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-];
-
-/// How long a supervisor may take to start a command. It is a `clone` and an `execve` away; a
-/// minute is a stopped or hopelessly loaded one, and our signals are blocked as long as we wait.
-const START: Duration = Duration::from_secs(60);
+/// The size of a terminal whose user has none.
+const UNSEEN: WindowSize = WindowSize { rows: 24, columns: 80 };
 
 /// Runs a command and returns its exit status.
 ///
 /// # Errors
 ///
-/// `pod.not-found`, `pod.not-running`, `app.not-found`, and what the supervisor reports.
+/// `pod.not-found`, `pod.not-running`, `app.not-found`, `terminal.none`, and what the supervisor
+/// reports.
 pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
-    let pod = session.pods.find(&Query(&args.pod))?;
-    if pod.phase() != Phase::Running {
-        return Err(super::not_running(&pod, &args.pod));
-    }
+    let pod = running(session, &args.pod)?;
     let app = choose(&pod, args.app.as_deref())?;
     let (name, word) = (app.name.clone(), args.pod.clone());
+    let (fed, tty) = (args.process.interactive, args.process.tty);
+    terminal::check(fed && tty)?;
     let process = Box::new(compose_exec(read(session, args, &app)?, &app));
-    let signals = block_signals()?;
-    let mut connection = ending::connect(session.run_root(), &pod)?
-        .ok_or_else(|| super::not_running(&pod, &word))?;
-    let streams = Streams::of_this_process()?;
-    connection
-        .request(&Request::Exec { app: name, process, terminal: None }, &streams.descriptors())?;
-    let mut relays = streams.handed_over();
-    let ended = attend(&mut connection, &signals, &mut relays);
-    // What the command wrote last; what its children write later is nobody's.
-    relays.iter().try_for_each(|relay| relay.copy().map(drop))?;
-    ended
+    let signals = Signals::block()?;
+    let mut connection = connect(session, &pod, &word)?;
+    let input = if fed { Input::Passed(DetachKeys::none()) } else { Input::None };
+    let streams = if tty { Streams::of_a_client(input)? } else { Streams::of_a_command(input)? };
+    let terminal = tty.then(|| terminal::size().unwrap_or(UNSEEN));
+    let request = Request::Exec { app: name, process, terminal };
+    connection.request(&request, &streams.descriptors())?;
+    let mut attendance = Attendance {
+        connection: &mut connection,
+        signals: &signals,
+        pump: streams.handed_over(),
+        manner: Manner::Command,
+        target: SignalTarget::Exec,
+        raw: if fed && tty { Some(Raw::new()?) } else { None },
+        wishes: Wishes::default(),
+    };
+    match attendance.attend()? {
+        Outcome::Ended(exit) => Ok(exit.code()),
+        Outcome::Left(signal) => Ok(128_u8.saturating_add(signal)),
+        Outcome::Detached => Ok(0),
+        Outcome::PodEnded => {
+            Err(CommandError::new("pod.ended", "the pod ended while the command ran"))
+        }
+    }
 }
 
+/// Finds a pod that runs.
+///
+/// # Errors
+///
+/// `pod.not-found`, `pod.not-running`.
+pub(super) fn running(session: &Session, word: &str) -> Result<Pod> {
+    let pod = session.pods.find(&Query(word))?;
+    if pod.phase() == Phase::Running { Ok(pod) } else { Err(super::not_running(&pod, word)) }
+}
+
+/// Connects to the supervisor of a pod that ran a moment ago.
+///
+/// # Errors
+///
+/// `pod.not-running`, `pod.unreachable`.
+pub(super) fn connect(session: &Session, pod: &Pod, word: &str) -> Result<Connection> {
+    ending::connect(session.run_root(), pod)?.ok_or_else(|| super::not_running(pod, word))
+}
+
+/// Chooses an app of a pod: the one that is named, or the only one.
+///
+/// # Errors
+///
+/// `app.not-found`; usage if there are several.
 pub(super) fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
     let manifest = pod.manifest()?;
     let apps = &manifest.sandbox.apps;
@@ -81,9 +105,6 @@ pub(super) fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
 
 fn read(session: &Session, args: ExecArgs, app: &AppSpec) -> Result<ExecRequest> {
     let process = request::read_process(&args.process, &Caller::of_this_process())?;
-    if process.stdio == Stdio::Terminal {
-        return Err(CommandError::usage("a command beside an app cannot have a terminal yet"));
-    }
     let user = match &process.user {
         None => None,
         Some(word) => {
@@ -96,63 +117,7 @@ fn read(session: &Session, args: ExecArgs, app: &AppSpec) -> Result<ExecRequest>
     if args.command.iter().any(|word| word.contains('\0')) || args.command[0].is_empty() {
         return Err(CommandError::usage("the command is empty or holds a NUL byte"));
     }
-    Ok(ExecRequest { args: args.command, env: process.env, workdir: process.workdir, user })
-}
-
-fn block_signals() -> Result<SignalFd> {
-    let set: SigSet = FORWARDED.into_iter().collect();
-    set.thread_block().context(|| "cannot block signals".to_owned())?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context(|| "cannot receive signals".to_owned())
-}
-
-/// Waits for the end of the command, passing on signals, and output that goes through us.
-fn attend(connection: &mut Connection, signals: &SignalFd, relays: &mut Vec<Relay>) -> Result<u8> {
-    let asked = Instant::now();
-    let mut started = false;
-    loop {
-        while let Some(reply) = connection.take()? {
-            match reply {
-                Reply::ExecEnded { exit } => return Ok(exit.code()),
-                Reply::Refused(report) => return Err(CommandError::reported(report.tamed())),
-                Reply::ExecStarted => started = true,
-                Reply::Done | Reply::Status(_) | Reply::Attached | Reply::AppEnded { .. } => {}
-            }
-        }
-        let left = (!started).then(|| START.saturating_sub(asked.elapsed()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(connection.silent());
-        }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds =
-            vec![PollFd::new(connection, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        fds.extend(relays.iter().map(|relay| PollFd::new(relay, PollFlags::IN)));
-        match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context(|| "cannot wait for the command".to_owned()),
-        }
-        let answered = !fds[0].revents().is_empty();
-        drop(fds);
-        copy(relays)?;
-        while let Ok(Some(signal)) = signals.read_signal() {
-            if let Ok(signal) = u8::try_from(signal.ssi_signo) {
-                connection.request(&Request::Signal { target: SignalTarget::Exec, signal }, &[])?;
-            }
-        }
-        if answered && !connection.receive()? {
-            return Err(CommandError::new("pod.ended", "the pod ended while the command ran"));
-        }
-    }
-}
-
-/// Copies what there is, and forgets the pipes that have ended.
-fn copy(relays: &mut Vec<Relay>) -> Result<()> {
-    let mut open = Vec::with_capacity(relays.len());
-    for relay in relays.drain(..) {
-        if relay.copy()? {
-            open.push(relay);
-        }
-    }
-    *relays = open;
-    Ok(())
+    let terminal = process.stdio == Stdio::Terminal;
+    let ProcessRequest { env, workdir, .. } = process;
+    Ok(ExecRequest { args: args.command, env, workdir, user, terminal })
 }

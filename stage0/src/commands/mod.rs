@@ -1,6 +1,7 @@
 //! The commands: arguments → request → calls → what is shown. One file each; what they share with
 //! one another is [`Session`], the opened surroundings.
 
+mod attach;
 mod bundle;
 mod completion;
 mod doctor;
@@ -38,6 +39,7 @@ use crate::pods::{Entry, Pod, Pods};
 use crate::ui::{self, Format};
 use crate::{fetch, leftovers};
 
+pub(crate) use attach::attach_to as attach;
 pub(crate) use bundle::bundle;
 pub(crate) use completion::completion;
 pub(crate) use doctor::doctor;

@@ -1,17 +1,18 @@
 //! `pod run` and `pod prepare`: one path, `run` goes on where `prepare` stops.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::Path;
 
 use images::{Lease, Reference, Store};
-use pod_abi::app::{AppSpec, ImagePin, Verified};
+use pod_abi::app::{AppSpec, ImagePin, Stdio as AppStdio, Verified};
 use pod_abi::manifest::{PodManifest, PodSpec};
 use pod_abi::phase::Home;
 use pod_abi::stage::Output;
 use pod_abi::{Digest, PodId, version};
 
 use super::Session;
+use crate::client::Audience;
 use crate::compose::{AppImage, compose, tell_hostname};
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
@@ -39,23 +40,41 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
     }
     let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     session.sweep_leftovers();
+    let audience = audience(request, &spec.apps)?;
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
     drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     let launcher = session.launcher(&store);
-    match request.stdio {
-        Stdio::Attached => {
-            let launch = Launch { manifest, apps, attempt: 1, output: Output::Shown };
+    match (request.stdio, audience) {
+        (Stdio::Attached, Some(audience)) => {
+            launcher.attended(&reader(session, draft.id())?, Some(&draft), &audience)
+        }
+        (Stdio::Attached, None) => {
+            let (attempt, output) = (1, Output::Shown);
+            let launch = Launch { manifest, apps, attempt, output, hold: false };
             let never =
                 launcher.in_place(launch, || draft.into(Home::Run, Durability::Volatile))?;
             match never {}
         }
         // Until the supervisor has moved the pod on, dropping the draft discards it.
-        Stdio::Detached => {
+        (Stdio::Detached, _) => {
             let pod = reader(session, draft.id())?;
             let background = launcher.in_background(&pod, Some(&draft))?;
             super::announced(&session.context, &pod, background)
         }
     }
+}
+
+/// Finds the app that the foreground belongs to.
+fn audience(request: &Request, apps: &[AppSpec]) -> Result<Option<Audience>> {
+    if request.stdio == Stdio::Detached {
+        return Ok(None);
+    }
+    let fed = |at: usize, app: &AppSpec| match &request.source {
+        Source::Line(pod) => pod.apps.get(at).is_some_and(|app| app.process.fed),
+        // A specification does not tell; a terminal that cannot be typed at is of little use.
+        Source::Spec(_) => app.stdio == AppStdio::Open || io::stdin().is_terminal(),
+    };
+    Audience::of(apps, fed, request.detach_keys.as_deref())
 }
 
 /// Opens a pod being laid out once more: a descriptor that does not hold its lock.

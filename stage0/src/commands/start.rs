@@ -6,6 +6,7 @@ use pod_abi::stage::Output;
 
 use super::Session;
 use crate::cli::StartArgs;
+use crate::client::Audience;
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::launch::{Launch, leave_session, lock_to_start};
@@ -41,6 +42,11 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
                 let background = session.launcher(&store).in_background(&pod, None)?;
                 return super::announced(&session.context, &pod, background);
             }
+            if args.interactive {
+                check_startable(&pod, pod.phase())?;
+                let audience = audience(&pod, args)?;
+                return session.launcher(&store).attended(&pod, None, &audience);
+            }
             lock_to_start(&pod)?;
             check_startable(&pod, Phase::of(pod.home, false))?;
             session.pods.check_in_place(&pod)?;
@@ -53,9 +59,18 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
     volumes::check(&manifest.sandbox.volumes, &session.context.root)?;
     let output = if args.supervised { Output::Logged } else { Output::Shown };
-    let launch = Launch { manifest, apps, attempt, output };
+    let launch = Launch { manifest, apps, attempt, output, hold: args.hold };
     let never = session.launcher(&store).in_place(launch, || into_run(&session, pod))?;
     match never {}
+}
+
+/// Finds the app that is to be fed.
+fn audience(pod: &Pod, args: &StartArgs) -> Result<Audience> {
+    let apps = pod.apps(&pod.manifest()?)?;
+    Audience::of(&apps, |_, _| true, args.detach_keys.as_deref())?.ok_or_else(|| {
+        CommandError::usage(format!("no app of pod `{}` takes input", args.pod))
+            .hint("`pod run -i` and `pod prepare -i` make apps that do")
+    })
 }
 
 fn into_run(session: &Session, mut pod: Pod) -> Result<Pod> {

@@ -296,6 +296,8 @@ pub(crate) struct ExecRequest {
     pub(crate) workdir: Option<PodPath>,
     /// Who it runs as, if other than the app.
     pub(crate) user: Option<(User, String)>,
+    /// Whether it has a terminal.
+    pub(crate) terminal: bool,
 }
 
 /// Composes a process to run in `app`: the app's own, but for what is asked otherwise.
@@ -310,6 +312,12 @@ pub(crate) fn compose_exec(request: ExecRequest, app: &AppSpec) -> Process {
         if let Ok(home) = EnvVar::parse(&format!("HOME={home}")) {
             set(&mut process.env, home);
         }
+    }
+    if request.terminal
+        && !process.env.iter().any(|var| var.name() == "TERM")
+        && let Ok(term) = EnvVar::parse(defaults::TERM)
+    {
+        set(&mut process.env, term);
     }
     for var in request.env {
         set(&mut process.env, var);

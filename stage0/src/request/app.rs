@@ -40,6 +40,8 @@ pub(crate) struct AppRequest {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessRequest {
     pub(crate) stdio: Stdio,
+    /// Whether it is fed with the caller's standard input.
+    pub(crate) fed: bool,
     pub(crate) env: Vec<EnvVar>,
     pub(crate) workdir: Option<PodPath>,
     /// As typed; it is looked up in the image.
@@ -100,6 +102,7 @@ pub(crate) fn read_process(flags: &ProcessFlags, caller: &Caller<'_>) -> Result<
             (false, true) => Stdio::Open,
             (false, false) => Stdio::Logged,
         },
+        fed: flags.interactive,
         env: read_env(&flags.env_file, &flags.env, caller)?,
         workdir: flags.workdir.as_deref().map(path).transpose()?,
         user: flags.user.clone(),

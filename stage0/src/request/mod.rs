@@ -31,7 +31,7 @@ use insecure::{check_only_fetches, read_insecure};
 use network::{read_dns, read_host};
 use words::{choice, contradiction, pairs, word};
 
-pub(crate) use app::{AppRequest, read_app, read_process};
+pub(crate) use app::{AppRequest, ProcessRequest, read_app, read_process};
 pub(crate) use mounts::{MountFrom, MountRequest};
 pub(crate) use privileges::Paths;
 
@@ -53,7 +53,6 @@ pub(crate) struct Request {
     /// The file its id is written to.
     pub(crate) id_file: Option<PathBuf>,
     /// The keys that leave a terminal, as typed.
-    #[allow(dead_code, reason = "read by whatever attaches a terminal")]
     pub(crate) detach_keys: Option<String>,
 }
 

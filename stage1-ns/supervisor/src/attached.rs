@@ -23,6 +23,8 @@ pub(crate) struct Attached {
     pub(crate) finale: Option<Reply>,
     /// Whether the app's input ends when the client's does.
     pub(crate) ends_input: bool,
+    /// Whether the client has said that its input ends.
+    pub(crate) ending: bool,
     feed: Option<OwnedFd>,
     stdout: Sink<OwnedFd>,
     stderr: Sink<OwnedFd>,
@@ -60,6 +62,7 @@ impl Attached {
             place,
             finale: None,
             ends_input: false,
+            ending: false,
             feed: if input { Some(open(stdin, OFlags::RDONLY)?) } else { None },
             stdout: Sink::new(open(stdout, OFlags::WRONLY)?),
             stderr: Sink::new(open(stderr, OFlags::WRONLY)?),

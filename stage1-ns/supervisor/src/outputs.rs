@@ -358,18 +358,38 @@ impl Outputs {
             }
             Fed::Ended => {
                 self.stale = true;
-                // A terminal has no end of input but the one that is typed.
-                if attached.ends_input && app.terminal.is_none() {
-                    app.input = None;
-                }
+                self.settle_input(number);
             }
         }
+    }
+
+    /// Ends the input that client `number` feeds, once all it has said is passed on.
+    pub(crate) fn end_input(&mut self, number: u32) {
+        if let Some(attached) = self.attached.get_mut(&number) {
+            attached.ending = true;
+        }
+        self.settle_input(number);
+    }
+
+    /// Closes an app's input if its client has ended its own and has said so.
+    fn settle_input(&mut self, number: u32) {
+        let Some(attached) = self.attached.get(&number) else { return };
+        let over = attached.ends_input && attached.ending && attached.feed().is_none();
+        let Some(app) = attached.place.and_then(|place| self.apps.get_mut(&place)) else { return };
+        // A terminal has no end of input but the one that is typed.
+        if over && app.terminal.is_none() && !app.input.as_ref().is_some_and(Sink::is_clogged) {
+            app.input = None;
+        }
+        self.stale = true;
     }
 
     /// Writes what is held for an app's input, as far as it is taken.
     pub(crate) fn flush_input(&mut self, place: u32) {
         if let Some(input) = self.apps.get_mut(&place).and_then(|app| app.input.as_mut()) {
             input.flush();
+        }
+        for number in self.clients_at(place) {
+            self.settle_input(number);
         }
         self.stale = true;
     }

@@ -34,6 +34,8 @@ pub(crate) enum Answer {
     OnTerminal(OnTerminal),
     /// Attach the client, and reply that it is.
     Attach(Attach),
+    /// End the input the client feeds, once it has passed it on, and reply that it is done.
+    EndInput,
     /// Change the size of the client's terminal, and reply that it is done.
     Resize(WindowSize),
 }
@@ -97,6 +99,7 @@ pub(crate) fn answer(
             attach(pod, Attach { app, input, ends_input, size })
         }
         Request::Resize { size } => Answer::Resize(size),
+        Request::EndInput => Answer::EndInput,
         Request::Copy { .. } | Request::AddApp { .. } | Request::RemoveApp { .. } => {
             refuse("not-built", "this cannot be done yet".to_owned())
         }
@@ -111,7 +114,10 @@ fn may_ask(waiting: Option<&Waiting>, request: &Request) -> bool {
         None => true,
         Some(Waiting::Attached) => matches!(
             request,
-            Request::Signal { .. } | Request::Resize { .. } | Request::Shutdown { .. }
+            Request::Signal { .. }
+                | Request::Resize { .. }
+                | Request::EndInput
+                | Request::Shutdown { .. }
         ),
         Some(_) => matches!(request, Request::Signal { .. } | Request::Resize { .. }),
     }

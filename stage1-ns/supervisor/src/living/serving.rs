@@ -92,6 +92,10 @@ impl<W: Wall> Living<'_, W> {
                 Err(report) => Reply::Refused(report),
             },
             Answer::Attach(wanted) => return self.attach(number, &wanted, descriptors),
+            Answer::EndInput => {
+                self.outputs.end_input(number);
+                Reply::Done
+            }
             Answer::Resize(size) if self.outputs.resize(number, size) => Reply::Done,
             Answer::Resize(_) => {
                 let what = "there is no terminal to change the size of";
