@@ -96,7 +96,7 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
             "`pod image ls` lists what is in the store; `pod fetch {reference}` fetches it"
         )),
         ErrorKind::Ambiguous => made.hint("`pod image ls --digests` shows ids in full"),
-        ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-http`"),
+        ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-options http`"),
         ErrorKind::Platform => made.hint("`--platform OS/ARCH` chooses another"),
         ErrorKind::Denied => {
             let host = reference.registry().unwrap_or("REGISTRY");

@@ -126,8 +126,8 @@ pub(crate) struct FetchFlags {
     /// Platform of the images, `OS/ARCH[/VARIANT]` [default: the host's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// Protections to give up: `http`, `tls`, `all-fetch`; and of apps `capabilities`, `paths`,
-    /// `seccomp`, `all-run`; or `all`
+    /// Protections to give up: `http` of fetching; `capabilities`, `paths`, `seccomp`, or all
+    /// three as `all-run`, of apps; or `all`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) insecure_options: Vec<String>,
     /// Same as `--insecure-options http`: speak plain HTTP to registries beyond loopback

@@ -359,6 +359,92 @@ fn groups_and_users_are_those_of_the_image() {
 }
 
 #[test]
+fn an_app_runs_as_who_was_asked_for_whoever_stands_beside_it() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let table = [
+        ("", "0 0 0 0"),
+        ("root", "0 0 0 0"),
+        ("web", "1000 1000 1000,2000 1"),
+        ("1000", "1000 1000 1000,2000 1"),
+        ("web:nogroup", "1000 65534 65534 1"),
+        ("web:7", "1000 7 7 1"),
+        ("5", "5 0 0 1"),
+        ("5:6", "5 6 6 1"),
+    ];
+    let script = "echo $(id -u) $(id -g) $(id -G | tr ' ' ,) \
+                  $(grep NoNewPrivs /proc/self/status | tr -dc 01)";
+    for userns in ["auto", "host"] {
+        let mut args = vec!["run", "--rm", "--userns", userns];
+        let names: Vec<String> = (0..table.len()).map(|at| format!("app{at}")).collect();
+        for ((user, _), name) in table.iter().zip(&names) {
+            if *name != names[0] {
+                args.push("---");
+            }
+            args.extend([image.as_str(), "--name", name]);
+            if !user.is_empty() {
+                args.extend(["-u", user]);
+            }
+            args.extend(["sh", "-c", script]);
+        }
+        let said = sandbox.pod(&args).success();
+        for ((user, expected), name) in table.iter().zip(&names) {
+            let line = said.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            assert!(line.ends_with(&format!(" {expected}")), "{userns} {user:?}: {said}");
+        }
+    }
+    for user in ["nosuch", "web:nosuch", "4294967295", "/bin"] {
+        sandbox.pod(["run", "-u", user, &image, "true"]).refuses(125, &["cannot run as"]);
+    }
+}
+
+#[test]
+fn privileges_can_be_kept_from_root_and_left_to_others() {
+    let sandbox = sandbox!();
+    let nnp = |flags: &[&str]| sandbox.report(flags).status("NoNewPrivs").to_owned();
+    assert_eq!(nnp(&["--security-opt", "no-new-privileges"]), "1");
+    assert_eq!(nnp(&["-u", "web", "--security-opt", "no-new-privileges:false"]), "0");
+    let report = sandbox.report(&["--insecure-options", "capabilities", "-u", "web"]);
+    let all = Capability::ALL.iter().fold(0, |bits, capability| bits | capability.bit());
+    let sets = report.capabilities();
+    assert_eq!((sets.bounding, sets.effective, sets.permitted), (all, 0, 0));
+}
+
+#[test]
+fn apps_of_a_pod_hold_what_each_was_given() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let bounding = "grep CapBnd /proc/self/status";
+    let said = sandbox.pod([
+        "run",
+        "--rm",
+        &image,
+        "--name",
+        "none",
+        "--cap-drop",
+        "ALL",
+        "sh",
+        "-c",
+        bounding,
+        "---",
+        &image,
+        "--name",
+        "one",
+        "--cap-drop",
+        "ALL",
+        "--cap-add",
+        "KILL",
+        "sh",
+        "-c",
+        bounding,
+    ]);
+    let said = said.success();
+    let of = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(of("none").ends_with("0000000000000000"), "{said}");
+    assert!(of("one").ends_with("0000000000000020"), "{said}");
+}
+
+#[test]
 fn words_that_contradict_each_other_are_refused_before_anything_is_fetched() {
     let sandbox = sandbox!();
     insta::assert_snapshot!(sandbox.pod(["run", "--privileged", "--cap-drop", "ALL", "x"]), @"

@@ -132,6 +132,56 @@ fn wrong_values_are_refused_with_their_word() {
 }
 
 #[test]
+fn a_specification_stands_alone() {
+    let flags = [
+        ("--hostname", "h"),
+        ("--net", "none"),
+        ("--userns", "auto"),
+        ("--exit-policy", "all"),
+        ("--stage1", "ns"),
+        ("--platform", "linux/amd64"),
+        ("--label", "a=b"),
+        ("--annotation", "a=b"),
+        ("--ipc", "pod"),
+        ("--sysctl", "a=b"),
+        ("--dns", "none"),
+        ("--dns-search", "a"),
+        ("--dns-opt", "a"),
+        ("--add-host", "a:1.2.3.4"),
+        ("--insecure-options", "paths"),
+    ];
+    for (flag, value) in flags {
+        let error = request(&format!("--spec f {flag} {value}")).unwrap_err().to_string();
+        let expected = format!("`{flag}` stands beside `--spec`, which holds that already");
+        assert_eq!(error, expected);
+    }
+    assert!(request("--spec f --name n -d --rm --pull never --insecure-options http").is_ok());
+}
+
+proptest::proptest! {
+    /// Whatever stands behind a flag is read or refused.
+    #[test]
+    fn no_word_is_too_odd_to_be_refused(
+        flag in proptest::sample::select(&[
+            "--volume", "--mount", "--tmpfs", "--device", "--ulimit", "--memory", "--cpus",
+            "--umask", "--log-size", "--stop-signal", "--security-opt", "--readiness", "--env",
+            "--cap-add", "--after", "--oom-score-adj",
+        ][..]),
+        word in "[a-z0-9/:=,.\"+é\u{0}-]{0,24}",
+    ) {
+        let words = [format!("{flag}={word}"), "x".to_owned()];
+        if let Ok(Asked::Line(line)) = parse("run", &words) {
+            let caller = Caller {
+                variable: &|_| None,
+                file: &|_| Ok(String::new()),
+                profile: &|_, _| Err(CommandError::usage("none")),
+            };
+            let _ = read(*line, &caller); // that it returns is what is tested
+        }
+    }
+}
+
+#[test]
 fn contradictions_are_refused_with_both_words() {
     let table = [
         ("--rm --restart always x", "--rm", "--restart always"),
