@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 use tests::fixtures::Fixture;
@@ -270,6 +272,47 @@ fn a_filling_that_was_killed_begins_again_or_goes_on() {
     let said = run(&sandbox, &spec).success();
     assert_eq!(said, FILLED);
     assert!(!area.exists());
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_filling_costs_nothing() {
+    let sandbox = sandbox!();
+    sandbox.expect_debris();
+    const FILES: usize = 800;
+    let busybox = fs::read("/bin/busybox").unwrap();
+    let shell = Layer::new().file("bin/busybox", 0o755, &busybox);
+    let shell = ["sh", "ls", "wc"]
+        .into_iter()
+        .fold(shell, |layer, name| layer.symlink(&format!("bin/{name}"), "busybox"));
+    let many = (0..FILES).fold(Layer::new().dir("srv/", 0o755), |layer, number| {
+        layer.file(&format!("srv/{number}"), 0o644, b"whole")
+    });
+    let image = sandbox.image("many", &Image::new().layer(shell).layer(many));
+    let named = made(&sandbox, "named");
+    let area = named.join(".pod-fill");
+    let volumes = json!([filled(host("named", &named), "/srv")]);
+    let script = "ls -A /v | wc -l";
+    let spec = spec(&sandbox, &image, script, volumes, json!([at("/v", "named")]));
+    // Each is killed once it has come so far; the next finds what the one before has left.
+    let points: [&dyn Fn() -> bool; 4] = [
+        &|| area.join("content").exists(),
+        &|| fs::read_dir(area.join("content")).is_ok_and(|entries| entries.count() > FILES / 2),
+        &|| area.join("whole").exists(),
+        &|| fs::read_dir(&named).is_ok_and(|entries| entries.count() > FILES / 2),
+    ];
+    for reached in points {
+        let pod = of_spec(&sandbox, "run", &spec).start();
+        let gone = || !Path::new(&format!("/proc/{}/exe", pod.pid())).exists();
+        while !reached() && !gone() {
+            thread::yield_now();
+        }
+        pod.signal(Signal::SIGKILL);
+        let _ = pod.wait();
+    }
+    assert_eq!(run(&sandbox, &spec).success().trim(), FILES.to_string());
+    assert!(!area.exists());
+    let whole = |entry: fs::DirEntry| fs::read(entry.path()).unwrap() == b"whole";
+    assert!(fs::read_dir(&named).unwrap().flatten().all(whole));
 }
 
 #[test]

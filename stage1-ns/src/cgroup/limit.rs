@@ -124,7 +124,8 @@ impl Cgroup {
     fn move_aside(&mut self) -> Result<(), Failure> {
         let own = std::process::id().to_string();
         if let Some(other) = self.list("cgroup.procs")?.lines().find(|pid| *pid != own) {
-            let what = format!("the pod is not alone in its cgroup: process {other} is there, too");
+            let what =
+                format!("no limit can be set: process {other} is in the cgroup of the pod, too");
             return Err(Failure::new(what).hint(DELEGATE));
         }
         match mkdirat(&self.ours, SUPERVISOR, Mode::from_raw_mode(0o755)) {
