@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod fixtures;
 pub mod image;
 pub mod leaks;
+pub mod manual;
 pub mod pods;
 pub mod programs;
 pub mod registry;

@@ -178,7 +178,15 @@ impl Sandbox {
     pub fn tame(&self, text: &str) -> String {
         let fixtures = fixtures::directory(&self.programs).display().to_string();
         let text = text.replace(&self.directory.path().display().to_string(), "[SANDBOX]");
-        tame(&text.replace(&fixtures, "[FIXTURES]"))
+        let fixtures = format!("{fixtures}/");
+        let mut parts = text.split(&fixtures);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            // The directory beneath is named by a digest.
+            text.push_str("[FIXTURES]/");
+            text.push_str(part.split_once('/').map_or(part, |(_, rest)| rest));
+        }
+        tame(&text)
     }
 
     /// Checks that nothing was left behind, as dropping does.

@@ -9,7 +9,6 @@ use crate::ui;
 
 /// A command.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Described {
     /// The words that call it, `pod` first.
     call: String,
@@ -58,13 +57,17 @@ fn described(command: &Command, before: &str) -> Described {
         hidden: command.is_hide_set(),
         aliases: command.get_all_aliases().map(str::to_owned).collect(),
         arguments: command.get_arguments().filter(visible).map(argument).collect(),
-        commands: command
-            .get_subcommands()
-            .filter(|command| command.get_name() != "help")
-            .map(|command| described(command, &below))
-            .collect(),
+        commands: beneath(command).map(|command| described(command, &below)).collect(),
         call,
     }
+}
+
+/// Returns the commands beneath one, in the order help lists them.
+fn beneath(command: &Command) -> impl Iterator<Item = &Command> {
+    let mut commands: Vec<&Command> =
+        command.get_subcommands().filter(|command| command.get_name() != "help").collect();
+    commands.sort_by_key(|command| command.get_display_order());
+    commands.into_iter()
 }
 
 fn argument(arg: &Arg) -> Argument {

@@ -6,6 +6,7 @@
 //! cargo xtask images DIR           writes an image of busybox to DIR: `oci:DIR:busybox`
 //! cargo xtask demo                 shows a pod of two apps from a real registry
 //! cargo xtask test [FILTER…]       everything CI runs
+//! cargo xtask docs [DIR]           writes `docs/commands.md`; to DIR, manual pages and completions
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 use std::env;
 use std::fmt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::error::Error;
@@ -23,6 +25,7 @@ use crate::error::Error;
 mod bench;
 mod build;
 mod demo;
+mod docs;
 mod error;
 mod machine;
 mod packages;
@@ -38,13 +41,17 @@ fn main() -> ExitCode {
         ["images"] => images(),
         ["images", directory] => image_into(directory),
         ["demo"] => demo::run(),
+        ["docs"] => docs::write(None),
+        ["docs", directory] => docs::write(Some(Path::new(directory))),
         ["bench", "start"] => bench::start(None),
         ["bench", "start", rounds] => match rounds.parse() {
             Ok(rounds) if rounds > 0 => bench::start(Some(rounds)),
             _ => Err(Error::new(format!("`{rounds}` is no number of rounds"))),
         },
         ["test", filter @ ..] => test::run(filter),
-        _ => Err(Error::new("usage: cargo xtask build [--release] | images | demo | test | bench")),
+        _ => Err(Error::new(
+            "usage: cargo xtask build [--release] | images | demo | docs | test | bench",
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,22 +1,9 @@
-//! What the user reads: whole output and exit status of commands, above all of wrong ones.
-//!
-//! Every refusal is one error that names its object, its causes, and where there is a way out, a
-//! hint. `run`, `start` and `exec` end with 125 then, others with 1, or 2 for wrong usage.
+//! Wrong command lines, things that are not there, and what every command has in common.
 
 use serde_json::Value;
 use tests::fixtures::Fixture;
-use tests::require;
-use tests::sandbox::Sandbox;
 
-/// Makes the sandbox of a test, or returns from it.
-macro_rules! sandbox {
-    () => {{
-        if !require::root("a sandbox makes namespaces") {
-            return;
-        }
-        Sandbox::new()
-    }};
-}
+use crate::sandbox;
 
 #[test]
 fn the_version_names_the_stage_abi() {

@@ -1,0 +1,122 @@
+//! Volumes, and commands about the host and the program itself: what they print.
+
+use tests::fixtures::Fixture;
+
+use crate::{numberless, sandbox};
+
+#[test]
+fn a_volume_is_made_shown_and_removed() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    insta::assert_snapshot!(sandbox.pod(["volume", "create", "data"]), @"
+    --- stdout ---
+    data
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["volume", "create", "data"]), @"
+    --- stderr ---
+    error: there is a volume `data` already
+    hint: `--ignore` makes only those that are not there
+    --- exit 1 ---
+    ");
+    sandbox.pod(["prepare", "--name", "db", "-v", "data:/data", image]).success();
+    insta::assert_snapshot!(numberless(sandbox.pod(["volume", "ls"])), @"
+    --- stdout ---
+    NAME  PODS  PATH
+    data  db  [SANDBOX]/root/volumes/data
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["volume", "inspect", "data"]), @r#"
+    --- stdout ---
+    {
+      "name": "data",
+      "path": "[SANDBOX]/root/volumes/data",
+      "users": [
+        {
+          "uuid": "[UUID]",
+          "name": "db",
+          "phase": "prepared"
+        }
+      ]
+    }
+    --- exit 0 ---
+    "#);
+    insta::assert_snapshot!(sandbox.pod(["volume", "inspect", "nosuch"]), @"
+    --- stderr ---
+    error: there is no volume `nosuch`
+    hint: `pod volume ls` lists all volumes
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["volume", "rm", "data"]), @"
+    --- stderr ---
+    error: volume `data` is mounted by pod `db`, which is prepared
+    hint: `pod rm [UUID]` removes the pod
+    --- exit 1 ---
+    ");
+    sandbox.pod(["rm", "db"]).success();
+    insta::assert_snapshot!(sandbox.pod(["volume", "rm", "data"]), @"
+    --- stdout ---
+    data
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["volume", "prune"]), @"--- exit 0 ---");
+}
+
+#[test]
+fn the_host_and_the_program_are_described() {
+    let sandbox = sandbox!();
+    insta::assert_snapshot!(sandbox.pod(["version"]), @"
+    --- stdout ---
+    pod 0.1.0, stage ABI 2
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["version", "-o", "json"]), @r#"
+    --- stdout ---
+    {
+      "stageAbi": 2,
+      "version": "0.1.0"
+    }
+    --- exit 0 ---
+    "#);
+    insta::assert_snapshot!(sandbox.pod(["completion", "tcsh"]), @"
+    --- stderr ---
+    error: invalid value `tcsh` for `<SHELL>` [possible values: bash, zsh, fish]
+    hint: a similar value exists: `zsh`
+    hint: `pod completion --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["rn"]), @"
+    --- stderr ---
+    error: there is no command `pod rn`
+    hint: did you mean `pod rm` or `pod run`?
+    hint: `pod --help` lists all
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "pul"]), @"
+    --- stderr ---
+    error: there is no command `pod image pul`
+    hint: did you mean `pod image pull`?
+    hint: `pod image --help` lists all
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image"]), @"
+    --- stderr ---
+    error: `pod image` takes a command
+    hint: `pod image --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod::<[&str; 0], &str>([]), @"
+    --- stderr ---
+    error: `pod` takes a command
+    hint: `pod --help` tells what it takes
+    --- exit 2 ---
+    ");
+    // What the host can do differs from host to host; that there is a line for each need does not.
+    let needs = sandbox.pod(["doctor"]);
+    assert!(needs.stdout.lines().count() >= 10 && needs.stderr.is_empty(), "{needs}");
+    let info = sandbox.pod(["info"]).success();
+    let first: Vec<&str> = info.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(first[..7], ["version", "kernel", "root", "run root", "pods", "images", "space"]);
+    assert!(info.contains("[SANDBOX]/root\n") && info.contains("0 running, 0 prepared"), "{info}");
+}

@@ -1,0 +1,209 @@
+//! Images and registries: what their commands print.
+
+use std::fs;
+
+use tests::fixtures::Fixture;
+
+use crate::{numberless, sandbox};
+
+#[test]
+fn an_image_is_fetched_named_written_out_and_forgotten() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    insta::assert_snapshot!(numberless(sandbox.pod(["fetch", image])), @"
+    --- stdout ---
+    [DIGEST]
+    --- stderr ---
+    fetching oci:[FIXTURES]/app:app
+    [ID]: in store
+    [ID]: in store
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["image", "pull", image])), @"
+    --- stdout ---
+    [DIGEST]
+    --- stderr ---
+    fetching oci:[FIXTURES]/app:app
+    [ID]: in store
+    [ID]: in store
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "pull", "127.0.0.1:9/x"]), @"
+    --- stderr ---
+    fetching 127.0.0.1:9/x:latest
+    error: cannot pull `127.0.0.1:9/x:latest`
+    caused by: cannot fetch the manifest
+    caused by: manifest `x:latest` of registry `127.0.0.1:9` cannot be reached
+    caused by: Connection refused (os error 111)
+    hint: is the name right, and the network up? the same command goes on where this one stopped
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["image", "ls"])), @"
+    --- stdout ---
+    REFERENCE  ID  PLATFORM  SIZE  PULLED
+    oci:[FIXTURES]/app:app  [ID]  linux/amdN  N.N MiB  Ns ago
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["image", "inspect", image])), @r#"
+    --- stdout ---
+    {
+      "reference": "oci:[FIXTURES]/app:app",
+      "platform": "linux/amdN",
+      "manifest": "[DIGEST]",
+      "config": "[DIGEST]",
+      "index": null,
+      "verified": "local-file",
+      "size": N,
+      "pulled": "[TIME]",
+      "lastUsed": "[TIME]",
+      "layers": [
+      "[DIGEST]",
+      "[DIGEST]"
+      ],
+      "settings": {
+      "entrypoint": [],
+      "cmd": [
+      "sh"
+      ],
+      "env": [
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+      ],
+      "workingDir": null,
+      "user": null,
+      "stopSignal": null,
+      "volumes": [],
+      "labels": {},
+      "exposedPorts": []
+      },
+      "manifestDocument": {
+      "config": {
+      "digest": "[DIGEST]",
+      "mediaType": "application/vnd.oci.image.config.vN+json",
+      "size": N
+      },
+      "layers": [
+      {
+      "digest": "[DIGEST]",
+      "mediaType": "application/vnd.oci.image.layer.vN.tar+gzip",
+      "size": N
+      },
+      {
+      "digest": "[DIGEST]",
+      "mediaType": "application/vnd.oci.image.layer.vN.tar+gzip",
+      "size": N
+      }
+      ],
+      "mediaType": "application/vnd.oci.image.manifest.vN+json",
+      "schemaVersion": N
+      },
+      "configDocument": {
+      "architecture": "amdN",
+      "config": {
+      "Cmd": [
+      "sh"
+      ],
+      "Env": [
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+      ]
+      },
+      "os": "linux",
+      "rootfs": {
+      "diff_ids": [
+      "[DIGEST]",
+      "[DIGEST]"
+      ],
+      "type": "layers"
+      }
+      }
+    }
+    --- exit 0 ---
+    "#);
+    insta::assert_snapshot!(sandbox.pod(["image", "tag", image, "example.org/copy:1"]), @"
+    --- stdout ---
+    example.org/copy:1
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "tag", "nosuch", "copy"]), @"
+    --- stderr ---
+    error: image `docker.io/library/nosuch:latest` is not in the store
+    hint: `pod image ls` lists what is in the store; `pod fetch docker.io/library/nosuch:latest` fetches it
+    --- exit 1 ---
+    ");
+    let file = sandbox.path("image.tar").display().to_string();
+    let file = file.as_str();
+    insta::assert_snapshot!(sandbox.pod(["image", "export", image, file]), @"--- exit 0 ---");
+    insta::assert_snapshot!(sandbox.pod(["image", "export", image, file]), @"
+    --- stderr ---
+    error: `[SANDBOX]/image.tar` is there already
+    hint: `--force` replaces it
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["image", "import", file])), @"
+    --- stdout ---
+    [DIGEST] localhost/image:app
+    --- stderr ---
+    fetching localhost/image:app
+    [ID]: in store
+    [ID]: in store
+    `[SANDBOX]/image.tar` is an oci-archive: its images keep their settings
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "import", "/nosuch"]), @"
+    --- stderr ---
+    error: cannot open `/nosuch`
+    caused by: No such file or directory (os error 2)
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "fsck"]), @"
+    --- stdout ---
+    checked 3 references, 4 blobs, 2 layers: 0 problems
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "rm", "example.org/copy:1"]), @"
+    --- stdout ---
+    example.org/copy:1
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "rm", "example.org/copy:1"]), @"
+    --- stderr ---
+    error: image `example.org/copy:1` is not in the store
+    hint: `pod image ls` lists what is in the store; `pod fetch example.org/copy:1` fetches it
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["image", "gc", "--dry-run"])), @"
+    --- stdout ---
+    would free N B: N blobs, N layers, N leftovers
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["fetch", "UPPER"]), @"
+    --- stderr ---
+    error: `UPPER` names no image: a repository is written in lower case
+    --- exit 2 ---
+    ");
+}
+
+#[test]
+fn credentials_are_tried_before_they_are_kept() {
+    let sandbox = sandbox!();
+    let file = sandbox.path("auth.json").display().to_string();
+    let call = |args: &[&str]| sandbox.call().env("REGISTRY_AUTH_FILE", &file).args(args).run();
+    insta::assert_snapshot!(call(&["login", "-u", "me", "-p", "x", "127.0.0.1:9"]), @"
+    --- stderr ---
+    error: the API of registry `127.0.0.1:9` cannot be reached
+    caused by: Connection refused (os error 111)
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(call(&["logout", "127.0.0.1:9"]), @"
+    --- stderr ---
+    error: `[SANDBOX]/auth.json` has no credentials for `127.0.0.1:9`
+    --- exit 1 ---
+    ");
+    let auths = r#"{"auths":{"127.0.0.1:9":{"auth":"bWU6eA=="}}}"#;
+    fs::write(sandbox.path("auth.json"), auths).unwrap();
+    insta::assert_snapshot!(call(&["logout", "127.0.0.1:9"]), @"
+    --- stdout ---
+    logged out of 127.0.0.1:9
+    --- exit 0 ---
+    ");
+}

@@ -1,0 +1,224 @@
+//! Commands that need a pod that runs, and those that end it: what they print.
+
+use tests::fixtures::Fixture;
+
+use crate::{numberless, sandbox};
+
+#[test]
+fn a_pod_in_the_background_is_looked_at_and_ended() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    insta::assert_snapshot!(sandbox.pod(["run", "-d", "--name", "web", image, "/probe", "wait"]), @"
+    --- stdout ---
+    [UUID]
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["run", "-d", "--name", "web", image])), @"
+    --- stderr ---
+    error: name `web` belongs to pod `[ID]`
+    hint: `pod stop web` ends it; `--name` takes another name
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["ps"])), @"
+    --- stdout ---
+    ID  NAME  STATUS  APPS  IMAGES  CREATED
+    [ID]  web  running for Ns  app  oci:[FIXTURES]/app:app  Ns ago
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["status", "web"])), @"
+    --- stdout ---
+    pod web ([UUID])
+      phase:  running
+      attempt: N
+      started: [TIME]
+    APP  STATE  PID  RESTARTS  SINCE
+    app  running  N  N  Ns ago
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["top", "web"])), @"
+    --- stdout ---
+    PID  INSIDE  APP  USER  STATE  TIME  COMMAND
+    N  N  -  N  S  N:N:N  stageN-init
+    N  N  app  root  S  N:N:N  /probe wait
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["top", "web", "nosuch"]), @"
+    --- stderr ---
+    error: pod `web` has no app `nosuch`
+    hint: it has `app`
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "web", "echo", "hello"]), @"
+    --- stdout ---
+    hello
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "web", "/probe", "exit", "3"]), @"--- exit 3 ---");
+    insta::assert_snapshot!(sandbox.pod(["exec", "web", "nosuch"]), @"
+    --- stderr ---
+    error: there is no program `nosuch` in `PATH` (`/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`) in app `app`
+    caused by: No such file or directory (os error 2)
+    hint: name a program that is in the image, or give its whole path; without a slash it is looked up in `PATH` of the app's environment
+    --- exit 127 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "-w", "/nosuch", "web", "true"]), @"
+    --- stderr ---
+    error: cannot enter the working directory `/nosuch` in app `app`
+    caused by: No such file or directory (os error 2)
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "-c", "nosuch", "web", "true"]), @"
+    --- stderr ---
+    error: pod `web` has no app `nosuch`
+    hint: it has `app`
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["start", "web"]), @"
+    --- stderr ---
+    error: pod `web` runs already
+    hint: `pod stop web` ends it
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["rm", "web"]), @"
+    --- stderr ---
+    error: pod `web` runs
+    hint: `pod stop web` ends it; `pod rm -f web` kills and removes it
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["wait", "--condition", "ready", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["kill", "-s", "URG", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["kill", "-s", "NOPE", "web"]), @"
+    --- stderr ---
+    error: invalid value `NOPE` for `--signal <SIGNAL>`: it takes a name such as `TERM`, or a number from 1 to 64
+    hint: `pod kill --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["restart", "-t", "0", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["stop", "-t", "0", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["stop", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["kill", "web"]), @"
+    --- stderr ---
+    error: pod `web` does not run: it has ended
+    hint: `pod start -d web` starts it
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "web", "true"]), @"
+    --- stderr ---
+    error: pod `web` does not run: it has ended
+    hint: `pod start -d web` starts it
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["start", "-d", "--json", "web"]), @r#"
+    --- stdout ---
+    {
+      "name": "web",
+      "uuid": "[UUID]"
+    }
+    --- exit 0 ---
+    "#);
+    insta::assert_snapshot!(sandbox.pod(["kill", "web", "nosuch"]), @"
+    --- stdout ---
+    web
+    --- stderr ---
+    error: there is no pod `nosuch`
+    hint: `pod ps -a` lists all pods
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["ps", "-a"])), @"
+    --- stdout ---
+    ID  NAME  STATUS  APPS  IMAGES  CREATED
+    [ID]  web  exited N, Ns ago  app  oci:[FIXTURES]/app:app  Ns ago
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["events", "web"])), @"
+    --- stdout ---
+    [TIME] web pod-created
+    [TIME] web pod-started
+    [TIME] web app-started app=app
+    [TIME] web app-ready app=app
+    [TIME] web pod-ready
+    [TIME] web pod-stopping
+    [TIME] web app-ended app=app signal=N
+    [TIME] web pod-ended code=N
+    [TIME] web pod-started
+    [TIME] web app-started app=app
+    [TIME] web app-ready app=app
+    [TIME] web pod-ready
+    [TIME] web pod-stopping
+    [TIME] web app-ended app=app signal=N
+    [TIME] web pod-ended code=N
+    [TIME] web pod-started
+    [TIME] web app-started app=app
+    [TIME] web app-ready app=app
+    [TIME] web pod-ready
+    [TIME] web pod-ended code=N
+    --- exit 0 ---
+    ");
+}
+
+#[test]
+fn a_pod_that_goes_with_its_end_is_not_restarted() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.detached("brief", ["--rm", &image, "/probe", "wait"]);
+    insta::assert_snapshot!(sandbox.pod(["restart", "brief"]), @"
+    --- stderr ---
+    error: pod `brief` was started with `--rm`: stopped, it is gone
+    hint: `pod cat-manifest brief` prints what `pod run --spec` runs again
+    --- exit 1 ---
+    ");
+    assert!(pod.is_running());
+}
+
+#[test]
+fn of_several_apps_one_must_be_named() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let one = [&image, "--name", "a", "/probe", "wait", "---"];
+    let two = [&image, "--name", "b", "/probe", "wait"];
+    let _pod = sandbox.detached("two", one.iter().chain(&two));
+    insta::assert_snapshot!(sandbox.pod(["exec", "two", "true"]), @"
+    --- stderr ---
+    error: pod `two` has several apps
+    hint: `--app` takes one of `a`, `b`
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["kill", "-c", "c", "two"]), @"
+    --- stderr ---
+    error: pod `two` has no app `c`
+    hint: it has `a`, `b`
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["status", "two"])), @"
+    --- stdout ---
+    pod two ([UUID])
+      phase:  running
+      attempt: N
+      started: [TIME]
+    APP  STATE  PID  RESTARTS  SINCE
+    a  running  N  N  Ns ago
+    b  running  N  N  Ns ago
+    --- exit 0 ---
+    ");
+}
