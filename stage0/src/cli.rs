@@ -433,6 +433,9 @@ pub(crate) enum ImageVerb {
     /// Write an image as one file that other tools read
     #[command(visible_alias = "save")]
     Export(ExportArgs),
+    /// Write an image as plain files into a new directory
+    #[command(visible_alias = "render")]
+    Extract(ExtractArgs),
     /// Forget images; `pod image gc` frees their space
     Rm(ImagesArgs),
     /// Remove what no image and no pod needs
@@ -499,6 +502,10 @@ pub(crate) struct ImageLsArgs {
     /// Show the digests of manifest and configuration in full
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Write each image as this line, with fields such as `{{.Reference}}` or `{{json .}}`;
+    /// `table …` lines columns up
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "digests"])]
+    pub(crate) format: Option<String>,
 }
 
 /// `pod image tag`.
@@ -541,6 +548,21 @@ pub(crate) struct ExportArgs {
     /// Replace the file if it is there
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// `pod image extract`.
+#[derive(Args, Debug)]
+pub(crate) struct ExtractArgs {
+    /// Its reference, or the start of its id
+    pub(crate) image: String,
+    /// The directory to make
+    pub(crate) directory: String,
+    /// Write the tree into the directory itself, without documents
+    #[arg(long)]
+    pub(crate) rootfs_only: bool,
+    /// Platform of the image, `OS/ARCH[/VARIANT]` [default: the host's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 }
 
 /// The kinds of archives.

@@ -252,6 +252,34 @@ fn sandbox_archive(sandbox: &Sandbox) -> Vec<u8> {
 }
 
 #[test]
+fn an_image_is_written_out_as_plain_files() {
+    let sandbox = sandbox!();
+    let upper = Layer::new().file(".wh.mark", 0o644, b"").file("new", 0o640, b"upper");
+    let image = ending_with(&sandbox, "26").layer(upper);
+    let layout = sandbox.image("x", &image);
+    sandbox.pod(["fetch", "-q", &layout]).success();
+    let out = sandbox.path("out");
+    let place = out.display().to_string();
+    sandbox.pod(["image", "extract", &layout, &place]).success();
+    let config = fs::read(out.join("config.json")).expect("it is written");
+    let config: Value = serde_json::from_slice(&config).expect("it is JSON");
+    assert_eq!(config["config"]["Cmd"], json!(["/probe", "exit", "26"]));
+    assert!(out.join("rootfs/probe").is_file() && !out.join("rootfs/mark").exists());
+    sandbox.pod(["image", "extract", &layout, &place]).refuses(1, &["is there already"]);
+    fs::remove_dir_all(&out).expect("it was written");
+    sandbox.pod(["image", "render", "--rootfs-only", &layout, &place]).success();
+    let names = fs::read_dir(&out).expect("it is a directory").count();
+    assert_eq!(names, 2, "a program and a file, and no whiteout");
+    fs::remove_dir_all(&out).expect("it was written");
+    sandbox.pod(["image", "extract", "nosuch:1", &place]).refuses(1, &["nosuch"]);
+    assert!(!out.exists());
+    let format = "{{.ID}} {{.Repository}} {{json .Tag}} {{.Size}}";
+    let line = sandbox.pod(["image", "ls", "--format", format]).success();
+    assert!(line.contains("\"x\"") && line.contains(" oci:[SANDBOX]/layout "), "{line}");
+    sandbox.pod(["image", "ls", "--format", "{{.Nope}}"]).refuses(2, &["Nope"]);
+}
+
+#[test]
 fn an_id_means_its_image_wherever_one_is_named() {
     let sandbox = sandbox!();
     let layout = sandbox.image("x", &ending_with(&sandbox, "25"));
@@ -345,6 +373,24 @@ fn credentials_are_tried_before_they_are_kept() {
     let said = ours(&["logout", "--all"]).run();
     assert!(said.success().contains("/team"));
     ours(&["logout", &host]).run().refuses(1, &["config.json", "--authfile"]);
+
+    // A program may know as well.
+    let helper = sandbox.path("docker-credential-mine");
+    let script = r#"#!/bin/sh
+[ "$1 $(cat)" = "get 127.0.0.1:5000" ] && echo '{"Username":"me","Secret":"let-me-in"}'
+"#;
+    fs::write(&helper, script).expect("the sandbox can be written");
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let asks = sandbox.path("helped.json");
+    let entry = json!({"credHelpers": {host.as_str(): "mine"}}).to_string();
+    fs::write(&asks, entry).expect("the sandbox can be written");
+    let helped = |path: &str| {
+        let asks = asks.display().to_string();
+        let call = sandbox.call().args(["fetch", "--pull", "always", &reference]);
+        call.env("REGISTRY_AUTH_FILE", &asks).env("PATH", path).run()
+    };
+    helped(&format!("{}:/usr/bin:/bin", sandbox.path("").display())).success();
+    helped("/usr/bin:/bin").refuses(1, &["docker-credential-mine"]);
 
     pod(&["logout", &host]).run().success();
     pod(&["logout", &host]).run().refuses(1, &["no credentials"]);

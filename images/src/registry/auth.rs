@@ -87,7 +87,7 @@ impl Auth {
 
     /// Returns whether there are credentials for `repo`.
     pub(super) fn knows(&self, repo: &str) -> bool {
-        self.credentials.find(&self.host, repo).is_some()
+        self.credentials.find(&self.host, repo).is_ok_and(|found| found.is_some())
     }
 
     /// Finds an answer to the challenges in `headers` and remembers it.
@@ -111,7 +111,8 @@ impl Auth {
             return Ok(other.header.clone());
         }
         held.remove(refused.repo);
-        let secret = self.credentials.find(&self.host, refused.repo);
+        let secret = self.credentials.find(&self.host, refused.repo)?;
+        let secret = secret.as_ref();
         let challenges: Vec<Challenge> = headers
             .get_all(WWW_AUTHENTICATE)
             .iter()

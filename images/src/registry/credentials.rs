@@ -2,7 +2,8 @@
 //!
 //! Files in the form of `containers-auth.json(5)` and Docker's `config.json`: `auths` maps a
 //! registry, or a namespace in one, to `base64(user:password)`; the longest key that covers the
-//! repository answers, in the first file that has one. Credential helpers are not called.
+//! repository answers, in the first file that has one. A file may also name programs that know more
+//! (`helper`).
 //!
 //! Never: a secret in a `Debug` or an error text.
 
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::error::Error;
+use super::helper::Helper;
 
 /// Larger files hold no credentials.
 const MAX_FILE: u64 = 1 << 20;
@@ -46,13 +48,26 @@ impl fmt::Debug for Secret {
 /// The entries of all files, in the files' order.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
-    files: Vec<HashMap<String, Secret>>,
+    files: Vec<Entries>,
+}
+
+/// What one file says.
+#[derive(Debug, Default)]
+struct Entries {
+    secrets: HashMap<String, Secret>,
+    /// The programs that know, by registry, and the one that knows of all others.
+    helpers: HashMap<String, Helper>,
+    store: Option<Helper>,
 }
 
 #[derive(Deserialize)]
 struct Document {
     #[serde(default)]
     auths: HashMap<String, Entry>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: HashMap<String, String>,
+    #[serde(rename = "credsStore")]
+    store: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -107,20 +122,46 @@ impl Credentials {
     pub(super) fn only(host: &str, user: &str, password: &str) -> Self {
         let (user, password) = (user.to_owned(), password.to_owned());
         let secret = Secret::Password { user, password };
-        Self { files: vec![HashMap::from([(host.to_owned(), secret)])] }
+        let secrets = HashMap::from([(host.to_owned(), secret)]);
+        Self { files: vec![Entries { secrets, ..Entries::default() }] }
     }
 
-    /// Finds what to say for `repo` of the registry `host`.
-    pub(super) fn find(&self, host: &str, repo: &str) -> Option<&Secret> {
-        self.files.iter().find_map(|file| {
-            let mut key = format!("{host}/{repo}");
-            loop {
-                if let Some(secret) = file.get(&key) {
-                    return Some(secret);
-                }
-                key.truncate(key.rfind('/')?);
+    /// Finds what to say for `repo` of the registry `host`. A helper is asked once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] if a helper that is named for this very registry cannot be asked.
+    pub(super) fn find(&self, host: &str, repo: &str) -> Result<Option<Secret>, Error> {
+        for file in &self.files {
+            if let Some(secret) = file.of_helper(host)? {
+                return Ok(Some(secret));
             }
-        })
+            if let Some(secret) = file.written(host, repo) {
+                return Ok(Some(secret.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Entries {
+    fn written(&self, host: &str, repo: &str) -> Option<&Secret> {
+        let mut key = format!("{host}/{repo}");
+        loop {
+            if let Some(secret) = self.secrets.get(&key) {
+                return Some(secret);
+            }
+            key.truncate(key.rfind('/')?);
+        }
+    }
+
+    fn of_helper(&self, host: &str) -> Result<Option<Secret>, Error> {
+        match (self.helpers.get(host), &self.store) {
+            (Some(helper), _) => helper.ask(host),
+            // A desktop's general store that is not there on a server knows nothing.
+            (None, Some(store)) => Ok(store.ask(host).unwrap_or(None)),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -130,20 +171,30 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Secret>, Error> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<Entries, Error> {
     // The parser's own words may quote the file, secrets included; only the place is told.
     let document: Document = serde_json::from_slice(bytes).map_err(|error| {
         unusable(path, format!("no auth.json at line {} column {}", error.line(), error.column()))
     })?;
-    let mut found = HashMap::new();
+    let helper = |name: &str| {
+        Helper::named(name, path)
+            .ok_or_else(|| unusable(path, "a helper's name is none".to_owned()))
+    };
+    let mut secrets = HashMap::new();
     for (key, entry) in document.auths {
         if let Some(secret) =
             secret(entry).map_err(|why| unusable(path, format!("`{key}`: {why}")))?
         {
-            found.insert(canonical(&key), secret);
+            secrets.insert(canonical(&key), secret);
         }
     }
-    Ok(found)
+    let helpers = document.helpers.iter().map(|(key, name)| Ok((canonical(key), helper(name)?)));
+    let store = document.store.filter(|name| !name.is_empty());
+    Ok(Entries {
+        secrets,
+        helpers: helpers.collect::<Result<_, Error>>()?,
+        store: store.map(|name| helper(&name)).transpose()?,
+    })
 }
 
 fn secret(entry: Entry) -> Result<Option<Secret>, &'static str> {
@@ -181,8 +232,8 @@ fn unusable(path: &Path, why: String) -> Error {
 mod tests {
     use super::*;
 
-    fn user(secret: Option<&Secret>) -> Option<&str> {
-        match secret? {
+    fn user(found: Result<Option<Secret>, Error>) -> Option<String> {
+        match found.unwrap()? {
             Secret::Password { user, .. } => Some(user),
             Secret::Refresh(token) => Some(token),
         }
@@ -208,7 +259,7 @@ mod tests {
             ("localhost:5000", "local"),
         ]);
         let file = parse(Path::new("f"), &bytes).unwrap();
-        let credentials = Credentials { files: vec![HashMap::new(), file] };
+        let credentials = Credentials { files: vec![Entries::default(), file] };
         for (host, repo, who) in [
             ("r.org", "team/app", Some("app")),
             ("r.org", "team/app2", Some("team")),
@@ -218,14 +269,14 @@ mod tests {
             ("localhost", "x", None),
             ("evil.r.org", "team/app", None),
         ] {
-            assert_eq!(user(credentials.find(host, repo)), who, "{host}/{repo}");
+            assert_eq!(user(credentials.find(host, repo)).as_deref(), who, "{host}/{repo}");
         }
     }
 
     #[test]
     fn a_password_may_hold_colons_and_is_never_shown() {
         let file = parse(Path::new("f"), &document(&[("h", "u")])).unwrap();
-        let secret = &file["h"];
+        let secret = &file.secrets["h"];
         assert_eq!(*secret, Secret::Password { user: "u".into(), password: "p:w".into() });
         assert!(!format!("{secret:?}").contains("p:w"));
     }
@@ -243,8 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_helpers_are_skipped() {
+    fn entries_of_helpers_hold_no_secret() {
         let text = br#"{"auths":{"h":{}},"credsStore":"desktop","credHelpers":{"x":"y"}}"#;
-        assert!(parse(Path::new("f"), text).unwrap().is_empty());
+        let file = parse(Path::new("f"), text).unwrap();
+        assert!(file.secrets.is_empty() && file.store.is_some());
+        let text = br#"{"credHelpers":{"x":"../../bin/sh"}}"#;
+        assert!(parse(Path::new("f"), text).is_err());
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_knows_nothing_and_a_helper_that_is_not_is_missed() {
+        let text = br#"{"auths":{"h":{"auth":"bWU6cHc="}},"credsStore":"no-such-store",
+            "credHelpers":{"x":"no-such-helper"}}"#;
+        let credentials = Credentials { files: vec![parse(Path::new("f"), text).unwrap()] };
+        assert_eq!(user(credentials.find("h", "a")).as_deref(), Some("me"));
+        let error = credentials.find("x", "a").unwrap_err().to_string();
+        assert!(error.contains("docker-credential-no-such-helper"), "{error}");
     }
 }

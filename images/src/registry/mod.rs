@@ -21,6 +21,7 @@ mod client;
 mod credentials;
 mod error;
 mod exchange;
+mod helper;
 mod host;
 mod login;
 mod manifest;

@@ -7,8 +7,8 @@ use images::{GcMode, GcOptions, ImageRecord};
 use pod_abi::Digest;
 use pod_abi::phase::Home;
 
-use super::{Session, each, transfer};
-use crate::cli::{FetchArgs, GcArgs, ImageLsArgs, ImageVerb};
+use super::{Session, each, extract, image_list, transfer};
+use crate::cli::{FetchArgs, GcArgs, ImageVerb};
 use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
 use crate::pods::Entry;
@@ -23,7 +23,7 @@ use crate::ui::{self, Format};
 pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
     match verb {
         ImageVerb::Pull(args) => fetch(session, args),
-        ImageVerb::Ls(args) => ls(session, args),
+        ImageVerb::Ls(args) => image_list::ls(session, args),
         ImageVerb::Inspect(args) => {
             let reference = fetching::reference(&args.image)?;
             let details = session.store()?.inspect(&reference);
@@ -33,6 +33,7 @@ pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
         ImageVerb::Tag(args) => transfer::tag(session, args),
         ImageVerb::Import(args) => transfer::import(session, args),
         ImageVerb::Export(args) => transfer::export(session, args),
+        ImageVerb::Extract(args) => extract::extract(session, args),
         ImageVerb::Rm(args) => rm(session, &args.images),
         ImageVerb::Gc(args) => gc(session, args),
         ImageVerb::Fsck => fsck(session),
@@ -86,42 +87,6 @@ fn rm(session: &Session, words: &[String]) -> Result<u8> {
         ui::out(&lines)
     })?;
     Ok(0)
-}
-
-fn ls(session: &Session, args: &ImageLsArgs) -> Result<u8> {
-    let images = session.store()?.images().map_err(|error| fetching::failed(&error))?;
-    if args.quiet {
-        let ids: BTreeSet<String> = images.iter().map(|image| image.manifest.to_string()).collect();
-        return match session.context.format {
-            Format::Json => ui::json(&ids),
-            Format::Table => ui::out(&ids.iter().map(|id| format!("{id}\n")).collect::<String>()),
-        }
-        .map(|()| 0);
-    }
-    if session.context.format == Format::Json {
-        return ui::json(&images).map(|()| 0);
-    }
-    let now = crate::host::now().seconds();
-    let rows: Vec<Vec<String>> = images
-        .iter()
-        .map(|image| {
-            let mut row = vec![image.reference.clone()];
-            if args.digests {
-                row.extend([image.manifest.to_string(), image.config.to_string()]);
-            } else {
-                row.push(image.manifest.short().to_owned());
-            }
-            row.push(image.platform.clone());
-            row.push(ui::size(image.size));
-            row.push(format!("{} ago", ui::span(now.saturating_sub(image.pulled.seconds()))));
-            row
-        })
-        .collect();
-    let headings: &[&str] = match args.digests {
-        true => &["REFERENCE", "MANIFEST", "CONFIG", "PLATFORM", "SIZE", "PULLED"],
-        false => &["REFERENCE", "ID", "PLATFORM", "SIZE", "PULLED"],
-    };
-    ui::out(&ui::table(headings, &rows)).map(|()| 0)
 }
 
 fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
