@@ -194,6 +194,9 @@ fn image_to_fill_from(sandbox: &Sandbox) -> String {
     add(EntryType::Symlink, "srv/data/out", 0o777, 5, "", Some("/etc/shadow"));
     let lower = tar.into_inner().expect("the archive is sound");
     let upper = Layer::new().file("srv/data/.wh.gone", 0o644, b"").symlink("linked", "srv/data");
+    // Neither leads to what the host has there.
+    let upper = upper.file("etc/own", 0o644, b"image's own\n");
+    let upper = upper.symlink("climbs", "../../../../../etc").symlink("absolute", "/etc");
     let busybox = fs::read("/bin/busybox").expect("busybox is installed");
     let shell = Layer::new().file("bin/busybox", 0o755, &busybox);
     let applets = ["sh", "find", "sort", "stat", "cat", "ls", "rm"].into_iter();
@@ -224,11 +227,19 @@ fn an_empty_volume_gets_what_the_image_has_at_its_place() {
         filled(host("named", &named), "/srv/data"),
         filled(empty("own"), "/linked"),
         filled(empty("nothing"), "/there/is/none"),
+        filled(empty("climbs"), "/climbs"),
+        filled(empty("absolute"), "/absolute"),
     ]);
-    let script = format!("{LIST}; cd /o; cat kept; ls -A /n");
-    let mounts = json!([at("/v", "named"), at("/o", "own"), at("/n", "nothing")]);
+    let script = format!("{LIST}; cd /o; cat kept; ls -A /n; cd /c; cat *; cd /a; cat *");
+    let mounts = json!([
+        at("/v", "named"),
+        at("/o", "own"),
+        at("/n", "nothing"),
+        at("/c", "climbs"),
+        at("/a", "absolute")
+    ]);
     let mut spec = spec(&sandbox, &image, &script, volumes, mounts);
-    assert_eq!(run(&sandbox, &spec).success(), format!("{FILLED}lower"));
+    assert_eq!(run(&sandbox, &spec).success(), format!("{FILLED}lower{0}{0}", "image's own\n"));
     // On the disk lie the pod's own ids.
     let kept = fs::metadata(named.join("kept")).unwrap();
     assert_eq!((kept.uid(), kept.gid(), kept.mode() & 0o7777), (1000, 1001, 0o640));
@@ -272,6 +283,23 @@ fn a_filling_that_was_killed_begins_again_or_goes_on() {
     let said = run(&sandbox, &spec).success();
     assert_eq!(said, FILLED);
     assert!(!area.exists());
+}
+
+#[test]
+fn a_volume_too_small_for_what_it_is_to_get_stays_empty() {
+    let sandbox = sandbox!();
+    let large = Layer::new().file("srv/small", 0o644, b"x").file("srv/zeros", 0o644, &[7; 1 << 18]);
+    let image = sandbox.image("large", &Image::new().layer(large));
+    let volume = made(&sandbox, "vol");
+    let volumes = json!([filled(host("vol", &volume), "/srv")]);
+    let spec = spec(&sandbox, &image, "true", volumes, json!([at("/v", "vol")]));
+    fs::write(sandbox.path("spec.json"), spec.to_string()).unwrap();
+    let around = "mount -t tmpfs -o size=64k none vol; \"$0\" run --rm --spec spec.json; \
+         code=$?; ls -A vol; umount vol; exit $code";
+    let pod = sandbox.programs().path("pod");
+    let said = sandbox.program("sh").args(["-c", around]).args([&pod]).run();
+    assert_eq!(said.stdout, "", "something was left");
+    said.refuses(125, &["cannot copy `zeros`", "No space left"]);
 }
 
 #[test]
@@ -322,8 +350,9 @@ fn pods_that_start_at_once_all_find_their_volume_whole() {
     let named = made(&sandbox, "named");
     let volumes = json!([filled(host("named", &named), "/srv/data")]);
     let spec = spec(&sandbox, &image, LIST, volumes, json!([at("/v", "named")]));
-    let pods: Vec<_> =
-        (0..6).map(|_| of_spec(&sandbox, "run", &spec).args(["--rm"]).start()).collect();
+    fs::write(sandbox.path("spec.json"), spec.to_string()).unwrap();
+    let one = || sandbox.call().args(["run", "--rm", "--spec", "spec.json"]).start();
+    let pods: Vec<_> = (0..6).map(|_| one()).collect();
     for pod in pods {
         assert_eq!(pod.wait().success(), FILLED);
     }

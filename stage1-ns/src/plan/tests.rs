@@ -2,8 +2,10 @@
 
 use pod_abi::app::{AppSpec, LogOptions, Mount, Process, Restart, Stop, User, Verified};
 use pod_abi::app::{ImagePin, MountSource, PidMode};
-use pod_abi::isolators::{Capabilities, Device, DeviceAccess, Seccomp};
-use pod_abi::manifest::{ExitPolicy, Ipc, PodManifest, Sandbox, Userns};
+use pod_abi::isolators::{
+    Capabilities, Capability, CpuQuota, Device, DeviceAccess, Resources, Seccomp,
+};
+use pod_abi::manifest::{ExitPolicy, Insecure, Ipc, PodManifest, Sandbox, Userns};
 use pod_abi::readiness::Readiness;
 use pod_abi::stage::Output;
 use pod_abi::volume::{Fill, Volume, VolumeSource};
@@ -341,4 +343,78 @@ fn what_only_a_wall_could_give_is_refused_without_one() {
     let mut walled = order(Vec::new());
     walled.apps[0].spec.pid = PidMode::Host;
     assert!(of(&walled, Flavour::Ns).is_err());
+}
+
+#[test]
+fn limits_are_files_of_the_apps_cgroup() {
+    let mut order = order(Vec::new());
+    assert!(plan(&order).unwrap().apps[0].quotas.is_empty());
+    let cpu = Some(CpuQuota { quota_us: 150_000, period_us: 100_000 });
+    order.apps[0].spec.resources = Resources { memory: Some(64 << 20), cpu, pids: Some(9) };
+    let quotas = plan(&order).unwrap().apps.remove(0).quotas;
+    let files: Vec<_> =
+        quotas.iter().map(|one| (one.controller, one.file, one.value.as_str())).collect();
+    assert_eq!(
+        files,
+        [
+            ("memory", "memory.max", "67108864"),
+            ("memory", "memory.swap.max", "0"),
+            ("cpu", "cpu.max", "150000 100000"),
+            ("pids", "pids.max", "9"),
+        ]
+    );
+    // A kernel without swap has no file for it; every other must be there.
+    let lacking: Vec<_> = quotas.iter().filter(|one| one.need == Need::May).collect();
+    assert!(matches!(lacking[..], [one] if one.file == "memory.swap.max"));
+}
+
+#[test]
+fn an_app_is_held_to_its_devices_where_nothing_else_does_it() {
+    let device = |read, write| Device {
+        source: "/dev/fuse".to_owned(),
+        destination: PodPath::parse("/dev/fuse").unwrap(),
+        access: DeviceAccess { read, write, make: true },
+    };
+    let held = |change: &dyn Fn(&mut Order)| {
+        let mut order = order(Vec::new());
+        change(&mut order);
+        plan(&order).unwrap().apps.remove(0).held_to.is_some()
+    };
+    let with = |order: &mut Order, power| {
+        order.ids = None;
+        order.apps[0].spec.process.capabilities.0.insert(power);
+    };
+    assert!(!held(&|_| {}));
+    assert!(!held(&|order| order.ids = None));
+    assert!(!held(&|order| order.apps[0].spec.devices = vec![device(true, true)]));
+    assert!(held(&|order| order.apps[0].spec.devices = vec![device(true, false)]));
+    assert!(held(&|order| order.apps[0].spec.devices = vec![device(false, true)]));
+    for power in [Capability::Mknod, Capability::SysAdmin] {
+        assert!(held(&|order| with(order, power)));
+        assert!(!held(&|order| {
+            with(order, power);
+            order.pod.sandbox.insecure.insert(Insecure::Paths);
+        }));
+        assert!(!held(&|order| {
+            with(order, power);
+            order.apps[0].spec.writable_sys = true;
+        }));
+    }
+}
+
+#[test]
+fn what_is_enforced_is_printed_too() {
+    let mut order = order(Vec::new());
+    order.pod.sandbox.sysctls.insert("kernel.sem".to_owned(), "1 2 3 4".to_owned());
+    order.apps[0].spec.resources.pids = Some(9);
+    order.apps[0].spec.process.capabilities.0.insert(Capability::Mknod);
+    order.ids = None;
+    let printed = plan(&order).unwrap().to_string();
+    for line in [
+        "pod: set `kernel.sem` to `1 2 3 4`",
+        "app `web`: write `9` to `pids.max` in its cgroup",
+        "app `web`: hold it to the devices of every app and 0 more",
+    ] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
 }
