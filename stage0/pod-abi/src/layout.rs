@@ -49,6 +49,9 @@ pub const PINS: &str = "pins";
 pub const APP_LIST: &str = "apps.json";
 /// The apps, beneath a pod's directory.
 pub const APPS: &str = "apps";
+/// What the names of directories beneath [`APPS`] begin with that are no app's any more and wait to be
+/// removed; no name of an app starts with a dot.
+pub const ASIDE: &str = ".removed-";
 /// The pod's `empty` volumes, beneath a pod's directory.
 pub const VOLUMES: &str = "volumes";
 

@@ -29,6 +29,8 @@ pub(crate) enum Waiting {
     Start(AppName),
     /// For an app to end.
     Stop(AppName),
+    /// For an app to be gone.
+    Remove(AppName),
     /// For a process to end, by the number it has between us and PID 1.
     Exec(u32),
     /// For the app it is attached to to end for good, or for the end of the pod.
@@ -119,6 +121,7 @@ impl Client {
             return self.wait();
         };
         let expected = match request {
+            Request::AddApp { .. } => 1,
             Request::Exec { .. } | Request::Attach { .. } => DESCRIPTORS,
             _ => 0,
         };

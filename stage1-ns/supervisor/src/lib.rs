@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apps;
 mod attached;
 mod client;
 mod control;
@@ -31,6 +32,7 @@ mod outputs;
 mod pod;
 mod records;
 mod requests;
+mod roster;
 mod screen;
 mod signals;
 mod sink;

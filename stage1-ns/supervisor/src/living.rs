@@ -9,6 +9,7 @@
 //! Steps 1 and 4 happen whatever fails in between.
 
 mod attending;
+mod changing;
 mod hearing;
 mod serving;
 mod showing;

@@ -136,6 +136,14 @@ impl Outputs {
         Ok(place)
     }
 
+    /// Reads what is left of an app that is no more, and closes its streams.
+    pub(crate) fn remove(&mut self, name: &AppName, now: Timestamp) {
+        let Some(place) = self.place_of(name) else { return };
+        self.drain_at(place, now);
+        self.apps.remove(&place);
+        self.stale = true;
+    }
+
     /// Returns the place of an app.
     pub(crate) fn place_of(&self, name: &AppName) -> Option<u32> {
         let of_app = |app: &&App| app.log.is_some() && app.name == *name;
@@ -461,14 +469,18 @@ impl Outputs {
     pub(crate) fn drain(&mut self, now: Timestamp) {
         let places: Vec<u32> = self.apps.keys().copied().collect();
         for place in places {
-            for source in [Source::Stdout, Source::Stderr] {
-                for _ in 0..REST / AT_ONCE {
-                    if self.pump(place, source, now) != Outcome::Open {
-                        break;
-                    }
+            self.drain_at(place, now);
+        }
+    }
+
+    fn drain_at(&mut self, place: u32, now: Timestamp) {
+        for source in [Source::Stdout, Source::Stderr] {
+            for _ in 0..REST / AT_ONCE {
+                if self.pump(place, source, now) != Outcome::Open {
+                    break;
                 }
-                self.close(place, source, now);
             }
+            self.close(place, source, now);
         }
     }
 

@@ -5,13 +5,16 @@
 //! caller ends the pod. Whatever is let through is bounded: texts are tamed, names are those of
 //! the manifest, numbers are in range.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
 use pod_abi::inner::FromInit;
 use pod_abi::stage::Order;
 use pod_abi::status::{AppState, AppStatus, Event, PodStatus};
 use pod_abi::{AppName, Report, Timestamp, version};
+
+use crate::roster::Roster;
 
 /// The most processes of `pod exec` at once, those whose client has gone included.
 const MAX_EXECS: usize = 256;
@@ -38,6 +41,8 @@ pub(crate) enum Consequence {
     ExecEnded(u32, Ended, Option<Report>),
     /// A request about an app was refused.
     Refused(AppName, Report),
+    /// PID 1 has forgotten an app.
+    Removed(AppName),
     /// The pod is over.
     Over(u8),
     /// PID 1 cannot go on.
@@ -53,6 +58,10 @@ pub(crate) struct Pod {
     pub(crate) changed: bool,
     /// Whether PID 1 has answered the first frame.
     pub(crate) answered: bool,
+    /// What it is made of.
+    pub(crate) roster: Roster,
+    /// The apps PID 1 was asked to forget.
+    removing: BTreeSet<AppName>,
     execs: BTreeMap<u32, bool>,
     next_exec: u32,
 }
@@ -60,17 +69,6 @@ pub(crate) struct Pod {
 impl Pod {
     /// Makes the record of a pod that begins.
     pub(crate) fn new(order: &Order, supervisor: u32, boot_id: String, now: Timestamp) -> Self {
-        let app = |name: &AppName| AppStatus {
-            name: name.clone(),
-            state: AppState::Waiting,
-            restarts: 0,
-            pid: None,
-            started: None,
-            ended: None,
-            exit: None,
-            error: None,
-            ready: None,
-        };
         let status = PodStatus {
             version: version::STATUS,
             boot_id,
@@ -84,15 +82,43 @@ impl Pod {
             ended: None,
             code: None,
             error: None,
-            apps: order.apps.iter().map(|entry| app(&entry.spec.name)).collect(),
+            apps: order.apps.iter().map(|entry| waiting(&entry.spec.name)).collect(),
         };
-        let execs = BTreeMap::new();
-        Self { status, changed: true, answered: false, execs, next_exec: 0 }
+        Self {
+            status,
+            changed: true,
+            answered: false,
+            roster: Roster::of(order),
+            removing: BTreeSet::new(),
+            execs: BTreeMap::new(),
+            next_exec: 0,
+        }
     }
 
     /// Returns an app of the pod to be changed.
     pub(crate) fn app(&mut self, name: &AppName) -> Option<&mut AppStatus> {
         self.status.apps.iter_mut().find(|app| app.name == *name)
+    }
+
+    /// Takes in an app that was added.
+    pub(crate) fn add(&mut self, spec: AppSpec) {
+        self.status.apps.push(waiting(&spec.name));
+        self.roster.add(spec);
+        self.changed = true;
+    }
+
+    /// Notes that PID 1 is asked to forget an app.
+    pub(crate) fn asked_to_remove(&mut self, name: &AppName) {
+        self.removing.insert(name.clone());
+    }
+
+    /// Forgets an app; `false` if it was none.
+    pub(crate) fn remove(&mut self, name: &AppName) -> bool {
+        let before = self.status.apps.len();
+        self.status.apps.retain(|app| app.name != *name);
+        self.roster.remove(name);
+        self.changed = true;
+        self.status.apps.len() < before
     }
 
     /// Numbers a new process of `pod exec`; `None` if there are too many.
@@ -156,6 +182,7 @@ impl Pod {
             FromInit::Refused { app: None, .. } => Ok(Vec::new()),
             FromInit::Refused { app: Some(app), report } => {
                 self.app(&app).ok_or(UNKNOWN_APP)?;
+                self.removing.remove(&app);
                 Ok(vec![Consequence::Refused(app, report.tamed())])
             }
             FromInit::AppReady { app } => {
@@ -167,7 +194,10 @@ impl Pod {
                 self.changed = true;
                 Ok(vec![Consequence::Record(Event::AppReady { app })])
             }
-            FromInit::AppRemoved { .. } => Err(Violation("it removed an app nobody asked for")),
+            FromInit::AppRemoved { app } if self.removing.remove(&app) => {
+                Ok(vec![Consequence::Removed(app)])
+            }
+            FromInit::AppRemoved { .. } => Err(Violation("it removed an app it was not asked to")),
             FromInit::PodEnded { code } => Ok(vec![Consequence::Over(code)]),
             FromInit::Failed(report) => Ok(vec![Consequence::Failed(report.tamed())]),
         }
@@ -221,7 +251,8 @@ impl Pod {
 
     /// Tells whether every app has ended for good, so that the last record follows at once.
     pub(crate) fn is_about_to_end(&self) -> bool {
-        self.status.apps.iter().all(|app| app.state == AppState::Exited)
+        self.roster.knows_an_end()
+            && self.status.apps.iter().all(|app| app.state == AppState::Exited)
     }
 
     /// Closes the record: whatever ran does so no more.
@@ -243,6 +274,20 @@ impl Pod {
     }
 }
 
+fn waiting(name: &AppName) -> AppStatus {
+    AppStatus {
+        name: name.clone(),
+        state: AppState::Waiting,
+        restarts: 0,
+        pid: None,
+        started: None,
+        ended: None,
+        exit: None,
+        error: None,
+        ready: None,
+    }
+}
+
 const UNKNOWN_APP: Violation = Violation("it spoke of an app the pod does not have");
 
 fn check(exit: Ended) -> Result<(), Violation> {
@@ -260,40 +305,15 @@ fn check(exit: Ended) -> Result<(), Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::requests::tests::order;
 
     fn name(word: &str) -> AppName {
         AppName::parse(word).unwrap()
     }
 
     fn pod() -> Pod {
-        let app = |name: AppName| AppStatus {
-            name,
-            state: AppState::Waiting,
-            restarts: 0,
-            pid: None,
-            started: None,
-            ended: None,
-            exit: None,
-            error: None,
-            ready: None,
-        };
-        let status = PodStatus {
-            version: version::STATUS,
-            boot_id: String::new(),
-            attempt: 1,
-            supervisor: 1,
-            init: None,
-            cgroup: None,
-            ids: None,
-            started: Timestamp(0),
-            ready: None,
-            ended: None,
-            code: None,
-            error: None,
-            apps: vec![app(name("web"))],
-        };
-        let execs = BTreeMap::new();
-        let mut pod = Pod { status, changed: false, answered: false, execs, next_exec: 0 };
+        let mut pod = Pod::new(&order(), 1, String::new(), Timestamp(0));
+        pod.changed = false;
         assert_eq!(pod.hear(FromInit::Ready, Timestamp(0)), Ok(Vec::new()));
         pod
     }
@@ -347,6 +367,18 @@ mod tests {
         assert!(pod.hear(FromInit::ExecStarted { id }, Timestamp(0)).is_ok());
         assert!(pod.hear(end(), Timestamp(0)).is_ok());
         assert!(pod.hear(end(), Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn an_app_is_forgotten_once_and_only_if_that_was_asked_for() {
+        let mut pod = pod();
+        let removed = || FromInit::AppRemoved { app: name("web") };
+        pod.asked_to_remove(&name("web"));
+        let consequences = pod.hear(removed(), Timestamp(0));
+        assert_eq!(consequences, Ok(vec![Consequence::Removed(name("web"))]));
+        assert!(pod.remove(&name("web")));
+        assert!(pod.status.apps.is_empty() && pod.roster.names().is_empty());
+        assert!(pod.hear(removed(), Timestamp(0)).is_err());
     }
 
     #[test]

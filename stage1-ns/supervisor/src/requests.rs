@@ -8,6 +8,7 @@
 use pod_abi::app::{MAX_ID, Process};
 use pod_abi::control::{Reply, Request, SignalTarget, WindowSize};
 use pod_abi::inner::{Target, ToInit};
+use pod_abi::stage::AppOrder;
 use pod_abi::status::AppState;
 use pod_abi::{AppName, Report};
 
@@ -32,6 +33,8 @@ pub(crate) enum Answer {
     Kill,
     /// Start a process on a terminal of its own, and reply when the word about it comes.
     OnTerminal(OnTerminal),
+    /// Add an app, and reply that it is done.
+    Add(Box<AppOrder>),
     /// Attach the client, and reply that it is.
     Attach(Attach),
     /// End the input the client feeds, once it has passed it on, and reply that it is done.
@@ -100,9 +103,14 @@ pub(crate) fn answer(
         }
         Request::Resize { size } => Answer::Resize(size),
         Request::EndInput => Answer::EndInput,
-        Request::Copy { .. } | Request::AddApp { .. } | Request::RemoveApp { .. } => {
-            refuse("not-built", "this cannot be done yet".to_owned())
-        }
+        Request::AddApp { app } => match pod.roster.admits(&app.spec) {
+            Ok(()) => Answer::Add(app),
+            Err(error) => {
+                Answer::Reply(Reply::Refused(Box::new(Report::of("app.invalid", &error))))
+            }
+        },
+        Request::RemoveApp { app } => remove(pod, app),
+        Request::Copy { .. } => refuse("not-built", "this cannot be done yet".to_owned()),
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
     })
@@ -134,6 +142,27 @@ fn attach(pod: &mut Pod, wanted: Attach) -> Answer {
         Err(refused) => refused,
         Ok(AppState::Exited) => refuse("app.not-running", format!("app `{app}` has ended")),
         Ok(_) => Answer::Attach(wanted),
+    }
+}
+
+fn remove(pod: &mut Pod, app: AppName) -> Answer {
+    match state(pod, &app) {
+        Err(refused) => return refused,
+        Ok(AppState::Running | AppState::BackingOff) => {
+            return refuse("app.running", format!("app `{app}` runs and has to be stopped first"));
+        }
+        Ok(AppState::Waiting | AppState::Exited) => {}
+    }
+    match pod.roster.spares(&app) {
+        Ok(()) => {
+            pod.asked_to_remove(&app);
+            Answer::Wait(ToInit::RemoveApp { app: app.clone() }, Waiting::Remove(app))
+        }
+        Err(error) => {
+            let report = Report::new("app.needed", format!("the pod needs app `{app}`"));
+            let report = Report { causes: vec![error.to_string()], ..report };
+            Answer::Reply(Reply::Refused(Box::new(report)))
+        }
     }
 }
 
@@ -215,13 +244,13 @@ fn signal(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use pod_abi::Timestamp;
     use pod_abi::inner::FromInit;
     use pod_abi::stage::Order;
 
-    fn order() -> Order {
+    pub(crate) fn order() -> Order {
         let digest = format!("sha256:{}", "a".repeat(64));
         serde_json::from_value(serde_json::json!({
             "abi": 2,
@@ -273,6 +302,12 @@ mod tests {
             change(&mut process);
             Request::Exec { app: web(), process: Box::new(process), terminal: None }
         };
+        let add = |change: fn(&mut AppOrder)| {
+            let mut app = order().apps.remove(0);
+            app.spec.name = other();
+            change(&mut app);
+            Request::AddApp { app: Box::new(app) }
+        };
         let signal = |target, signal| Request::Signal { target, signal };
         let (all, web_only) = (SignalTarget::AllApps, SignalTarget::App(web()));
         for (running, request, code) in [
@@ -280,6 +315,12 @@ mod tests {
             (runs, Request::Start { app: other() }, "app.unknown"),
             (runs, Request::Stop { app: other(), grace_ms: None }, "app.unknown"),
             (waits, exec(|_| {}), "app.not-running"),
+            (runs, add(|app| app.spec.name = web()), "app.invalid"),
+            (runs, add(|app| app.spec.after = vec![AppName::parse("x").unwrap()]), "app.invalid"),
+            (runs, add(|app| app.spec.process.args.clear()), "app.invalid"),
+            (runs, Request::RemoveApp { app: web() }, "app.running"),
+            (waits, Request::RemoveApp { app: web() }, "app.needed"),
+            (waits, Request::RemoveApp { app: other() }, "app.unknown"),
             (runs, exec(|process| process.args.clear()), "exec.program"),
             (runs, exec(|process| process.args.push("\0".to_owned())), "exec.program"),
             (runs, exec(|process| process.user.uid = u32::MAX), "exec.user"),

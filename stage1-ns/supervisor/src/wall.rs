@@ -4,7 +4,7 @@
 //! isolates the pod. A wall holds what it needs to come down again, and comes down in
 //! [`Wall::take_down`] whether or not it ever stood.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pod_abi::AppName;
 use pod_abi::control::WindowSize;
@@ -40,6 +40,17 @@ pub trait Wall {
     ///
     /// What could not be done for which app.
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure>;
+
+    /// Lays out one more app of a living pod, whose layers lie beneath `layers`; holds nothing that
+    /// was needed only for that. Called after [`Wall::settle`].
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; [`Wall::remove_app`] is still to be called.
+    fn add_app(&mut self, app: &AppOrder, layers: BorrowedFd<'_>) -> Result<Added, Failure>;
+
+    /// Takes away what an app that does not run was made of, as far as that goes at once.
+    fn remove_app(&mut self, app: &AppName);
 
     /// Lets go of whatever was needed only to lay the apps out. Called once they have been told to
     /// run, so that nobody waits for it.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -74,6 +74,12 @@ struct Stage {
 }
 
 impl Wall for Stage {
+    fn add_app(&mut self, _: &AppOrder, _: BorrowedFd<'_>) -> Result<Added, Failure> {
+        Err(Failure::new("this wall takes no app"))
+    }
+
+    fn remove_app(&mut self, _: &AppName) {}
+
     fn cgroup(&self) -> Option<String> {
         None
     }

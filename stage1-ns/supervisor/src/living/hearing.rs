@@ -72,7 +72,7 @@ impl<W: Wall> Living<'_, W> {
             Consequence::Ready => {
                 // Whoever is told looks at the record next.
                 self.record();
-                self.notify.ready(self.order.apps.len());
+                self.notify.ready(self.pod.status.apps.len());
             }
             Consequence::Started(app, pid) => {
                 let host = self.wall.host_pid(&app, pid);
@@ -93,8 +93,10 @@ impl<W: Wall> Living<'_, W> {
             Consequence::Refused(app, report) => {
                 let refused = Reply::Refused(Box::new(report));
                 self.reply(&Waiting::Start(app.clone()), &refused);
+                self.reply(&Waiting::Remove(app.clone()), &refused);
                 self.reply(&Waiting::Stop(app), &refused);
             }
+            Consequence::Removed(app) => self.app_removed(&app),
             Consequence::ExecStarted(id) => {
                 if !self.reply(&Waiting::Exec(id), &Reply::ExecStarted) {
                     self.kill_exec(id);

@@ -91,6 +91,7 @@ impl<W: Wall> Living<'_, W> {
                 Ok(()) => return Ok(()),
                 Err(report) => Reply::Refused(report),
             },
+            Answer::Add(app) => self.add_app(&app, descriptors),
             Answer::Attach(wanted) => return self.attach(number, &wanted, descriptors),
             Answer::EndInput => {
                 self.outputs.end_input(number);

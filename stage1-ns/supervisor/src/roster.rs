@@ -1,0 +1,70 @@
+//! What the living pod is made of, as its apps come and go. Pure.
+//!
+//! A change is sound if the pod that would come of it is: the same check that a pod passes before
+//! it is made.
+
+use pod_abi::app::AppSpec;
+use pod_abi::check::SpecError;
+use pod_abi::manifest::{ExitPolicy, PodSpec, Sandbox};
+use pod_abi::stage::Order;
+use pod_abi::{AppName, version};
+
+/// The apps of a pod, in the order they are started.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    sandbox: Sandbox,
+    specs: Vec<AppSpec>,
+}
+
+impl Roster {
+    /// Takes the apps a pod begins with.
+    pub(crate) fn of(order: &Order) -> Self {
+        let specs = order.apps.iter().map(|app| app.spec.clone()).collect();
+        Self { sandbox: order.pod.sandbox.clone(), specs }
+    }
+
+    /// Tells whether the pod would be sound with one more app.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that would be wrong with it.
+    pub(crate) fn admits(&self, spec: &AppSpec) -> Result<(), SpecError> {
+        check(&self.sandbox, self.specs.iter().chain([spec]))
+    }
+
+    /// Tells whether the pod would be sound without one of its apps.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that would be wrong with it.
+    pub(crate) fn spares(&self, name: &AppName) -> Result<(), SpecError> {
+        check(&self.sandbox, self.specs.iter().filter(|spec| spec.name != *name))
+    }
+
+    /// Adds an app it [admits](Self::admits).
+    pub(crate) fn add(&mut self, spec: AppSpec) {
+        self.specs.push(spec);
+    }
+
+    /// Removes an app.
+    pub(crate) fn remove(&mut self, name: &AppName) {
+        self.specs.retain(|spec| spec.name != *name);
+    }
+
+    /// Returns the names, in order.
+    pub(crate) fn names(&self) -> Vec<AppName> {
+        self.specs.iter().map(|spec| spec.name.clone()).collect()
+    }
+
+    /// Tells whether the pod ends by itself.
+    pub(crate) fn knows_an_end(&self) -> bool {
+        self.sandbox.exit_policy != ExitPolicy::Never
+    }
+}
+
+fn check<'s>(sandbox: &Sandbox, specs: impl Iterator<Item = &'s AppSpec>) -> Result<(), SpecError> {
+    let apps: Vec<AppSpec> = specs.cloned().collect();
+    let names = apps.iter().map(|app| app.name.clone()).collect();
+    let sandbox = Sandbox { apps: names, ..sandbox.clone() };
+    PodSpec { version: version::MANIFEST, name: None, sandbox, apps }.check()
+}
