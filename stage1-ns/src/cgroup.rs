@@ -66,7 +66,33 @@ impl Cgroup {
 
     /// Makes all directories and gives them to the root of the pod.
     pub(crate) fn make(&self, ids: Option<IdRange>) -> Result<(), Failure> {
-        for directory in &self.directories {
+        self.make_these(&self.directories, ids)
+    }
+
+    /// Makes those of `directories` that are not there yet, and gives them to the root of the pod.
+    pub(crate) fn extend(
+        &mut self,
+        directories: &[String],
+        ids: Option<IdRange>,
+    ) -> Result<(), Failure> {
+        let known = |directory: &&String| self.directories.contains(directory);
+        let new: Vec<String> = directories.iter().filter(|one| !known(one)).cloned().collect();
+        let made = self.make_these(&new, ids);
+        // What was made before it failed is to be removed with the rest.
+        self.directories.extend(new);
+        made
+    }
+
+    /// Removes the leaf of an app that does not run, as far as that goes at once.
+    pub(crate) fn remove_app(&mut self, app: &AppName) {
+        let leaf = format!("{}/pod/app-{app}", self.name);
+        if unlinkat(&self.ours, &leaf, AtFlags::REMOVEDIR).is_ok() {
+            self.directories.retain(|directory| *directory != leaf);
+        }
+    }
+
+    fn make_these(&self, directories: &[String], ids: Option<IdRange>) -> Result<(), Failure> {
+        for directory in directories {
             match mkdirat(&self.ours, directory, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => {
@@ -77,8 +103,7 @@ impl Cgroup {
         let Some(IdRange { base, .. }) = ids else { return Ok(()) };
         let (uid, gid) = (Uid::from_raw(base), Gid::from_raw(base));
         let pod = format!("{}/pod", self.name);
-        let leaves =
-            self.directories.iter().filter(|path| path.starts_with(&format!("{pod}/app-")));
+        let leaves = directories.iter().filter(|path| path.starts_with(&format!("{pod}/app-")));
         // For a birth into a leaf, its list of members and that of the common ancestor must be
         // writable; nothing else need be.
         for directory in std::iter::once(&pod).chain(leaves) {

@@ -74,8 +74,7 @@ fn run() -> Result<ExitCode, Failure> {
     let Handover { order, inherited, layers } = Handover::adopt(ABI)?;
     let code = {
         let flavour = flavour();
-        let plan = plan::of(&order, flavour);
-        let mut wall = Namespaces::new(&order, &inherited, &layers, plan);
+        let mut wall = Namespaces::new(&order, &inherited, &layers, flavour);
         if flavour == Flavour::Fly {
             wall.hold_all_descendants();
         }

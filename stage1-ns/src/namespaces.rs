@@ -1,7 +1,7 @@
 //! The wall of this stage1: namespaces, cgroups, and one helper process for each app's tree.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
 use pod_abi::AppName;
@@ -9,6 +9,7 @@ use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
 use pod_abi::stage::{AppOrder, Order};
+use pod_abi::volume::Volume;
 use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -19,8 +20,8 @@ use crate::cgroup::{self, Cgroup};
 use crate::devices;
 use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
-use crate::plan::{AppPlan, Namespace, Plan};
-use crate::staging::{self, Ground, Home};
+use crate::plan::{self, AppPlan, Flavour, Namespace, Plan};
+use crate::staging::{self, Ground, Home, Memories};
 use crate::sysctl;
 
 /// A pod's namespaces, from before they are made until after they are gone.
@@ -29,11 +30,15 @@ pub(crate) struct Namespaces<'a> {
     order: &'a Order,
     inherited: &'a Inherited,
     layers: &'a OwnedFd,
+    flavour: Flavour,
     plan: Result<Plan, Failure>,
     cgroup: Option<Cgroup>,
     init: Option<Init>,
     home: Option<Home>,
     helpers: Vec<Helper>,
+    memories: Memories,
+    /// The volumes that came with each app.
+    volumes: BTreeMap<AppName, Vec<Volume>>,
     /// Where terminals of each app come from.
     multiplexers: BTreeMap<AppName, OwnedFd>,
     /// Children of this process from before the pod, if the end of the pod is that of all others.
@@ -46,8 +51,9 @@ impl<'a> Namespaces<'a> {
         order: &'a Order,
         inherited: &'a Inherited,
         layers: &'a OwnedFd,
-        plan: Result<Plan, Failure>,
+        flavour: Flavour,
     ) -> Self {
+        let plan = plan::of(order, flavour);
         // What cannot be planned makes no cgroup either; it is refused when the wall is raised.
         let cgroup =
             plan.as_ref().ok().and_then(|plan| Cgroup::find(&order.pod.uuid, &plan.cgroups));
@@ -55,11 +61,14 @@ impl<'a> Namespaces<'a> {
             order,
             inherited,
             layers,
+            flavour,
             plan,
             cgroup,
             init: None,
             home: None,
             helpers: Vec::new(),
+            memories: Memories::default(),
+            volumes: BTreeMap::new(),
             multiplexers: BTreeMap::new(),
             strangers: None,
         }
@@ -85,27 +94,28 @@ impl<'a> Namespaces<'a> {
         self.plan.as_ref().map_err(|failure| Failure::from(failure.report()))
     }
 
-    fn stage(&mut self, init: &Init) -> Result<(), Failure> {
+    /// Stages what `plan` shares; the layers lie beneath `layers`.
+    fn stage(&mut self, init: &Init, plan: &Plan, layers: BorrowedFd<'_>) -> Result<(), Failure> {
         let user_namespace = self.order.ids.map(|_| init.user_namespace()).transpose()?;
         let ground = Ground {
             pod: &self.inherited.pod,
             run: &self.inherited.run,
-            layers: self.layers,
+            layers,
             ids: self.order.ids.zip(user_namespace.as_ref()),
         };
         let mut home = None;
-        let staged = staging::stage(&ground, &self.plan()?.staging, &mut home);
+        let staged = staging::stage(&ground, &plan.staging, &mut self.memories, &mut home);
         self.home = home;
         staged
     }
 
-    fn build(&mut self, init: &Init) -> Result<Vec<Built>, Failure> {
+    fn build(&mut self, init: &Init, plan: &Plan) -> Result<Vec<Built>, Failure> {
         let path = "/proc/self/ns/pid";
         let own_pids = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during(|| format!("cannot open `{path}`"))?;
         // All at work before the first is waited for.
-        for app in self.plan()?.apps.clone() {
-            self.helpers.push(Helper::start(&app, &init.pidfd, &own_pids)?);
+        for app in &plan.apps {
+            self.helpers.push(Helper::start(app, &init.pidfd, &own_pids)?);
         }
         self.helpers.iter().map(Helper::answer).collect()
     }
@@ -122,6 +132,7 @@ impl<'a> Namespaces<'a> {
     fn add(&mut self, app: &AppSpec, plan: &AppPlan, built: Built) -> Result<Added, Failure> {
         let Built { mount_namespace, null, multiplexer } = built;
         self.multiplexers.extend(multiplexer.map(|found| (plan.name.clone(), found)));
+        self.volumes.insert(plan.name.clone(), app.volumes.clone());
         let (its, stdio) = self.stdio(app, plan, null)?;
         let mut descriptors = vec![mount_namespace];
         let cgroup = match &self.cgroup {
@@ -218,11 +229,40 @@ impl Wall for Namespaces<'_> {
 
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {
         let init = self.init.take().ok_or_else(|| Failure::new("the pod has no PID 1 yet"))?;
-        let built = self.stage(&init).and_then(|()| self.build(&init));
+        let added = self.plan().cloned().and_then(|plan| {
+            self.stage(&init, &plan, self.layers.as_fd())?;
+            let built = self.build(&init, &plan)?;
+            let apps = apps.iter().zip(&plan.apps).zip(built);
+            apps.map(|((app, plan), tree)| self.add(&app.spec, plan, tree)).collect()
+        });
         self.init = Some(init);
-        let plans = self.plan()?.apps.clone();
-        let apps = apps.iter().zip(plans).zip(built?);
-        apps.map(|((app, plan), tree)| self.add(&app.spec, &plan, tree)).collect()
+        added
+    }
+
+    fn add_app(&mut self, app: &AppOrder, layers: BorrowedFd<'_>) -> Result<Added, Failure> {
+        let there = self.order.pod.sandbox.volumes.iter().chain(self.volumes.values().flatten());
+        let plan = plan::addition(self.order, app, there, self.flavour)?;
+        let ids = self.order.ids;
+        self.cgroup.as_mut().map_or(Ok(()), |cgroup| cgroup.extend(&plan.cgroups, ids))?;
+        cgroup::enforce(self.cgroup.as_mut(), &plan.apps)?;
+        let init = self.init.take().ok_or_else(|| Failure::new("the pod has no PID 1 any more"))?;
+        let built = self.stage(&init, &plan, layers).and_then(|()| self.build(&init, &plan));
+        self.init = Some(init);
+        self.let_go();
+        match (&plan.apps[..], built?.pop()) {
+            ([plan], Some(tree)) => self.add(&app.spec, plan, tree),
+            _ => Err(Failure::new("one app was to be laid out")),
+        }
+    }
+
+    fn remove_app(&mut self, app: &AppName) {
+        self.multiplexers.remove(app);
+        for volume in self.volumes.remove(app).into_iter().flatten() {
+            self.memories.forget(&volume.name);
+        }
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.remove_app(app);
+        }
     }
 
     fn settle(&mut self) {

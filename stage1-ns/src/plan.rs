@@ -17,11 +17,13 @@ use supervisor::Failure;
 
 use crate::device_rules;
 
+mod addition;
 mod fly;
 mod quotas;
 mod steps;
 mod volumes;
 
+pub(crate) use self::addition::addition;
 pub(crate) use self::fly::{Flavour, of};
 pub(crate) use self::quotas::{Need, Quota};
 pub(crate) use self::steps::{

@@ -18,9 +18,10 @@
 //! entered, because a mount can be cloned only where it is, and attached afterwards, because
 //! kernels before 6.15 take no detached mount for a layer.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags as Namespaces, setns};
 use pod_abi::stage::IdRange;
@@ -67,6 +68,37 @@ impl Home {
     }
 }
 
+/// The pod's memory, as detached mounts by the places they have in a staging area: an area goes
+/// with the mount namespace it is in, and an app that comes later must find the same memory. One
+/// that was lost on the way is `None`.
+#[derive(Debug, Default)]
+pub(crate) struct Memories(BTreeMap<String, Option<OwnedFd>>);
+
+impl Memories {
+    /// Lets go of the volume `name`, which no app mounts any more.
+    pub(crate) fn forget(&mut self, name: &VolumeName) {
+        self.0.remove(&memory_path(name));
+    }
+
+    /// Mounts the memory kept for `path`, if there is some; otherwise `make` does. Keeps it.
+    fn place(
+        &mut self,
+        path: &str,
+        make: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> Result<(), Failure> {
+        let making = || format!("cannot make the pod's memory `{path}`, mount(tmpfs)");
+        match self.0.insert(path.to_owned(), None) {
+            None => make().during(making)?,
+            Some(Some(kept)) => mounts::attach_at(&kept, CWD, path).during(making)?,
+            Some(None) => return Err(Failure::new(format!("the pod's memory `{path}` is lost"))),
+        }
+        let kept = mounts::clone(CWD, path, Depth::One)
+            .during(|| format!("cannot keep the pod's memory `{path}`, open_tree()"))?;
+        self.0.insert(path.to_owned(), Some(kept));
+        Ok(())
+    }
+}
+
 /// What staging stands on.
 #[derive(Debug)]
 pub(crate) struct Ground<'a> {
@@ -75,7 +107,7 @@ pub(crate) struct Ground<'a> {
     /// The run directory.
     pub(crate) run: &'a OwnedFd,
     /// The directory of layers.
-    pub(crate) layers: &'a OwnedFd,
+    pub(crate) layers: BorrowedFd<'a>,
     /// The pod's ids and user namespace, if it has its own.
     pub(crate) ids: Option<(IdRange, &'a OwnedFd)>,
 }
@@ -109,6 +141,7 @@ enum Ids {
 pub(crate) fn stage(
     ground: &Ground<'_>,
     steps: &[StagingStep],
+    memories: &mut Memories,
     home: &mut Option<Home>,
 ) -> Result<(), Failure> {
     let mut cloned = Vec::new();
@@ -120,7 +153,7 @@ pub(crate) fn stage(
     for tree in cloned {
         attach(ground, &tree)?;
     }
-    steps.iter().try_for_each(|step| make(ground, step))
+    steps.iter().try_for_each(|step| make(ground, step, memories))
 }
 
 fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Failure> {
@@ -134,7 +167,7 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
         host: None,
     };
     let layers = || {
-        mounts::clone(ground.layers.as_fd(), "", Depth::One)
+        mounts::clone(ground.layers, "", Depth::One)
             .during(|| "cannot clone the directory of layers, open_tree()")
     };
     Ok(match step {
@@ -254,10 +287,10 @@ fn unmapped(cloned: &Cloned, mapped: Option<&OwnedFd>, error: std::io::Error) ->
         .hint(hint)
 }
 
-fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
+fn make(ground: &Ground<'_>, step: &StagingStep, memories: &mut Memories) -> Result<(), Failure> {
     let owner = ground.ids.map_or(0, |(ids, _)| ids.base);
     match step {
-        StagingStep::Memory(memory) => make_memory(memory, owner),
+        StagingStep::Memory(memory) => make_memory(memory, owner, memories),
         StagingStep::File(file, text) => {
             let path = etc_path(*file);
             make_file(&path, text)?;
@@ -270,7 +303,7 @@ fn make(ground: &Ground<'_>, step: &StagingStep) -> Result<(), Failure> {
     }
 }
 
-fn make_memory(memory: &Memory, owner: u32) -> Result<(), Failure> {
+fn make_memory(memory: &Memory, owner: u32, memories: &mut Memories) -> Result<(), Failure> {
     let Memory { what, size, mode } = memory;
     let (path, ban) = match what {
         Shared::Shm => (SHM.to_owned(), INERT),
@@ -279,8 +312,7 @@ fn make_memory(memory: &Memory, owner: u32) -> Result<(), Failure> {
     make_directory(&path)?;
     let size = size.map(|size| format!(",size={size}")).unwrap_or_default();
     let options = format!("mode={mode:o},uid={owner},gid={owner}{size}");
-    mounts::mount_at(&path, "tmpfs", &options, ban)
-        .during(|| format!("cannot make the pod's memory `{path}`, mount(tmpfs)"))
+    memories.place(&path, || mounts::mount_at(&path, "tmpfs", &options, ban))
 }
 
 /// Where each app's tree is mounted.
