@@ -46,6 +46,11 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     /// Write an app out as an OCI bundle, which runc and crun run
     Bundle(BundleArgs),
+    /// Make and start an empty pod, to which apps are added
+    Sandbox,
+    /// Apps of a pod, one by one
+    #[command(subcommand)]
+    App(AppVerb),
     /// Show what a pod's apps have written
     Logs(LogsArgs),
     /// Show what has happened to pods
@@ -257,6 +262,42 @@ pub(crate) struct BundleArgs {
     /// Directory to make
     #[arg(value_name = "DIR", required_unless_present = "dry_run")]
     pub(crate) directory: Option<String>,
+}
+
+/// `pod app …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppVerb {
+    /// Add an app to a running pod, and print its name
+    Add,
+    /// Start apps that do not run, whatever they wait for
+    Start(AppArgs),
+    /// Stop apps in order; they stay in the pod
+    Stop(AppStopArgs),
+    /// Remove apps that do not run, with all they have written
+    Rm(AppArgs),
+    /// List the apps of a pod
+    #[command(alias = "list")]
+    Ls(PodArgs),
+}
+
+/// Several apps of a pod.
+#[derive(Args, Debug)]
+pub(crate) struct AppArgs {
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    /// Names of apps
+    #[arg(required = true, value_name = "APP")]
+    pub(crate) apps: Vec<String>,
+}
+
+/// `pod app stop`.
+#[derive(Args, Debug)]
+pub(crate) struct AppStopArgs {
+    /// Seconds until SIGKILL [default: each app's own grace]
+    #[arg(short, long, value_name = "SECS")]
+    pub(crate) time: Option<u64>,
+    #[command(flatten)]
+    pub(crate) apps: AppArgs,
 }
 
 /// `pod start`.

@@ -9,11 +9,18 @@
 //! before the first image are the pod's, behind an image the app's. Cutting the line into parts is done here by hand; which flags
 //! there are and which of them take a value is asked of clap, which then reads each part.
 
+mod add;
+mod sandbox;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Command, FromArgMatches};
 
 use crate::error::{CommandError, Result};
 use crate::flags::{AppFlags, PodFlags};
+
+pub(crate) use add::{AddLine, AskedToAdd, before_command, help as add_help, parse as parse_added};
+
+pub(crate) use sandbox::{help as sandbox_help, parse as parse_sandbox};
 
 /// A line, read.
 #[derive(Debug)]

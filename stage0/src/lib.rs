@@ -61,7 +61,7 @@ use commands::Session;
 use context::Context;
 use error::{CommandError, Family, Result};
 use flags::Globals;
-use grammar::Asked;
+use grammar::{Asked, AskedToAdd};
 use ui::Format;
 
 /// Runs the command line `args`, the program's name first, and returns its exit status
@@ -71,7 +71,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let verb = verb_at(&words);
     let family = match verb.map(|at| words[at].as_str()) {
-        Some("run" | "start" | "exec" | "attach") => Family::Runs,
+        Some("run" | "start" | "exec" | "attach" | "sandbox") => Family::Runs,
         _ => Family::Other,
     };
     let strange = args.iter().find(|arg| arg.to_str().is_none());
@@ -79,6 +79,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         _ if strange.is_some() => Err(CommandError::usage("an argument is not valid UTF-8")),
         Some((at, "run")) => by_line("run", &words[..at], &words[at + 1..]),
         Some((at, "prepare")) => by_line("prepare", &words[..at], &words[at + 1..]),
+        Some((at, "sandbox")) => by_line("sandbox", &words[..at], &words[at + 1..]),
+        Some((at, "app")) if words.get(at + 1).is_some_and(|word| word == "add") => {
+            add_app(&words[..at], &words[at + 2..])
+        }
         Some((_, "internal-unpack")) => return images::worker::run(),
         Some((0, "reap")) if words.get(1).is_some_and(|word| word == "--inherited") => {
             by_supervisor(&words[1..])
@@ -102,6 +106,9 @@ fn wants_json(words: &[String], verb: Option<usize>) -> bool {
     let end = match verb {
         Some(at) if ["run", "prepare"].contains(&words[at].as_str()) => {
             at + 1 + grammar::before_image(&words[at + 1..]).len()
+        }
+        Some(at) if words[at] == "app" && words.get(at + 1).is_some_and(|word| word == "add") => {
+            at + 2 + grammar::before_command(&words[at + 2..]).len()
         }
         _ => words.iter().position(|word| word == "--").unwrap_or(words.len()),
     };
@@ -129,17 +136,17 @@ fn verb_at(words: &[String]) -> Option<usize> {
     None
 }
 
-/// `run` and `prepare`: `before` are the words before the verb, `rest` those behind it.
+/// `run`, `prepare` and `sandbox`: `before` are the words before the verb, `rest` those behind it.
 fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8> {
-    let globals = clap::Command::new("pod").no_binary_name(true);
-    let globals = <Globals as clap::Args>::augment_args(globals)
-        .try_get_matches_from(before)
-        .and_then(|matches| Globals::from_arg_matches(&matches));
-    let globals = match globals {
+    let globals = match globals_of(before) {
         Ok(globals) => globals,
         Err(error) => return told_by_clap(&error, verb),
     };
-    let line = match grammar::parse(verb, rest)? {
+    let asked = match verb {
+        "sandbox" => grammar::parse_sandbox(rest)?,
+        _ => grammar::parse(verb, rest)?,
+    };
+    let line = match asked {
         Asked::Help(text) => return ui::out(&text).map(|()| 0),
         Asked::Line(line) => *line,
     };
@@ -148,9 +155,31 @@ fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8>
     request.fetch.telling = request.fetch.telling.in_form(globals.format());
     let session = Session::open(Context::new(&globals)?, verb)?;
     match verb {
-        "run" => commands::run(&session, &request),
-        _ => commands::prepare(&session, &request),
+        "prepare" => commands::prepare(&session, &request),
+        _ => commands::run(&session, &request),
     }
+}
+
+/// Reads the flags that stand before a verb.
+fn globals_of(before: &[String]) -> std::result::Result<Globals, clap::Error> {
+    let globals = clap::Command::new("pod").no_binary_name(true);
+    <Globals as clap::Args>::augment_args(globals)
+        .try_get_matches_from(before)
+        .and_then(|matches| Globals::from_arg_matches(&matches))
+}
+
+/// `app add`: `before` are the words before the verb, `rest` those behind it.
+fn add_app(before: &[String], rest: &[String]) -> Result<u8> {
+    let globals = match globals_of(before) {
+        Ok(globals) => globals,
+        Err(error) => return told_by_clap(&error, "app add"),
+    };
+    let line = match grammar::parse_added(rest)? {
+        AskedToAdd::Help(text) => return ui::out(&text).map(|()| 0),
+        AskedToAdd::Line(line) => *line,
+    };
+    let globals = globals.overridden_by(line.flags.globals.clone());
+    commands::add_app(&Session::open(Context::new(&globals)?, "app add")?, line)
 }
 
 /// `reap` as a supervisor calls it, at the end of every pod: the whole command line is not built
@@ -183,6 +212,8 @@ fn grammar_of_all() -> clap::Command {
     Cli::command()
         .mut_subcommand("run", |_| grammar::help("run"))
         .mut_subcommand("prepare", |_| grammar::help("prepare"))
+        .mut_subcommand("sandbox", |_| grammar::sandbox_help())
+        .mut_subcommand("app", |app| app.mut_subcommand("add", |_| grammar::add_help()))
 }
 
 /// Returns the verb as it is typed, with the one behind it if that is the verb of a noun.
@@ -231,8 +262,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let context = Context::new(&cli.globals)?;
     let open = |verb: &str| Session::open(context.clone(), verb);
     match cli.verb {
-        Verb::Run | Verb::Prepare => Err(CommandError::usage("no image is given")),
+        Verb::Run | Verb::Prepare | Verb::Sandbox => Err(CommandError::usage("no image is given")),
         Verb::Start(args) => commands::start(context, &args),
+        Verb::App(verb) => commands::app(&open("app")?, verb),
         Verb::Ps(args) => commands::ps(&open("ps")?, &args),
         Verb::Status(args) => commands::status(&open("status")?, &args.pod),
         Verb::Inspect(args) if args.spec => commands::spec(&open("inspect")?, &args.pod),

@@ -73,6 +73,9 @@ enum Fate {
 }
 
 fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
+    if pod.home == Home::Run && pod.phase() == Phase::Running && !args.gc.dry_run {
+        let _ = pod.sweep_removed(); // a command may be at it, too
+    }
     if pod.try_lock() == Lock::Theirs {
         return Ok(Fate::Kept);
     }

@@ -1,6 +1,7 @@
 //! The commands: arguments → request → calls → what is shown. One file each; what they share with
 //! one another is [`Session`], the opened surroundings.
 
+mod app;
 mod attach;
 mod bundle;
 mod completion;
@@ -41,6 +42,7 @@ use crate::pods::{Entry, Pod, Pods};
 use crate::ui::{self, Format};
 use crate::{fetch, leftovers};
 
+pub(crate) use app::{add as add_app, app};
 pub(crate) use attach::attach_to as attach;
 pub(crate) use bundle::bundle;
 pub(crate) use completion::completion;

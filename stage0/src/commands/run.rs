@@ -9,7 +9,7 @@ use pod_abi::app::{AppSpec, ImagePin, Stdio as AppStdio, Verified};
 use pod_abi::manifest::{PodManifest, PodSpec};
 use pod_abi::phase::Home;
 use pod_abi::stage::Output;
-use pod_abi::{Digest, PodId, version};
+use pod_abi::{AppName, Digest, PodId, version};
 
 use super::Session;
 use crate::client::Audience;
@@ -141,7 +141,7 @@ fn resolve_line(
         .map_err(|error| CommandError::of("pod.invalid", &error))
 }
 
-fn app_image(
+pub(super) fn app_image(
     store: &Store,
     lease: &Lease,
     reference: &Reference,
@@ -226,7 +226,7 @@ fn lay_out<'s>(
     let draft = session.pods.draft()?;
     let PodSpec { name, sandbox, mut apps, .. } = spec;
     check_remove(&apps, request)?;
-    let name = name.unwrap_or_else(|| generated_name(&apps[0].name, draft.id()));
+    let name = name.unwrap_or_else(|| generated_name(&stem(&apps), draft.id()));
     let manifest = PodManifest {
         version: version::MANIFEST,
         uuid: draft.id().clone(),
@@ -256,6 +256,12 @@ fn write_id(path: &Path, id: &PodId) -> Result<()> {
             _ => made,
         }
     })
+}
+
+/// Returns what a pod without a name is called after.
+fn stem(apps: &[AppSpec]) -> AppName {
+    let empty = || AppName::parse("pod").expect("a label");
+    apps.first().map_or_else(empty, |app| app.name.clone())
 }
 
 /// A specification may hold a restart policy that the line could not see.

@@ -57,7 +57,9 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     let manifest = pod.manifest()?;
     let apps = pod.apps(&manifest)?;
     let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
-    volumes::check(&manifest.sandbox.volumes, &session.context.root)?;
+    for volumes in apps.iter().map(|app| &app.volumes).chain([&manifest.sandbox.volumes]) {
+        volumes::check(volumes, &session.context.root)?;
+    }
     let output = if args.supervised { Output::Logged } else { Output::Shown };
     let launch = Launch { manifest, apps, attempt, output, hold: args.hold };
     let never = session.launcher(&store).in_place(launch, || into_run(&session, pod))?;

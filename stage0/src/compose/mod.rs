@@ -15,9 +15,10 @@ use images::ImageSettings;
 use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, Process, Stdio, Stop, User};
 use pod_abi::check::SpecError;
 use pod_abi::isolators::Capabilities;
-use pod_abi::manifest::{PodSpec, Sandbox};
+use pod_abi::manifest::{PodManifest, PodSpec, Sandbox};
 use pod_abi::path::PodPathError;
 use pod_abi::version;
+use pod_abi::volume::Volume;
 use pod_abi::{AppName, PodName, PodPath, VolumeName};
 
 use crate::request::{AppRequest, Paths, PodRequest};
@@ -109,6 +110,35 @@ pub(crate) fn compose(
         apps,
     };
     spec.check().map_err(ComposeError::Check)?;
+    Ok(spec)
+}
+
+/// Composes an app for a pod that is there, `there` with its apps. What is new among its volumes
+/// comes with it.
+///
+/// # Errors
+///
+/// [`ComposeError`], naming app or image.
+pub(crate) fn compose_added(
+    request: &AppRequest,
+    image: &AppImage,
+    there: (&PodManifest, &[AppSpec]),
+    root: &Path,
+) -> Result<AppSpec, ComposeError> {
+    let (manifest, apps) = there;
+    let PodManifest { name, sandbox, .. } = manifest;
+    let of_apps = apps.iter().flat_map(|app| &app.volumes);
+    let known: Vec<Volume> = sandbox.volumes.iter().chain(of_apps).cloned().collect();
+    let count = known.len();
+    let mut volumes = Volumes::of(root, known);
+    let hostname = sandbox.hostname.as_ref().unwrap_or(name);
+    let mut spec = compose_app(request, image, Some(hostname), &mut volumes)?;
+    spec.volumes = volumes.into_list().split_off(count);
+    let all: Vec<AppSpec> = apps.iter().chain([&spec]).cloned().collect();
+    let names = all.iter().map(|app| app.name.clone()).collect();
+    let sandbox = Sandbox { apps: names, ..sandbox.clone() };
+    let whole = PodSpec { version: version::MANIFEST, name: None, sandbox, apps: all };
+    whole.check().map_err(ComposeError::Check)?;
     Ok(spec)
 }
 

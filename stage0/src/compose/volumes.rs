@@ -31,6 +31,18 @@ impl<'r> Volumes<'r> {
         Self { root, list: Vec::new(), shared: Vec::new() }
     }
 
+    /// Begins with the volumes of a pod that is there; those its apps share go by their names.
+    pub(super) fn of(root: &'r Path, list: Vec<Volume>) -> Self {
+        let is_shared = |volume: &&Volume| {
+            let of_pod =
+                matches!(volume.source, VolumeSource::Empty { .. } | VolumeSource::Tmpfs { .. });
+            of_pod && volume.fill.is_none()
+        };
+        let names = list.iter().filter(is_shared).map(|volume| volume.name.clone());
+        let shared = names.map(|name| (name.clone(), name)).collect();
+        Self { root, list, shared }
+    }
+
     /// Returns what was collected.
     pub(super) fn into_list(self) -> Vec<Volume> {
         self.list

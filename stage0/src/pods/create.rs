@@ -196,7 +196,7 @@ fn write_json<T: serde::Serialize>(dir: BorrowedFd<'_>, path: &str, value: &T) -
 }
 
 /// Lists the digests that keep the apps' images: manifests, configurations and layers.
-fn pins(apps: &[AppSpec]) -> String {
+pub(super) fn pins(apps: &[AppSpec]) -> String {
     let mut digests: Vec<&Digest> = apps
         .iter()
         .flat_map(|app| {

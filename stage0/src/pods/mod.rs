@@ -4,6 +4,7 @@
 //! through descriptors: a rename under a reader does no harm, and no path of a pod is ever
 //! resolved twice. Nothing here knows what a pod runs or how.
 
+mod changes;
 mod create;
 mod lock;
 mod names;
@@ -46,7 +47,8 @@ pub(crate) struct Pod {
     /// Where it was found; it may have moved on.
     pub(crate) home: Home,
     dir: OwnedFd,
-    /// Never changes once written, so one look at it is enough.
+    /// Once written it never changes but for the list of apps, of which one look is enough for a
+    /// command.
     manifest: OnceCell<Box<PodManifest>>,
 }
 

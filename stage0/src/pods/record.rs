@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use pod_abi::app::AppSpec;
 use pod_abi::check::check_version;
-use pod_abi::manifest::PodManifest;
+use pod_abi::manifest::{AppList, PodManifest};
 use pod_abi::status::PodStatus;
 use pod_abi::{AppName, layout};
 use rustix::fs::{Dir, Mode, OFlags, openat};
@@ -24,7 +24,7 @@ use crate::error::{CommandError, Context as _, Result};
 const MAX_RECORD: u64 = 16 << 20;
 
 impl Pod {
-    /// Reads the sandbox's manifest.
+    /// Reads the sandbox's manifest; its list of apps is the one in force.
     ///
     /// # Errors
     ///
@@ -33,10 +33,16 @@ impl Pod {
         if let Some(known) = self.manifest.get() {
             return Ok(PodManifest::clone(known));
         }
-        let manifest: PodManifest =
+        let mut manifest: PodManifest =
             self.read(layout::MANIFEST)?.ok_or_else(|| self.corrupt(layout::MANIFEST))?;
         if check_version(manifest.version).is_err() || manifest.uuid != self.id {
             return Err(self.corrupt(layout::MANIFEST));
+        }
+        if let Some(list) = self.read::<AppList>(layout::APP_LIST)? {
+            if check_version(list.version).is_err() {
+                return Err(self.corrupt(layout::APP_LIST));
+            }
+            manifest.sandbox.apps = list.apps;
         }
         Ok(PodManifest::clone(self.manifest.get_or_init(|| Box::new(manifest))))
     }

@@ -1,0 +1,64 @@
+//! `pod app add`: one more app for a running pod.
+//!
+//! Everything is there before the supervisor is asked: the image in the store, the pod's pins on
+//! it, the volumes. The supervisor writes the app's records; should it refuse, all that is left is
+//! a pin, and the next change takes it back.
+
+use std::os::fd::AsFd as _;
+
+use pod_abi::app::AppSpec;
+use pod_abi::control::Request;
+use pod_abi::stage::AppOrder;
+
+use super::{PATIENCE, connect, running, settle};
+use crate::caller::Caller;
+use crate::commands::Session;
+use crate::commands::run::app_image;
+use crate::compose::compose_added;
+use crate::error::{CommandError, Result};
+use crate::grammar::AddLine;
+use crate::pods::Pod;
+use crate::{fetch, request, ui, volumes};
+
+/// Adds an app to a running pod, starts it if asked to, and prints its name.
+///
+/// # Errors
+///
+/// Whatever kept it from being added; the pod is as it was before.
+pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
+    let AddLine { pod, flags, app } = line;
+    let pod = running(session, &pod)?;
+    let _changes = pod.lock_changes()?;
+    let manifest = pod.manifest()?;
+    let there = pod.apps(&manifest)?;
+    let request = request::read_app(app, &manifest.sandbox.insecure, &Caller::of_this_process())?;
+    let mut fetching = request::read_fetch(&flags.fetch)?;
+    fetching.telling = fetching.telling.in_form(session.context.format);
+    let store = session.store()?;
+    let lease = store.lease().map_err(|error| fetch::failed(&error))?;
+    let image = app_image(&store, &lease, &fetch::reference(&request.image)?, &fetching)?;
+    let spec = compose_added(&request, &image, (&manifest, &there), &session.context.root)
+        .map_err(|error| CommandError::of("app.invalid", &error))?;
+    // Until the app is in the pod's list, which keeps them then.
+    let _volumes = volumes::check(&spec.volumes, &session.context.root)?;
+    let layers = store.layer_paths(&spec.image.layers).map_err(|error| fetch::failed(&error))?;
+    let directory = store.layers_dir().map_err(|error| fetch::failed(&error))?;
+    pin(&pod, there, &spec)?;
+    drop(lease); // the pod's pins keep the image from here on
+    let name = spec.name.clone();
+    let mut connection = connect(session, &pod)?;
+    let order = Box::new(AppOrder { spec, layers });
+    connection.request(&Request::AddApp { app: order }, &[directory.as_fd()])?;
+    settle(&mut connection, PATIENCE)?;
+    if flags.start {
+        connection.request(&Request::Start { app: name.clone() }, &[])?;
+        settle(&mut connection, PATIENCE)?;
+    }
+    pod.sweep_removed()?;
+    ui::out(&format!("{name}\n")).map(|()| 0)
+}
+
+fn pin(pod: &Pod, there: Vec<AppSpec>, spec: &AppSpec) -> Result<()> {
+    let all: Vec<AppSpec> = there.into_iter().chain([spec.clone()]).collect();
+    pod.replace_pins(&all)
+}
