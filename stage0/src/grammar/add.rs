@@ -132,6 +132,7 @@ pub(crate) fn help() -> Command {
     let app = app.get_arguments().map(|arg| arg.clone().help_heading("Flags of the app"));
     Command::new("add")
         .about("Add an app to a running pod, and print its name")
+        .display_order(0)
         .override_usage("pod app add [FLAGS] POD IMAGE [APP FLAGS] [--] [COMMAND ARGS…]")
         .args(ours.get_arguments())
         .args(app)

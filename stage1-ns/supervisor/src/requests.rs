@@ -149,7 +149,9 @@ fn remove(pod: &mut Pod, app: AppName) -> Answer {
     match state(pod, &app) {
         Err(refused) => return refused,
         Ok(AppState::Running | AppState::BackingOff) => {
-            return refuse("app.running", format!("app `{app}` runs and has to be stopped first"));
+            let what = format!("app `{app}` runs and has to be stopped first");
+            let report = Report::new("app.running", what).hint("`pod app stop` stops it");
+            return Answer::Reply(Reply::Refused(Box::new(report)));
         }
         Ok(AppState::Waiting | AppState::Exited) => {}
     }
