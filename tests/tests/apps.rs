@@ -173,8 +173,9 @@ fn a_sandbox_takes_apps_while_it_runs_and_has_them_when_it_is_started_again() {
 
 /// Returns the directory of the one pod of a sandbox.
 fn pod_directory(sandbox: &Sandbox) -> std::path::PathBuf {
-    let mut pods = fs::read_dir(sandbox.path("root").join("pods/run")).unwrap();
-    pods.next().expect("there is one").unwrap().path()
+    let homes = sandbox.path("root").join("pods/run");
+    let mut pods = fs::read_dir(homes).expect("a pod has run");
+    pods.next().expect("there is one").expect("it can be read").path()
 }
 
 #[test]
