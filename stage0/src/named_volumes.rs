@@ -51,6 +51,19 @@ pub(crate) struct User {
     pub(crate) phase: Phase,
 }
 
+/// Removes what is left of volumes whose remover died.
+///
+/// # Errors
+///
+/// `storage`, naming what is left.
+pub(crate) fn tidy(root: &Path) -> Result<()> {
+    // Where no volume was ever made, no directory is made to look for one.
+    if !root.join(layout::VOLUMES).is_dir() {
+        return Ok(());
+    }
+    NamedVolumes::hold(root, Hold::Use)?.sweep()
+}
+
 /// The directory of named volumes, held.
 #[derive(Debug)]
 pub(crate) struct NamedVolumes {

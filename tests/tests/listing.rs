@@ -146,3 +146,29 @@ fn named_volumes_are_made_listed_and_removed() {
     assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
     assert_eq!(sandbox.pod(["volume", "ls", "-o", "json"]).json::<Vec<Value>>(), [] as [Value; 0]);
 }
+
+#[test]
+fn a_volume_is_never_removed_between_being_found_and_being_mounted() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    for _ in 0..8 {
+        let write = ["run", "--rm", "-v", "data:/d", &image, "sh", "-c", "echo kept >/d/file"];
+        let run = sandbox.call().args(write).start();
+        let prunes = [(); 3].map(|()| sandbox.call().args(["volume", "prune"]).start());
+        run.wait().success();
+        for prune in prunes {
+            prune.wait().success();
+        }
+    }
+    sandbox.pod(["volume", "prune"]).success();
+}
+
+#[test]
+fn what_a_killed_removal_has_left_goes_with_gc() {
+    let sandbox = sandbox!();
+    let left = sandbox.path("root/volumes/.removed-7");
+    std::fs::create_dir_all(left.join("a/b")).unwrap();
+    assert_eq!(sandbox.pod(["volume", "ls", "-q"]).success(), "");
+    sandbox.pod(["gc"]).success();
+    assert!(!left.exists());
+}

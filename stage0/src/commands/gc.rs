@@ -13,7 +13,7 @@ use crate::cli::PodGcArgs;
 use crate::error::Result;
 use crate::pods::{Entry, Lock, Pod};
 use crate::ui::{self, Format};
-use crate::{fetch, host, ids, leftovers};
+use crate::{fetch, host, ids, leftovers, named_volumes};
 
 /// What was removed; `pod gc -o json` prints it.
 #[derive(Debug, Default, Serialize)]
@@ -57,6 +57,7 @@ pub(crate) fn gc(session: &Session, args: &PodGcArgs) -> Result<u8> {
         report.leases = ids::sweep(session.run_root())?;
         let tidied = session.store()?.tidy().map_err(|error| fetch::failed(&error));
         problems.extend(tidied.err());
+        problems.extend(named_volumes::tidy(&session.context.root).err());
     }
     show(session, &report)?;
     let Some(last) = problems.pop() else { return Ok(0) };
