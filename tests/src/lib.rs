@@ -14,6 +14,7 @@ pub mod leaks;
 pub mod manual;
 pub mod pods;
 pub mod programs;
+pub mod random;
 pub mod registry;
 pub mod require;
 pub mod said;

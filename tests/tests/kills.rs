@@ -4,7 +4,6 @@
 //! fetched is whole. The moments come from a seeded generator and are printed with a failure, so
 //! that a bad one can be tried again; how far the victim has come by then is the machine's.
 
-use std::env;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tests::image::{Image, Layer};
+use tests::random::Random;
 use tests::registry::Registry;
 use tests::require;
 use tests::said::Running;
@@ -19,25 +19,6 @@ use tests::sandbox::Sandbox;
 
 /// How many processes are killed, in all rounds together.
 const KILLS: u32 = 100;
-/// Another seed is another hundred moments; `$POD_TESTS_SEED` names one to hunt with.
-const SEED: u64 = 0x706f_6400;
-
-fn seed() -> u64 {
-    env::var("POD_TESTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED)
-}
-
-/// A small generator of pseudo-random numbers (PCG's linear step with a shift): the moments must be
-/// spread, not unpredictable.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
 
 /// What is fetched: one image, from a layout and, where there is one, from a registry.
 #[derive(Debug)]
@@ -49,7 +30,7 @@ struct Victims {
 /// Three layers of a few megabytes, so that a fetch takes long enough to be met in the middle.
 fn victims(sandbox: &Sandbox) -> Victims {
     let probe = std::fs::read(sandbox.programs().path("probe")).expect("the probe is built");
-    let mut random = Random(SEED);
+    let mut random = Random::fixed();
     let mut noise =
         || -> Vec<u8> { (0..1 << 19).flat_map(|_| random.below(1 << 31).to_le_bytes()).collect() };
     let image = Image::new()
@@ -82,12 +63,8 @@ fn start(sandbox: &Sandbox, reference: &str, round: u64) -> (Running, u64) {
 /// Kills one process of the sandbox, chosen by `random`; tells whether there was one.
 fn kill_one(sandbox: &Sandbox, random: &mut Random) -> bool {
     let processes = sandbox.cgroup().map(|cgroup| cgroup.processes()).unwrap_or_default();
-    let count = u64::try_from(processes.len()).expect("it is a few");
-    if count == 0 {
-        return false;
-    }
-    let index = usize::try_from(random.below(count)).expect("it is below a few");
-    kill(Pid::from_raw(processes[index]), Signal::SIGKILL).is_ok()
+    let there = !processes.is_empty();
+    there && kill(Pid::from_raw(*random.one_of(&processes)), Signal::SIGKILL).is_ok()
 }
 
 #[test]
@@ -98,14 +75,12 @@ fn a_hundred_kills_leave_nothing_that_gc_does_not_clean() {
     let sandbox = Sandbox::new();
     sandbox.expect_debris();
     let victims = victims(&sandbox);
-    let mut random = Random(seed());
+    let mut random = Random::of_the_environment();
     let (mut killed, mut round) = (0, 0);
     while killed < KILLS {
         round += 1;
         assert!(round < 20 * u64::from(KILLS), "only {killed} processes could be killed");
-        let count = u64::try_from(victims.references.len()).expect("it is one or two");
-        let index = usize::try_from(random.below(count)).expect("it is below two");
-        let reference = &victims.references[index];
+        let reference = random.one_of(&victims.references);
         if random.below(3) == 0 {
             let _ = sandbox.pod(["image", "rm", reference]);
             let _ = sandbox.pod(["image", "gc"]);
