@@ -161,7 +161,7 @@ impl Launcher<'_> {
         if spawned.notify.wait(&spawned.child, READY)? {
             return Ok(Background::Ready);
         }
-        let code = spawned.end()?;
+        let code = spawned.end()?.unwrap_or(exit::OURS);
         if !spawned.show_errors() && !failure::show(reader, self.context.format) {
             let sentence = format!("pod `{}` ended before it was ready", reader.id);
             let error = CommandError::new("pod.not-ready", sentence)
@@ -216,8 +216,14 @@ impl Launcher<'_> {
             stopped = wishes.status();
         }
         let code = spawned.end()?;
-        if !spawned.show_errors() {
-            failure::show(reader, self.context.format);
+        if !spawned.show_errors()
+            && !failure::show(reader, self.context.format)
+            && code == exit::OURS
+        {
+            let sentence = format!("pod `{}` ended without a word", reader.id);
+            let error = CommandError::new("pod.killed", sentence)
+                .hint("its supervisor may have been killed; `pod gc` takes back what it held");
+            ui::error(&error, self.context.format);
         }
         Ok(stopped.unwrap_or(code))
     }
@@ -272,10 +278,10 @@ struct Spawned {
 }
 
 impl Spawned {
-    /// Waits for its end, and returns the exit status.
-    fn end(&mut self) -> Result<u8> {
+    /// Waits for its end, and returns the exit status; `None` if it was killed.
+    fn end(&mut self) -> Result<Option<u8>> {
         let status = self.child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
-        Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::OURS))
+        Ok(status.code().and_then(|code| u8::try_from(code).ok()))
     }
 
     /// Shows what it has printed; `false` if that is nothing.

@@ -29,6 +29,7 @@ use supervisor::{Added, AppStdio, Born, Failure, Inherited, Terminal, Wall, supe
 struct Init {
     channel: UnixStream,
     stdout: File,
+    stdin: File,
     decoder: Decoder,
     /// Closed by dropping it: everything behind the wall has ended.
     _end: File,
@@ -89,11 +90,15 @@ impl Wall for Stage {
         let (end, its_end) = rustix::pipe::pipe().unwrap();
         let (stdout, its_stdout) = rustix::pipe::pipe().unwrap();
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();
+        let (its_stdin, input) = rustix::pipe::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&input, true).unwrap();
         self.stdout = Some(stdout);
+        self.input = Some(input);
         self.channel = Some(its.try_clone().unwrap());
         let init = Init {
             channel: its,
             stdout: its_stdout.into(),
+            stdin: its_stdin.into(),
             decoder: Decoder::new(),
             _end: its_end.into(),
         };
@@ -162,6 +167,15 @@ fn run(
     script: impl FnOnce(Init) + Send + 'static,
     beside: impl FnOnce(&Path) + Send + 'static,
 ) -> (u8, PodStatus, String) {
+    run_as(&order(), script, beside)
+}
+
+/// As [`run`], for a pod that was ordered otherwise.
+fn run_as(
+    order: &Order,
+    script: impl FnOnce(Init) + Send + 'static,
+    beside: impl FnOnce(&Path) + Send + 'static,
+) -> (u8, PodStatus, String) {
     let root = tempfile::tempdir().unwrap();
     let (pod, run) = (root.path().join("pod"), root.path().join("run"));
     fs::create_dir_all(pod.join("apps/web")).unwrap();
@@ -172,7 +186,7 @@ fn run(
     let script: Option<Script> = Some(Box::new(script));
     let mut wall = Stage { script, channel: None, stdout: None, input: None, init };
     let client = thread::spawn(move || beside(&run));
-    let code = supervise(&order(), &inherited, &mut wall);
+    let code = supervise(order, &inherited, &mut wall);
     client.join().unwrap();
     let status = serde_json::from_slice(&fs::read(pod.join("status.json")).unwrap()).unwrap();
     let log = fs::read_to_string(pod.join("apps/web/log/app.log")).unwrap_or_default();
@@ -289,10 +303,13 @@ impl Client {
     }
 
     fn send_with_standard_streams<M: Serialize>(&mut self, message: &M) {
+        let null = File::open("/dev/null").unwrap();
+        self.send_with(message, [null.as_fd(); 3]);
+    }
+
+    fn send_with<M: Serialize>(&mut self, message: &M, descriptors: [BorrowedFd<'_>; 3]) {
         use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-        let null = File::open("/dev/null").unwrap();
-        let descriptors = [null.as_fd(); 3];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
@@ -407,6 +424,130 @@ fn a_client_that_breaks_the_rules_is_cut_off_and_the_pod_lives_on() {
         assert!(matches!(good.hear(), Some(Reply::Refused(_))));
         good.send(&Request::Shutdown { grace_ms: Some(1) });
         assert_eq!(good.hear(), Some(Reply::Done));
+    });
+    assert_eq!(code, 0);
+}
+
+/// A client's own ends of what it is attached with.
+struct Ends {
+    stdin: File,
+    stdout: File,
+}
+
+impl Client {
+    /// Attaches to the app, and feeds it if `input`.
+    fn attach(&mut self, input: bool) -> Ends {
+        let ((stdin, feeder), (reader, stdout)) =
+            (rustix::pipe::pipe().unwrap(), rustix::pipe::pipe().unwrap());
+        let request = Request::Attach { app: Some(web()), input, ends_input: true, size: None };
+        self.send_with(&request, [stdin.as_fd(), stdout.as_fd(), stdout.as_fd()]);
+        assert_eq!(self.hear(), Some(Reply::Attached));
+        Ends { stdin: feeder.into(), stdout: reader.into() }
+    }
+}
+
+/// Lines enough to fill every pipe on their way several times.
+const LINES: usize = 100_000;
+
+/// Starts the app, says a lot and ends.
+fn talkative(mut init: Init) {
+    init.begin();
+    init.say(&started());
+    init.say(&FromInit::PodReady);
+    init.stdout.write_all(&b"0123456789\n".repeat(LINES)).unwrap();
+    init.say(&ended(Ended::Exited { code: 3 }));
+    init.say(&FromInit::PodEnded { code: 3 });
+}
+
+#[test]
+fn a_client_that_stalls_holds_up_the_app_and_nothing_else() {
+    let order = Order { hold: true, ..order() };
+    let (code, _, log) = run_as(&order, talkative, |run| {
+        let mut stalled = Client::connect(run);
+        let ends = stalled.attach(false);
+        // Others are served, and the app cannot get to its end.
+        let mut other = Client::connect(run);
+        other.await_running();
+        for _ in 0..100 {
+            other.await_running();
+        }
+        drop((stalled, ends));
+        while other.hear().is_some() {}
+    });
+    assert_eq!((code, log.lines().count()), (3, LINES));
+}
+
+#[test]
+fn an_app_that_is_held_says_nothing_before_its_client_hears_and_all_before_its_end() {
+    let order = Order { hold: true, ..order() };
+    let (code, _, _) = run_as(&order, talkative, |run| {
+        let mut client = Client::connect(run);
+        let mut ends = client.attach(false);
+        let reader = thread::spawn(move || {
+            let mut text = Vec::new();
+            ends.stdout.read_to_end(&mut text).unwrap();
+            text.len()
+        });
+        assert_eq!(client.hear(), Some(Reply::AppEnded { exit: Ended::Exited { code: 3 } }));
+        assert_eq!(reader.join().unwrap(), 11 * LINES);
+    });
+    assert_eq!(code, 3);
+}
+
+#[test]
+fn input_ends_when_that_is_said_and_not_when_a_client_is_killed() {
+    let listening = |mut init: Init| {
+        init.begin();
+        init.say(&started());
+        let mut byte = [0; 1];
+        for expected in *b"ab" {
+            init.stdin.read_exact(&mut byte).unwrap();
+            assert_eq!(byte[0], expected);
+            init.stdout.write_all(&byte).unwrap();
+        }
+        assert_eq!(init.stdin.read(&mut byte).unwrap(), 0);
+        init.say(&ended(Ended::Exited { code: 0 }));
+        init.say(&FromInit::PodEnded { code: 0 });
+    };
+    let (code, _, _) = run(listening, |run| {
+        for byte in *b"ab" {
+            let mut client = Client::connect(run);
+            let mut ends = client.attach(true);
+            ends.stdin.write_all(&[byte]).unwrap();
+            let mut back = [0; 1];
+            ends.stdout.read_exact(&mut back).unwrap();
+            assert_eq!(back[0], byte);
+            drop(ends.stdin);
+            if byte == b'b' {
+                client.send(&Request::EndInput);
+                let exit = Ended::Exited { code: 0 };
+                assert_eq!(client.hear(), Some(Reply::Done));
+                assert_eq!(client.hear(), Some(Reply::AppEnded { exit }));
+            }
+        }
+    });
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn what_is_attached_is_pipes_and_a_size_is_a_terminals() {
+    let (code, _, _) = run(obedient, |run| {
+        let mut client = Client::connect(run);
+        client.await_running();
+        let refused = |client: &mut Client| match client.hear() {
+            Some(Reply::Refused(report)) => report.code,
+            other => panic!("{other:?}"),
+        };
+        let attach = |input, app| Request::Attach { app, input, ends_input: false, size: None };
+        client.send_with_standard_streams(&attach(false, Some(web())));
+        assert_eq!(refused(&mut client), "attach.streams");
+        client.send_with_standard_streams(&attach(true, None));
+        assert_eq!(refused(&mut client), "attach.input");
+        let size = WindowSize { rows: 1, columns: 1 };
+        client.send(&Request::Resize { size });
+        assert_eq!(refused(&mut client), "terminal.none");
+        client.send(&Request::Shutdown { grace_ms: None });
+        assert_eq!(client.hear(), Some(Reply::Done));
     });
     assert_eq!(code, 0);
 }
