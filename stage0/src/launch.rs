@@ -215,15 +215,14 @@ impl Launcher<'_> {
             spawned.await_end(&mut connection, &signals, &mut wishes)?;
             stopped = wishes.status();
         }
-        let code = spawned.end()?;
-        if !spawned.show_errors()
-            && !failure::show(reader, self.context.format)
-            && code == exit::OURS
-        {
-            let sentence = format!("pod `{}` ended without a word", reader.id);
-            let error = CommandError::new("pod.killed", sentence)
-                .hint("its supervisor may have been killed; `pod gc` takes back what it held");
-            ui::error(&error, self.context.format);
+        let Some(code) = spawned.end()? else {
+            let sentence = format!("the supervisor of pod `{}` was killed", reader.id);
+            return Err(
+                CommandError::new("pod.killed", sentence).hint("`pod gc` takes back what it held")
+            );
+        };
+        if !spawned.show_errors() {
+            failure::show(reader, self.context.format);
         }
         Ok(stopped.unwrap_or(code))
     }

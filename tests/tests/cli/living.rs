@@ -222,3 +222,22 @@ fn of_several_apps_one_must_be_named() {
     --- exit 0 ---
     ");
 }
+
+#[test]
+fn an_app_that_is_attached_to_hears_and_is_heard() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let line = ["-i", &image, "sh", "-c", "read line; echo \"$line\""];
+    let _pod = sandbox.detached("echo", line);
+    let attach = || sandbox.call().input(b"typed\n");
+    insta::assert_snapshot!(attach().args(["attach", "echo"]).run(), @"
+    --- stdout ---
+    typed
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["attach", "--detach-keys", "nokey", "echo"]), @"
+    --- stderr ---
+    error: `nokey` is no sequence of keys: it takes single characters and `ctrl-X`, with commas between
+    --- exit 125 ---
+    ");
+}
