@@ -9,7 +9,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use pod_abi::isolators::{Capabilities, SeccompProfile};
+use pod_abi::isolators::{Capabilities, Capability, SeccompProfile};
+use rustix::thread::capabilities;
 
 use crate::error::{CommandError, Context as _, Result};
 use crate::seccomp_profile;
@@ -24,6 +25,8 @@ pub(crate) struct Caller<'c> {
     pub(crate) variable: &'c dyn Fn(&str) -> Option<String>,
     /// Reads a file of text.
     pub(crate) file: &'c dyn Fn(&Path) -> Result<String>,
+    /// Tells which capabilities the caller holds.
+    pub(crate) held: &'c dyn Fn() -> Capabilities,
     /// Reads a seccomp profile for an app with these capabilities.
     pub(crate) profile: &'c dyn Fn(&Path, &Capabilities) -> Result<SeccompProfile>,
 }
@@ -31,7 +34,7 @@ pub(crate) struct Caller<'c> {
 impl Caller<'static> {
     /// Returns the caller of this process.
     pub(crate) fn of_this_process() -> Self {
-        Self { variable: &variable, file: &file, profile: &profile }
+        Self { variable: &variable, file: &file, held: &held, profile: &profile }
     }
 }
 
@@ -43,6 +46,12 @@ impl fmt::Debug for Caller<'_> {
 
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok()
+}
+
+fn held() -> Capabilities {
+    let bits = capabilities(None).map_or(0, |sets| sets.permitted.bits());
+    let known = Capability::ALL.iter().copied();
+    Capabilities(known.filter(|capability| bits & capability.bit() != 0).collect())
 }
 
 fn file(path: &Path) -> Result<String> {

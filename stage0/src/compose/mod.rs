@@ -12,7 +12,7 @@ mod volumes;
 use std::path::Path;
 
 use images::ImageSettings;
-use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, Process, Stdio, Stop, User};
+use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, PidMode, Process, Stdio, Stop, User};
 use pod_abi::check::SpecError;
 use pod_abi::isolators::Capabilities;
 use pod_abi::manifest::{PodManifest, PodSpec, Sandbox};
@@ -21,7 +21,7 @@ use pod_abi::version;
 use pod_abi::volume::Volume;
 use pod_abi::{AppName, PodName, PodPath, VolumeName};
 
-use crate::request::{AppRequest, Paths, PodRequest};
+use crate::request::{AppRequest, FLY, Paths, PodRequest};
 use crate::signal;
 
 use volumes::Volumes;
@@ -81,7 +81,7 @@ pub(crate) fn compose(
     root: &Path,
 ) -> Result<PodSpec, ComposeError> {
     let mut volumes = Volumes::beneath(root);
-    let hostname = request.hostname.as_ref().or(name);
+    let hostname = request.hostname.as_ref().or(name).filter(|_| request.stage1 != FLY);
     let apps = request
         .apps
         .iter()
@@ -274,10 +274,10 @@ fn hostname_var(hostname: &PodName) -> EnvVar {
 }
 
 /// Tells an app its hostname, if it has not been told: the name of a pod may be made up only when
-/// the pod is laid out.
+/// the pod is laid out. One among the host's processes has the host's.
 pub(crate) fn tell_hostname(app: &mut AppSpec, hostname: &PodName) {
     let var = hostname_var(hostname);
-    if !app.process.env.iter().any(|other| other.name() == var.name()) {
+    if app.pid != PidMode::Host && !app.process.env.iter().any(|other| other.name() == var.name()) {
         app.process.env.push(var);
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use images::ImageSettings;
 use pod_abi::Digest;
 use pod_abi::app::{EnvVar, ImagePin, MountSource, Verified};
+use pod_abi::isolators::Capabilities;
 use pod_abi::manifest::PodSpec;
 use pod_abi::volume::VolumeSource;
 
@@ -49,6 +50,7 @@ fn composed(words: &str, image: &AppImage) -> std::result::Result<PodSpec, Compo
     let caller = Caller {
         variable: &|_| None,
         file: &|_| unreachable!("no file is asked for"),
+        held: &Capabilities::default_set,
         profile: &|_, _| unreachable!("no profile is asked for"),
     };
     let read = || -> Result<Source> {

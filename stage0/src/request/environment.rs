@@ -73,11 +73,13 @@ fn read_word(word: &str, caller: &Caller<'_>) -> Result<Option<EnvVar>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pod_abi::isolators::Capabilities;
 
     fn read(text: &str) -> Result<Vec<String>> {
         let caller = Caller {
             variable: &|name| (name == "HOME").then(|| "/home/me".to_owned()),
             file: &|_| Ok(text.to_owned()),
+            held: &Capabilities::default_set,
             profile: &|_, _| unreachable!("no profile is asked for"),
         };
         let vars = read_env(&["f".into()], &["A=word".to_owned()], &caller)?;

@@ -7,6 +7,7 @@
 mod app;
 mod capabilities;
 mod environment;
+mod fly;
 mod insecure;
 mod limits;
 mod mounts;
@@ -32,6 +33,7 @@ use network::{read_dns, read_host};
 use words::{choice, contradiction, pairs, word};
 
 pub(crate) use app::{AppRequest, ProcessRequest, read_app, read_process};
+pub(crate) use fly::FLY;
 pub(crate) use mounts::{MountFrom, MountRequest};
 pub(crate) use privileges::Paths;
 
@@ -149,7 +151,9 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
         .map(|app| read_app(app, &given_up, caller))
         .collect::<Result<Vec<AppRequest>>>()?;
     check_together(&pod, &apps)?;
-    request.source = Source::Line(Box::new(read_pod(pod, apps)?));
+    let mut pod = read_pod(pod, apps)?;
+    fly::settle(&mut pod, caller)?;
+    request.source = Source::Line(Box::new(pod));
     Ok(request)
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::grammar::{Asked, parse};
 use pod_abi::app::{EnvVar, Role};
-use pod_abi::isolators::{Capability, Seccomp};
+use pod_abi::isolators::{Capabilities, Capability, Seccomp};
 
 fn request(words: &str) -> Result<Request> {
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
@@ -11,6 +11,7 @@ fn request(words: &str) -> Result<Request> {
     let caller = Caller {
         variable: &|name| (name == "HOME").then(|| "/home/me".to_owned()),
         file: &|_| Ok("A=file\nB=file".to_owned()),
+        held: &Capabilities::default_set,
         profile: &|path, _| Err(CommandError::usage(format!("profile {}", path.display()))),
     };
     read(*line, &caller)
@@ -174,6 +175,7 @@ proptest::proptest! {
             let caller = Caller {
                 variable: &|_| None,
                 file: &|_| Ok(String::new()),
+                held: &Capabilities::default_set,
                 profile: &|_, _| Err(CommandError::usage("none")),
             };
             let _ = read(*line, &caller); // that it returns is what is tested
@@ -207,6 +209,14 @@ fn contradictions_are_refused_with_both_words() {
         ),
         ("--dns none --dns 1.1.1.1 x", "--dns none", "--dns 1.1.1.1"),
         ("--dns host --dns-search a x", "--dns host", "--dns-search a"),
+        ("--stage1 fly --net none x", "--net none", "--stage1 fly"),
+        ("--stage1 fly --userns auto x", "--userns auto", "--stage1 fly"),
+        ("--stage1 fly --ipc pod x", "--ipc pod", "--stage1 fly"),
+        ("--stage1 fly --hostname a x", "--hostname", "--stage1 fly"),
+        ("--stage1 fly --sysctl net.a=1 x", "--sysctl", "--stage1 fly"),
+        ("--stage1 fly --pid pod x", "--pid pod", "--stage1 fly"),
+        ("--stage1 fly --init x", "--init", "--stage1 fly"),
+        ("--stage1 fly --device /dev/null x", "--device", "--stage1 fly"),
         ("--dry-run --cidfile f x", "--dry-run", "--id-file f"),
     ];
     for (words, one, other) in table {
