@@ -13,6 +13,7 @@ use tests::fixtures::{self, Fixture};
 use tests::image::{Image, Layer, digest};
 use tests::require;
 use tests::sandbox::Sandbox;
+use tests::terminal::Terminal;
 
 /// Makes the sandbox of a test, or returns from it.
 macro_rules! sandbox {
@@ -395,6 +396,52 @@ fn credentials_are_tried_before_they_are_kept() {
     pod(&["logout", &host]).run().success();
     pod(&["logout", &host]).run().refuses(1, &["no credentials"]);
     pod(&["fetch", &reference]).run().refuses(1, &["no credentials"]);
+}
+
+#[test]
+fn a_password_is_asked_for_and_not_shown() {
+    let sandbox = sandbox!();
+    if !require::program("docker-registry", "a real registry") {
+        return;
+    }
+    let registry = sandbox.guarded_registry(USERS);
+    let file = sandbox.path("auth.json");
+    let (host, auth) = (registry.address(), file.display().to_string());
+    let terminal = Terminal::new(24, 80);
+    let login = |more: &[&str]| {
+        let call = sandbox.call_in_session().args(["login"]).args(more).args([&host]);
+        call.env("REGISTRY_AUTH_FILE", &auth).start_on(&terminal)
+    };
+    let cancelled = login(&["-u", "me"]);
+    terminal.wait_for("Password of me for 127.0.0.1:5000: ");
+    assert!(!terminal.setup().echoes(), "what is typed is not shown");
+    terminal.types(b"let\x03");
+    assert_eq!(cancelled.wait().code, 1);
+    assert!(terminal.setup().echoes(), "the terminal is as it was");
+    assert!(!file.exists());
+
+    let asked = login(&[]);
+    terminal.wait_for("User for 127.0.0.1:5000: ");
+    terminal.types(b"me\n");
+    terminal.wait_for("Password of me for 127.0.0.1:5000: ");
+    terminal.types(b"let-me-in\n");
+    assert_eq!(asked.wait().code, 0);
+    terminal.wait_for("logged in to 127.0.0.1:5000");
+    assert!(terminal.setup().echoes(), "the terminal is as it was");
+    assert!(file.exists());
+
+    // Somebody who looks sees bars; they are gone at the end.
+    let layout = sandbox.image("x", &ending_with(&sandbox, "0"));
+    let fetch = sandbox.call_in_session().args(["fetch", &layout]).env("TERM", "xterm");
+    let fetch = fetch.start_on(&terminal);
+    terminal.wait_for("fetching oci:");
+    terminal.wait_for("fetched, ");
+    assert_eq!(fetch.wait().code, 0);
+    // A terminal that cannot move its cursor, or does not say, gets lines.
+    let fetch = sandbox.call_in_session().args(["fetch", &layout]).start_on(&terminal);
+    terminal.wait_for("fetching oci:");
+    terminal.wait_for(": in store");
+    assert_eq!(fetch.wait().code, 0);
 }
 
 #[test]

@@ -89,11 +89,14 @@ impl Progress {
         let way = match telling {
             Telling::Quiet => Way::Quiet,
             Telling::Programs => Way::Json,
-            Telling::People if stderr().is_terminal() => {
+            Telling::People => {
                 let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
-                Way::Bars(MultiProgress::with_draw_target(target))
+                // A terminal that cannot move its cursor gets lines.
+                match stderr().is_terminal() && !target.is_hidden() {
+                    true => Way::Bars(MultiProgress::with_draw_target(target)),
+                    false => Way::Lines,
+                }
             }
-            Telling::People => Way::Lines,
         };
         Self { way, layers: Mutex::default() }
     }

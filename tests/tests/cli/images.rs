@@ -139,6 +139,15 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     hint: `--force` replaces it
     --- exit 1 ---
     ");
+    let tree = sandbox.path("tree").display().to_string();
+    let tree = tree.as_str();
+    insta::assert_snapshot!(sandbox.pod(["image", "extract", image, tree]), @"--- exit 0 ---");
+    insta::assert_snapshot!(sandbox.pod(["image", "extract", image, tree]), @"
+    --- stderr ---
+    error: `[SANDBOX]/tree` is there already
+    hint: name a directory that is not there yet
+    --- exit 1 ---
+    ");
     insta::assert_snapshot!(numberless(sandbox.pod(["image", "import", file])), @"
     --- stdout ---
     [DIGEST] localhost/image:app
