@@ -26,6 +26,7 @@ mod flags;
 mod grammar;
 mod history;
 mod host;
+mod id_file;
 mod ids;
 mod keys;
 mod launch;

@@ -334,6 +334,10 @@ fn an_id_is_written_before_the_pod_starts_and_never_over_another() {
         .pod(["run", "--id-file", file, &image, "true"])
         .refuses(125, &["cannot write the id", "File exists"]);
     assert_eq!(fs::read_to_string(file).unwrap(), id);
+    let other = sandbox.path("other");
+    let flags = ["run", "--stage1", "nosuch", "--id-file", other.to_str().unwrap()];
+    sandbox.call().args(flags).args([&image, "true"]).run().refuses(125, &["nosuch"]);
+    assert!(!other.exists(), "no pod came of it");
     assert_eq!(sandbox.pod(["ps", "-aq"]).raw.lines().count(), 1, "nothing was left of the other");
     sandbox.pod(["stop", "-t", "0", "one"]).success();
 }

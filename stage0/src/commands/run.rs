@@ -1,7 +1,7 @@
 //! `pod run` and `pod prepare`: one path, `run` goes on where `prepare` stops.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Read, Write};
+use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
 use images::{Lease, Reference, Store};
@@ -17,6 +17,7 @@ use crate::compose::{AppImage, compose, tell_hostname};
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::host;
+use crate::id_file::IdFile;
 use crate::launch::{Background, Launch};
 use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
@@ -42,9 +43,10 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
     session.sweep_leftovers();
     let audience = audience(request, &spec.apps)?;
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
+    let id_file = id_file(request, draft.id())?;
     drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     let launcher = session.launcher(&store);
-    match (request.stdio, audience) {
+    let done = match (request.stdio, audience) {
         (Stdio::Attached, Some(audience)) => {
             launcher.attended(&reader(session, draft.id())?, Some(&draft), &audience)
         }
@@ -61,7 +63,15 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
             let background = launcher.in_background(&pod, Some(&draft))?;
             super::announced(&session.context, &pod, background)
         }
+    }?;
+    if let Some(file) = id_file {
+        file.keep();
     }
+    Ok(done)
+}
+
+fn id_file(request: &Request, id: &PodId) -> Result<Option<IdFile>> {
+    request.id_file.as_deref().map(|path| IdFile::write(path, id)).transpose()
 }
 
 /// Finds the app that the foreground belongs to.
@@ -103,7 +113,11 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     }
     let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     let (draft, ..) = lay_out(session, spec, request)?;
+    let id_file = id_file(request, draft.id())?;
     let pod = draft.into(Home::Prepared, Durability::Durable)?;
+    if let Some(file) = id_file {
+        file.keep();
+    }
     drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     super::announced(&session.context, &pod, Background::Ready)
 }
@@ -238,24 +252,7 @@ fn lay_out<'s>(
     let hostname = manifest.sandbox.hostname.as_ref().unwrap_or(&manifest.name);
     apps.iter_mut().for_each(|app| tell_hostname(app, hostname));
     draft.lay_out(&manifest, &apps)?;
-    if let Some(path) = &request.id_file {
-        write_id(path, draft.id())?;
-    }
     Ok((draft, manifest, apps))
-}
-
-/// Writes the id of a pod to a file that must not be there yet: it may be another pod's.
-fn write_id(path: &Path, id: &PodId) -> Result<()> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
-    file.and_then(|mut file| write!(file, "{id}")).map_err(|error| {
-        let made =
-            CommandError::new("id-file", format!("cannot write the id to `{}`", path.display()))
-                .because(&error);
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => made.hint("it may name another pod; remove it if not"),
-            _ => made,
-        }
-    })
 }
 
 /// Returns what a pod without a name is called after.
