@@ -72,7 +72,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let verb = verb_at(&words);
     let family = match verb.map(|at| words[at].as_str()) {
-        Some("run" | "start" | "exec" | "attach" | "sandbox") => Family::Runs,
+        Some("run" | "start" | "exec" | "attach") => Family::Runs,
         _ => Family::Other,
     };
     let strange = args.iter().find(|arg| arg.to_str().is_none());
@@ -180,7 +180,7 @@ fn add_app(before: &[String], rest: &[String]) -> Result<u8> {
         AskedToAdd::Line(line) => *line,
     };
     let globals = globals.overridden_by(line.flags.globals.clone());
-    commands::add_app(&Session::open(Context::new(&globals)?, "app add")?, line)
+    commands::add_app(&Session::open(Context::new(&globals)?, "app")?, line)
 }
 
 /// `reap` as a supervisor calls it, at the end of every pod: the whole command line is not built

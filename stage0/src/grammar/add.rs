@@ -6,7 +6,7 @@
 //!
 //! All flags may stand anywhere before the command: there is one app they can belong to.
 
-use clap::{Args, Command};
+use clap::{Arg, Args, Command};
 
 use super::{AppLine, Flag, SEPARATOR, is_flag_of, read, strip_end_of_flags, take_flags};
 use crate::error::{CommandError, Result};
@@ -63,6 +63,8 @@ pub(crate) fn parse(words: &[String]) -> Result<AskedToAdd> {
     if flags.ask_for_help {
         return Ok(AskedToAdd::Help(help().render_help().to_string()));
     }
+    let (flags, of_app): (AddFlags, AppFlags) =
+        (read(ours, &flags.ours, VERB)?, read(app, &flags.apps, VERB)?);
     let (Some(pod), Some(image)) = (pod, image) else {
         let missing = if pod.is_none() { "pod" } else { "image" };
         return Err(CommandError::usage(format!("no {missing} is given"))
@@ -73,10 +75,10 @@ pub(crate) fn parse(words: &[String]) -> Result<AskedToAdd> {
     }
     Ok(AskedToAdd::Line(Box::new(AddLine {
         pod: pod.clone(),
-        flags: read(ours, &flags.ours, VERB)?,
+        flags,
         app: AppLine {
             image: image.clone(),
-            flags: read(app, &flags.apps, VERB)?,
+            flags: of_app,
             command: strip_end_of_flags(rest).to_vec(),
         },
     })))
@@ -134,6 +136,10 @@ pub(crate) fn help() -> Command {
         .about("Add an app to a running pod, and print its name")
         .display_order(0)
         .override_usage("pod app add [FLAGS] POD IMAGE [APP FLAGS] [--] [COMMAND ARGS…]")
+        .args([
+            Arg::new("pod").value_name("POD").help("Name, id, or start of an id"),
+            Arg::new("image").value_name("IMAGE").help("Its image"),
+        ])
         .args(ours.get_arguments())
         .args(app)
 }
