@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::control::Connection;
 use crate::error::{CommandError, Context as _, Kind, Result};
 use crate::leftovers::Claim;
-use crate::notify::{NotifySocket, READY};
+use crate::notify::{Heard, NotifySocket, READY};
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
 use crate::{failure, fetch, host, ids, leftovers, rundir, ui};
@@ -56,7 +56,8 @@ pub(crate) struct Launch {
 pub(crate) enum Background {
     /// All of its apps are ready.
     Ready,
-    /// It ended before; why has been printed, and this is its status.
+    /// It ended before, or the user would not wait; what to know of that has been printed, and this
+    /// is the status.
     Failed(u8),
 }
 
@@ -158,8 +159,15 @@ impl Launcher<'_> {
         draft: Option<&Draft<'_>>,
     ) -> Result<Background> {
         let mut spawned = self.spawn(reader, draft, Begin::AtOnce)?;
-        if spawned.notify.wait(&spawned.child, READY)? {
-            return Ok(Background::Ready);
+        match spawned.notify.wait(&spawned.child, READY)? {
+            Heard::Word => return Ok(Background::Ready),
+            Heard::Signal(signal) => {
+                let id = &reader.id;
+                ui::note(&format!("pod `{id}` runs on and is not ready yet"));
+                ui::note(&format!("hint: `pod stop {}` ends it", id.short()));
+                return Ok(Background::Failed(128_u8.saturating_add(signal)));
+            }
+            Heard::End => {}
         }
         let code = spawned.end()?.unwrap_or(exit::OURS);
         if !spawned.show_errors() && !failure::show(reader, self.context.format) {
@@ -187,7 +195,12 @@ impl Launcher<'_> {
     ) -> Result<u8> {
         let mut spawned = self.spawn(reader, draft, Begin::WithClient)?;
         let mut stopped = None;
-        if spawned.notify.wait(&spawned.child, HELD)? {
+        let heard = spawned.notify.wait(&spawned.child, HELD)?;
+        if let Heard::Signal(signal) = heard {
+            // Without a client the pod ends by itself.
+            return Ok(128_u8.saturating_add(signal));
+        }
+        if heard == Heard::Word {
             let signals = Signals::block()?;
             let mut connection = Connection::of_pod(self.run_root.as_fd(), &reader.id)?;
             let Client { pump, raw } = client::attach(&mut connection, audience)?;

@@ -6,6 +6,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Child;
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
@@ -17,6 +19,43 @@ use crate::pods::Pod;
 
 /// What a supervisor says once its pod is ready (`sd_notify(3)`).
 pub(crate) const READY: &str = "READY=1";
+
+/// What waiting for a supervisor has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It has said what was waited for.
+    Word,
+    /// It has ended.
+    End,
+    /// Neither; this signal has come, and the supervisor goes on.
+    Signal(u8),
+}
+
+/// Signals that end a wait rather than this process, as long as this lives.
+#[derive(Debug)]
+struct Interrupts {
+    signals: SignalFd,
+    before: SigSet,
+}
+
+impl Interrupts {
+    fn block() -> Result<Self> {
+        let tell = || "cannot receive signals".to_owned();
+        let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
+            .into_iter()
+            .collect();
+        let before = SigSet::thread_get_mask().context(tell)?;
+        set.thread_block().context(tell)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self { signals: SignalFd::with_flags(&set, flags).context(tell)?, before })
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        let _ = self.before.thread_set_mask(); // it was one a moment ago
+    }
+}
 
 /// Where a new supervisor says that its pod is ready (`sd_notify(3)`).
 ///
@@ -46,18 +85,24 @@ impl NotifySocket {
         Ok(Self { socket, name: format!("@{name}") })
     }
 
-    /// Waits until the supervisor has said `word` (`true`), or `child` has ended without that.
+    /// Waits until the supervisor has said `word`, `child` has ended without that, or the user has
+    /// had enough. To be called after the last process was started, which would inherit that the
+    /// user's signals are blocked.
     ///
     /// # Errors
     ///
     /// `storage`.
-    pub(crate) fn wait(&self, child: &Child, word: &str) -> Result<bool> {
+    pub(crate) fn wait(&self, child: &Child, word: &str) -> Result<Heard> {
         let tell = || "cannot wait for the supervisor".to_owned();
         let pid = Pid::from_child(child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(tell)?;
+        let interrupts = Interrupts::block()?;
         loop {
-            let mut fds =
-                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::new(&pidfd, PollFlags::IN),
+                PollFd::new(&interrupts.signals, PollFlags::IN),
+            ];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error).context(tell),
@@ -65,11 +110,14 @@ impl NotifySocket {
             let ended = !fds[1].revents().is_empty();
             while let Some(message) = self.receive() {
                 if message.split(|byte| *byte == b'\n').any(|line| line == word.as_bytes()) {
-                    return Ok(true);
+                    return Ok(Heard::Word);
                 }
             }
             if ended {
-                return Ok(false);
+                return Ok(Heard::End);
+            }
+            if let Ok(Some(signal)) = interrupts.signals.read_signal() {
+                return Ok(Heard::Signal(u8::try_from(signal.ssi_signo).unwrap_or(0)));
             }
         }
     }

@@ -92,6 +92,24 @@ fn what_waits_for_an_app_that_was_never_ready_is_told_so() {
 }
 
 #[test]
+fn whoever_does_not_wait_for_a_pod_to_get_ready_leaves_it_running() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let script = "echo up; exec sleep 1000";
+    let words = shell(&image, "slow", &["--readiness", "notify"], script);
+    let run = sandbox.call().args(["run", "-d", "--name", "slow"]).args(words).start();
+    // Nothing else is said before the end: wait until the app has been started.
+    while !sandbox.pod(["logs", "slow"]).stdout.contains("up") {}
+    run.signal(Signal::SIGINT);
+    let said = run.wait();
+    assert_eq!(said.code, 130, "{said}");
+    assert!(said.stderr.contains("runs on and is not ready yet"), "{said}");
+    assert_eq!(sandbox.status("slow").apps[0].state, AppState::Running);
+    assert_eq!(sandbox.status("slow").ready, None);
+    sandbox.pod(["stop", "-t", "0", "slow"]).success();
+}
+
+#[test]
 fn a_reaper_is_process_1_in_the_stead_of_its_app() {
     let sandbox = sandbox!();
     let said = sandbox.run_app(&["--init"], &["sh", "-c", "echo $$; exit 9"]);
