@@ -303,6 +303,58 @@ fn a_volume_too_small_for_what_it_is_to_get_stays_empty() {
 }
 
 #[test]
+fn a_pod_that_shares_a_volume_being_filled_leads_nowhere_outside() {
+    let sandbox = sandbox!();
+    const FILES: usize = 400;
+    let (named, marker) = (made(&sandbox, "named"), made(&sandbox, "marker"));
+    let files = || (0..FILES).map(|number| format!("f{number}"));
+    for name in files() {
+        fs::write(marker.join(&name), "host").unwrap();
+        fs::set_permissions(marker.join(&name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::set_permissions(&marker, fs::Permissions::from_mode(0o711)).unwrap();
+    // Hard links are where a path would be followed: the second name is made from the first.
+    let layer = files().fold(Layer::new().dir("srv/d/", 0o777), |layer, name| {
+        layer.file(&format!("srv/d/{name}"), 0o666, b"image")
+    });
+    let layer = files().fold(layer.dir("srv/z/", 0o755), |layer, name| {
+        layer.hard_link(&format!("srv/z/{name}"), &format!("srv/d/{name}"))
+    });
+    let shell = Layer::new().file("bin/sh", 0o755, &fs::read("/bin/busybox").unwrap());
+    let image = sandbox.image("linked", &Image::new().layer(shell).layer(layer));
+    // Whichever directory was copied first, it is swapped while the second is.
+    let swap = format!(
+        "while :; do cd /v/.pod-fill/content && for one in d z; do mv $one x$one && \
+         ln -s {} $one; done; cd /; done 2>/dev/null",
+        marker.display()
+    );
+    let volume = format!("{}:/v", named.display());
+    let busybox = sandbox.fixture(Fixture::Busybox);
+    let racer = sandbox.detached("racer", ["-v", &volume, &busybox, "sh", "-c", &swap]);
+    let volumes = json!([filled(host("named", &named), "/srv")]);
+    let spec = spec(&sandbox, &image, ":", volumes, json!([at("/v", "named")]));
+    for _ in 0..5 {
+        // It starts or is refused; what counts is what it has touched.
+        let said = run(&sandbox, &spec);
+        assert!([0, 125].contains(&said.code), "{said}");
+        let linked = |name: String| fs::metadata(marker.join(name)).unwrap().nlink() > 1;
+        assert!(!files().any(linked), "a file of the host lies in the volume");
+        for entry in fs::read_dir(&named).unwrap().flatten() {
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+        }
+    }
+    racer.stop(&["-t", "0"]).success();
+    sandbox.pod(["rm", "racer"]).success();
+    let dir = fs::metadata(&marker).unwrap();
+    assert_eq!((dir.mode() & 0o7777, fs::read_dir(&marker).unwrap().count()), (0o711, FILES));
+    for name in files() {
+        let file = fs::metadata(marker.join(&name)).unwrap();
+        assert_eq!((file.nlink(), file.mode() & 0o777), (1, 0o600), "{name}");
+        assert_eq!(fs::read(marker.join(&name)).unwrap(), b"host", "{name}");
+    }
+}
+
+#[test]
 fn a_kill_at_any_point_of_a_filling_costs_nothing() {
     let sandbox = sandbox!();
     sandbox.expect_debris();
