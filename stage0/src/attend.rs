@@ -105,6 +105,8 @@ pub(crate) struct Attendance<'a> {
     pub(crate) manner: Manner,
     /// Whom they go to.
     pub(crate) target: SignalTarget,
+    /// Whether the other side has a terminal, which is to be as large as the caller's.
+    pub(crate) on_terminal: bool,
     /// The caller's terminal, if it is the app's.
     pub(crate) raw: Option<Raw>,
     /// The wishes for the end so far.
@@ -240,7 +242,7 @@ impl Attendance<'_> {
     }
 
     fn resize(&mut self) -> Result<()> {
-        match terminal::size().filter(|_| self.raw.is_some()) {
+        match terminal::size().filter(|_| self.on_terminal) {
             Some(size) => self.connection.request(&Request::Resize { size }, &[]),
             None => Ok(()),
         }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
-use pod_abi::app::AppSpec;
+use pod_abi::app::{AppSpec, Stdio as AppStdio};
 use pod_abi::control::Request;
 use pod_abi::manifest::{PodManifest, Userns};
 use pod_abi::phase::Home;
@@ -210,6 +210,7 @@ impl Launcher<'_> {
                 connection: &mut connection,
                 signals: &signals,
                 pump,
+                on_terminal: audience.stdio == AppStdio::Terminal,
                 raw,
                 wishes: Wishes::default(),
             };

@@ -22,6 +22,9 @@ const AT_ONCE: usize = 16 << 10;
 /// without blocking (`pipe(7)`).
 const PIECE: usize = 4096;
 
+/// What a pipe holds, in bytes, twice: reads may come in half the size asked for (`pipe(7)`).
+const CAPACITY: usize = 128 << 10;
+
 /// All that is copied for one client.
 #[derive(Debug, Default)]
 pub(crate) struct Pump {
@@ -147,14 +150,17 @@ impl Pump {
         Turn::GoesOn
     }
 
-    /// Copies what is there and does not wait for more.
+    /// Copies what was there when the other side ended, and does not wait for more. What its
+    /// children write later is nobody's, so no more is read than a pipe holds.
     ///
     /// # Errors
     ///
     /// As [`Pump::turn`].
     pub(crate) fn copy_the_rest(&mut self) -> Result<()> {
         for relay in &mut self.relays {
-            while relay.outlet.held.is_empty() && relay.copy()? {}
+            while relay.rest > 0 && relay.outlet.held.is_empty() && relay.copy()? {
+                relay.rest = relay.rest.saturating_sub(AT_ONCE);
+            }
         }
         Ok(())
     }
@@ -186,12 +192,14 @@ impl Feed {
 pub(crate) struct Relay {
     pipe: Option<OwnedFd>,
     outlet: Outlet,
+    /// How many bytes are still read once the other side has ended.
+    rest: usize,
 }
 
 impl Relay {
     /// Shows what comes out of a pipe that does not block.
     pub(crate) fn new(pipe: OwnedFd, outlet: Outlet) -> Self {
-        Self { pipe: Some(pipe), outlet }
+        Self { pipe: Some(pipe), outlet, rest: CAPACITY }
     }
 
     /// Reads once, and shows it; `false` if there is nothing now.

@@ -37,6 +37,7 @@ pub(crate) fn attach_to(session: &Session, args: &AttachArgs) -> Result<u8> {
         manner: manner(&app, args, client.raw.is_some()),
         target: audience.target(),
         pump: client.pump,
+        on_terminal: app.stdio == Stdio::Terminal,
         raw: client.raw,
         wishes: Wishes::default(),
     };

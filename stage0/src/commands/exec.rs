@@ -48,6 +48,7 @@ pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
         pump: streams.handed_over(),
         manner: Manner::Command,
         target: SignalTarget::Exec,
+        on_terminal: tty,
         raw: if fed && tty { Some(Raw::new()?) } else { None },
         wishes: Wishes::default(),
     };
