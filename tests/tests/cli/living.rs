@@ -256,7 +256,7 @@ fn apps_come_and_go() {
     --- stderr ---
     error: name `shop` belongs to pod `[ID]`
     hint: `pod stop shop` ends it; `--name` takes another name
-    --- exit 125 ---
+    --- exit 1 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["app", "add", "shop", image, "--name", "web", "/probe", "wait"]), @"
     --- stdout ---
