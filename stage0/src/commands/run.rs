@@ -249,7 +249,8 @@ fn lay_out<'s>(
         remove: request.remove,
         sandbox,
     };
-    tell_hostname(&mut apps, &manifest.name, &manifest.sandbox);
+    let hostname = manifest.sandbox.hostname.as_ref().unwrap_or(&manifest.name);
+    apps.iter_mut().for_each(|app| tell_hostname(app, hostname));
     draft.lay_out(&manifest, &apps)?;
     Ok((draft, manifest, apps))
 }

@@ -40,12 +40,7 @@ pub(super) fn settle(pod: &mut PodRequest, caller: &Caller<'_>) -> Result<()> {
     pod.apps.iter_mut().try_for_each(|app| settle_app(app, caller))
 }
 
-/// Fills in what is not given of an app of a pod without walls.
-///
-/// # Errors
-///
-/// As [`settle`].
-pub(super) fn settle_app(app: &mut AppRequest, caller: &Caller<'_>) -> Result<()> {
+fn settle_app(app: &mut AppRequest, caller: &Caller<'_>) -> Result<()> {
     let asked = [
         (app.life.pid == Some(PidMode::App), "--pid app"),
         (app.life.pid == Some(PidMode::Pod), "--pid pod"),
