@@ -72,7 +72,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let verb = verb_at(&words);
     let family = match verb.map(|at| words[at].as_str()) {
-        Some("run" | "start" | "exec" | "attach") => Family::Runs,
+        Some("run" | "start" | "exec" | "attach" | "sandbox") => Family::Runs,
         _ => Family::Other,
     };
     let strange = args.iter().find(|arg| arg.to_str().is_none());
