@@ -356,3 +356,69 @@ fn completions_are_scripts_the_shells_read() {
     }
     sandbox.pod(["completion", "tcsh"]).refuses(2, &["bash, zsh, fish"]);
 }
+
+#[test]
+fn what_is_known_of_a_pod_stays_when_its_image_is_forgotten() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let file = sandbox.path("id").display().to_string();
+    let args = ["prepare", "--name", "web", "--id-file", &file, &image, "/probe", "exit", "3"];
+    let id = sandbox.pod(args).raw.trim().to_owned();
+    assert_eq!(fs::read_to_string(&file).unwrap().trim(), id);
+    assert!(sandbox.pod(["status", &id]).success().contains("phase:   prepared"));
+    sandbox.pod(["image", "rm", &image]).success();
+    sandbox.pod(["image", "gc"]).success();
+    sandbox.pod(["start", &id[..9]]).exits(3);
+    let rows: Vec<Value> = sandbox.pod(["ps", "-a", "-o", "json"]).json();
+    assert_eq!(rows[0]["images"][0].as_str(), Some(image.as_str()));
+    let time = |key: &str| rows[0][key].as_str().unwrap().to_owned();
+    assert!(time("created") < time("started") && time("started") < time("ended"), "{rows:?}");
+    assert_eq!(rows[0]["code"], 3);
+}
+
+#[test]
+fn a_pod_that_cannot_be_read_is_listed_and_removed_and_stops_nobody() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    for name in ["whole", "broken"] {
+        sandbox.pod(["run", "--name", name, &image, "true"]).success();
+    }
+    let id =
+        sandbox.pod(["ps", "-aq", "--no-trunc", "--filter", "name=broken"]).raw.trim().to_owned();
+    let home = sandbox.path("root").join("pods/run").join(&id);
+    for (file, text) in [("pod.json", "{"), ("status.json", "[]"), ("events.jsonl", "\0\n{}\n")] {
+        fs::write(home.join(file), text).unwrap();
+    }
+    let listed = sandbox.pod(["ps", "-a"]).success();
+    assert!(listed.contains("unreadable") && listed.contains("whole"), "{listed}");
+    for verb in ["status", "inspect", "logs", "cat-manifest"] {
+        sandbox.pod([verb, &id]).refuses(1, &["has no usable `pod.json`", "`pod rm "]);
+    }
+    assert!(sandbox.pod(["events"]).success().contains("whole pod-ended code=0"));
+    assert!(sandbox.pod(["info"]).success().contains("2 exited"));
+    sandbox.pod(["wait", &id]).refuses(1, &["no usable `status.json`"]);
+    sandbox.pod(["restart", &id]).refuses(1, &["`pod.json`"]);
+    sandbox.pod(["stop", &id]).success();
+    sandbox.pod(["rm", &id]).success();
+    assert_eq!(sandbox.pod(["ps", "-aq"]).success().lines().count(), 1);
+}
+
+#[test]
+fn who_removes_a_pod_takes_its_cgroup_and_its_processes() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.detached("busy", [&image, "sh", "-c", "sleep 1000 & sleep 1000 & wait"]);
+    let processes: Vec<Value> = sandbox.pod(["top", "-o", "json", "busy"]).json();
+    assert!(processes.len() >= 4, "{processes:?}");
+    let recorded = pod.status().cgroup;
+    sandbox.pod(["rm", "-f", "busy"]).success();
+    for process in &processes {
+        let path = format!("/proc/{}/comm", process["pid"]);
+        let name = fs::read_to_string(path).unwrap_or_default();
+        assert!(!["sleep\n", "sh\n"].contains(&name.as_str()), "{process}");
+    }
+    if let (Some(path), Some(cgroup)) = (recorded, sandbox.cgroup()) {
+        let name = path.rsplit('/').find(|part| part.starts_with("pod-")).unwrap().to_owned();
+        assert!(!cgroup.path().join(name).exists());
+    }
+}

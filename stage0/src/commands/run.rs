@@ -249,8 +249,7 @@ fn lay_out<'s>(
         remove: request.remove,
         sandbox,
     };
-    let hostname = manifest.sandbox.hostname.as_ref().unwrap_or(&manifest.name);
-    apps.iter_mut().for_each(|app| tell_hostname(app, hostname));
+    tell_hostname(&mut apps, &manifest.name, &manifest.sandbox);
     draft.lay_out(&manifest, &apps)?;
     Ok((draft, manifest, apps))
 }

@@ -12,7 +12,7 @@ mod volumes;
 use std::path::Path;
 
 use images::ImageSettings;
-use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, PidMode, Process, Stdio, Stop, User};
+use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, Process, Stdio, Stop, User};
 use pod_abi::check::SpecError;
 use pod_abi::isolators::Capabilities;
 use pod_abi::manifest::{PodManifest, PodSpec, Sandbox};
@@ -81,7 +81,7 @@ pub(crate) fn compose(
     root: &Path,
 ) -> Result<PodSpec, ComposeError> {
     let mut volumes = Volumes::beneath(root);
-    let hostname = request.hostname.as_ref().or(name).filter(|_| request.stage1 != FLY);
+    let hostname = own_hostname(&request.stage1, request.hostname.as_ref().or(name));
     let apps = request
         .apps
         .iter()
@@ -131,8 +131,8 @@ pub(crate) fn compose_added(
     let known: Vec<Volume> = sandbox.volumes.iter().chain(of_apps).cloned().collect();
     let count = known.len();
     let mut volumes = Volumes::of(root, known);
-    let hostname = sandbox.hostname.as_ref().unwrap_or(name);
-    let mut spec = compose_app(request, image, Some(hostname), &mut volumes)?;
+    let hostname = own_hostname(&sandbox.stage1, sandbox.hostname.as_ref().or(Some(name)));
+    let mut spec = compose_app(request, image, hostname, &mut volumes)?;
     spec.volumes = volumes.into_list().split_off(count);
     let all: Vec<AppSpec> = apps.iter().chain([&spec]).cloned().collect();
     let names = all.iter().map(|app| app.name.clone()).collect();
@@ -268,17 +268,25 @@ fn environment(
     Ok(vars)
 }
 
+/// Returns the hostname of a pod, unless that is the host's: a pod without walls has none.
+fn own_hostname<'n>(stage1: &str, hostname: Option<&'n PodName>) -> Option<&'n PodName> {
+    hostname.filter(|_| stage1 != FLY)
+}
+
 /// Returns the variable that tells programs the name of their host, as docker does.
 fn hostname_var(hostname: &PodName) -> EnvVar {
     EnvVar::parse(&format!("HOSTNAME={hostname}")).expect("a name holds no NUL byte")
 }
 
-/// Tells an app its hostname, if it has not been told: the name of a pod may be made up only when
-/// the pod is laid out. One among the host's processes has the host's.
-pub(crate) fn tell_hostname(app: &mut AppSpec, hostname: &PodName) {
-    let var = hostname_var(hostname);
-    if app.pid != PidMode::Host && !app.process.env.iter().any(|other| other.name() == var.name()) {
-        app.process.env.push(var);
+/// Tells the apps of a pod its hostname, where they have not been told: the name of a pod may be
+/// made up only when the pod is laid out.
+pub(crate) fn tell_hostname(apps: &mut [AppSpec], name: &PodName, sandbox: &Sandbox) {
+    let hostname = sandbox.hostname.as_ref().or(Some(name));
+    let Some(var) = own_hostname(&sandbox.stage1, hostname).map(hostname_var) else { return };
+    for app in apps {
+        if !app.process.env.iter().any(|other| other.name() == var.name()) {
+            app.process.env.push(var.clone());
+        }
     }
 }
 

@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use images::ImageSettings;
-use pod_abi::Digest;
 use pod_abi::app::{EnvVar, ImagePin, MountSource, Verified};
 use pod_abi::isolators::Capabilities;
 use pod_abi::manifest::PodSpec;
 use pod_abi::volume::VolumeSource;
+use pod_abi::{Digest, PodName};
 
-use super::{Accounts, AppImage, ComposeError, ExecRequest, compose, compose_exec, resolve_user};
+use super::{
+    Accounts, AppImage, ComposeError, ExecRequest, compose, compose_exec, resolve_user,
+    tell_hostname,
+};
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::grammar::{Asked, parse};
@@ -91,6 +94,27 @@ fn the_environment_is_ours_then_the_images_then_the_users() {
     let spec = composed("-e A=user -e C=user x", &image(from)).unwrap();
     let vars: Vec<&str> = spec.apps[0].process.env.iter().map(EnvVar::as_str).collect();
     assert_eq!(vars, ["PATH=/image", "container=pod", "HOME=/root", "A=user", "B=image", "C=user"]);
+}
+
+#[test]
+fn apps_are_told_the_hostname_their_pod_has() {
+    let told = |words: &str| {
+        let mut spec = composed(words, &image(settings())).unwrap();
+        let name = PodName::parse("made-up").unwrap();
+        tell_hostname(&mut spec.apps, &name, &spec.sandbox);
+        let vars = &spec.apps[0].process.env;
+        let var = vars.iter().find(|var| var.name() == "HOSTNAME");
+        var.map(|var| var.value().to_owned()).unwrap_or_default()
+    };
+    let table = [
+        ("x", "made-up"),
+        ("--hostname box x", "box"),
+        ("-e HOSTNAME=mine x", "mine"),
+        ("--stage1 fly x", ""),
+    ];
+    for (words, expected) in table {
+        assert_eq!(told(words), expected, "{words}");
+    }
 }
 
 #[test]

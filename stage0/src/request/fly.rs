@@ -40,7 +40,12 @@ pub(super) fn settle(pod: &mut PodRequest, caller: &Caller<'_>) -> Result<()> {
     pod.apps.iter_mut().try_for_each(|app| settle_app(app, caller))
 }
 
-fn settle_app(app: &mut AppRequest, caller: &Caller<'_>) -> Result<()> {
+/// Fills in what is not given of an app of a pod without walls.
+///
+/// # Errors
+///
+/// As [`settle`].
+pub(super) fn settle_app(app: &mut AppRequest, caller: &Caller<'_>) -> Result<()> {
     let asked = [
         (app.life.pid == Some(PidMode::App), "--pid app"),
         (app.life.pid == Some(PidMode::Pod), "--pid pod"),

@@ -20,12 +20,12 @@ use std::path::PathBuf;
 
 use pod_abi::PodName;
 use pod_abi::app::{PidMode, Restart, Stdio as AppStdio};
-use pod_abi::manifest::{Dns, ExitPolicy, HostEntry, Insecure, Ipc, Network, Userns};
+use pod_abi::manifest::{Dns, ExitPolicy, HostEntry, Insecure, Ipc, Network, Sandbox, Userns};
 
 use crate::caller::Caller;
 use crate::error::{CommandError, Result};
 use crate::flags::{FetchFlags, PodFlags};
-use crate::grammar::Line;
+use crate::grammar::{AppLine, Line};
 use crate::ui::Telling;
 
 use insecure::{check_only_fetches, read_insecure};
@@ -155,6 +155,23 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
     fly::settle(&mut pod, caller)?;
     request.source = Source::Line(Box::new(pod));
     Ok(request)
+}
+
+/// Reads what a line says of an app for a pod that is there.
+///
+/// # Errors
+///
+/// As [`read_app`], and what contradicts the pod.
+pub(crate) fn read_added(
+    line: AppLine,
+    sandbox: &Sandbox,
+    caller: &Caller<'_>,
+) -> Result<AppRequest> {
+    let mut app = read_app(line, &sandbox.insecure, caller)?;
+    if sandbox.stage1 == FLY {
+        fly::settle_app(&mut app, caller)?;
+    }
+    Ok(app)
 }
 
 /// Refuses what the pod and one of its apps cannot both have.

@@ -418,3 +418,22 @@ fn what_is_enforced_is_printed_too() {
         assert!(printed.contains(line), "{line}\n{printed}");
     }
 }
+
+#[test]
+fn an_app_that_comes_later_is_planned_with_what_it_mounts_alone() {
+    let mut order = order(vec![mount("/data", "data")]);
+    order.pod.sandbox.volumes[0].fill =
+        Some(Fill { app: AppName::parse("web").unwrap(), path: PodPath::parse("/srv").unwrap() });
+    let mut app = order.apps[0].clone();
+    app.spec.name = AppName::parse("late").unwrap();
+    let there = order.pod.sandbox.volumes.clone();
+    let plan = addition(&order, &app, there.iter(), Flavour::Ns).unwrap();
+    assert_eq!(plan.apps.len(), 1);
+    assert!(plan.cgroups.last().unwrap().ends_with("/app-late"));
+    let of_web = StagingStep::AppDirectory(AppName::parse("web").unwrap());
+    assert!(!plan.staging.contains(&of_web));
+    let volumes = plan.staging.iter().filter(|step| matches!(step, StagingStep::HostVolume(_)));
+    assert_eq!(volumes.count(), 1);
+    // What was filled, or begun to be, is not filled again from an app that may be gone.
+    assert!(!plan.staging.iter().any(|step| matches!(step, StagingStep::Fill(_))));
+}

@@ -31,7 +31,7 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod login", &["127.0.0.1:9"]),
     ("pod logout", &["127.0.0.1:9"]),
     ("pod cp", &["nosuch:/x", "/tmp/x"]),
-    ("pod app add", &["image"]),
+    ("pod app add", &["nosuch", "image"]),
     ("pod app start", &["app"]),
     ("pod app stop", &["app"]),
     ("pod app rm", &["app"]),

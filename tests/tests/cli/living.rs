@@ -241,3 +241,93 @@ fn an_app_that_is_attached_to_hears_and_is_heard() {
     --- exit 125 ---
     ");
 }
+
+#[test]
+fn apps_come_and_go() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    insta::assert_snapshot!(sandbox.pod(["sandbox", "--name", "shop"]), @"
+    --- stdout ---
+    [UUID]
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["sandbox", "--name", "shop"])), @"
+    --- stderr ---
+    error: name `shop` belongs to pod `[ID]`
+    hint: `pod stop shop` ends it; `--name` takes another name
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "add", "shop", image, "--name", "web", "/probe", "wait"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "add", "shop", image, "--name", "web"]), @"
+    --- stderr ---
+    error: app name `web` is given twice; `--name` behind an image names its app
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "add", "nosuch", image]), @"
+    --- stderr ---
+    error: there is no pod `nosuch`
+    hint: `pod ps -a` lists all pods
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "start", "shop", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "start", "shop", "web"]), @"
+    --- stderr ---
+    error: app `web` runs already
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "start", "shop", "nosuch"]), @"
+    --- stderr ---
+    error: pod `shop` has no app `nosuch`
+    hint: it has `web`
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["app", "ls", "shop"])), @"
+    --- stdout ---
+    NAME  STATE  READY  RESTARTS  IMAGE
+    web  running  yes  N  oci:[FIXTURES]/app:app
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "rm", "shop", "web"]), @"
+    --- stderr ---
+    error: app `web` runs and has to be stopped first
+    hint: `pod app stop` stops it
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "stop", "shop", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "stop", "shop", "nosuch"]), @"
+    --- stderr ---
+    error: pod `shop` has no app `nosuch`
+    hint: it has `web`
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["app", "rm", "shop", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["app", "ls", "shop"])), @"
+    --- stdout ---
+    NAME  STATE  READY  RESTARTS  IMAGE
+    --- exit 0 ---
+    ");
+    sandbox.pod(["stop", "shop"]).success();
+    insta::assert_snapshot!(sandbox.pod(["app", "add", "shop", image]), @"
+    --- stderr ---
+    error: pod `shop` does not run: it has ended
+    hint: `pod start -d shop` starts it
+    --- exit 1 ---
+    ");
+}

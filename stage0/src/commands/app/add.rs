@@ -31,7 +31,7 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
     let _changes = pod.lock_changes()?;
     let manifest = pod.manifest()?;
     let there = pod.apps(&manifest)?;
-    let request = request::read_app(app, &manifest.sandbox.insecure, &Caller::of_this_process())?;
+    let request = request::read_added(app, &manifest.sandbox, &Caller::of_this_process())?;
     let mut fetching = request::read_fetch(&flags.fetch)?;
     fetching.telling = fetching.telling.in_form(session.context.format);
     let store = session.store()?;

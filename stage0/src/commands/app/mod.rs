@@ -2,7 +2,6 @@
 
 mod add;
 
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use pod_abi::control::{Reply, Request};
@@ -16,9 +15,9 @@ use super::logs::unknown_app;
 use super::{Session, each};
 use crate::cli::{AppArgs, AppStopArgs, AppVerb};
 use crate::control::Connection;
+use crate::ending;
 use crate::error::{CommandError, Context as _, Result};
 use crate::pods::{Pod, Query};
-use crate::rundir;
 use crate::ui::{self, Format};
 
 pub(crate) use add::add;
@@ -83,23 +82,12 @@ fn on_each(
 /// Finds a pod that runs.
 fn running(session: &Session, word: &str) -> Result<Pod> {
     let pod = session.pods.find(&Query(word))?;
-    let phase = pod.phase();
-    if phase == Phase::Running {
-        return Ok(pod);
-    }
-    Err(CommandError::new(
-        "pod.not-running",
-        format!("pod `{word}` is {} and does not run", phase.as_str()),
-    )
-    .hint(format!("`pod start -d {word}` starts it")))
+    if pod.phase() == Phase::Running { Ok(pod) } else { Err(super::not_running(&pod, word)) }
 }
 
 fn connect(session: &Session, pod: &Pod) -> Result<Connection> {
-    let run = rundir::open(session.run_root(), &pod.id).ok_or_else(|| {
-        CommandError::new("pod.unreachable", format!("pod `{}` has no run directory", pod.id))
-            .hint("was it started with another `--run-root`?")
-    })?;
-    Connection::open(run.as_fd(), &pod.id)
+    let connected = ending::connect(session.run_root(), pod)?;
+    connected.ok_or_else(|| super::not_running(pod, &pod.called()))
 }
 
 /// Waits until what was asked for is done.
