@@ -161,7 +161,10 @@ fn what_cannot_come_is_not_waited_for() {
 fn events_tell_the_story_of_all_pods() {
     let sandbox = sandbox!();
     let image = sandbox.fixture(Fixture::App);
-    let following = sandbox.call().args(["events", "--follow", "-o", "json"]).start();
+    sandbox.pod(["prepare", "--name", "first", &image]).success();
+    let args = ["events", "--follow", "-o", "json", "--since", "1h"];
+    let following = sandbox.call().args(args).start();
+    following.wait_for("\"first\""); // from here on it misses nothing
     let args = ["run", "--rm", "--name", "brief", "--label", "tier=front", &image, "/probe"];
     sandbox.call().args(args).args(["exit", "3"]).run().exits(3);
     following.wait_for("pod-removed");
@@ -201,6 +204,7 @@ fn events_tell_the_story_of_all_pods() {
     assert_eq!(past(&["--since", "1h"]), all);
     sandbox.pod(["events", "--since", "soon"]).refuses(2, &["how long ago"]);
     sandbox.pod(["events", "--filter", "color=red"]).refuses(2, &["`label=KEY[=VALUE]`"]);
+    sandbox.pod(["rm", "first"]).success();
 }
 
 #[test]
