@@ -11,7 +11,7 @@ use std::path::Path;
 use pod_abi::app::AppSpec;
 use pod_abi::control::{Reply, Request};
 use pod_abi::inner::{FromInit, ToInit};
-use pod_abi::manifest::{PodManifest, PodSpec};
+use pod_abi::manifest::{AppList, PodManifest, PodSpec};
 use pod_abi::stage::{Order, Stage1Manifest};
 use pod_abi::status::{EventRecord, PodStatus};
 use serde::Serialize;
@@ -58,6 +58,23 @@ fn frames_of_version_1_are_read_and_written_alike() {
     holds::<Vec<Reply>>("replies.1.json");
     holds::<Vec<ToInit>>("to-init.1.json");
     holds::<Vec<FromInit>>("from-init.1.json");
+}
+
+#[test]
+fn everything_of_version_2_is_read_and_written_alike() {
+    holds::<PodManifest>("pod.2.json");
+    holds::<AppSpec>("app.2.json");
+    holds::<AppList>("apps.2.json");
+    holds::<Order>("order.2.json");
+    holds::<Stage1Manifest>("stage1.2.json");
+    holds::<PodStatus>("status.2.json");
+    holds::<Vec<EventRecord>>("events.2.json");
+    holds::<Vec<Request>>("requests.2.json");
+    holds::<Vec<Reply>>("replies.2.json");
+    holds::<Vec<ToInit>>("to-init.2.json");
+    holds::<Vec<FromInit>>("from-init.2.json");
+    let spec = holds::<PodSpec>("spec.2.json");
+    assert_eq!(spec.check(), Ok(()));
 }
 
 #[test]
