@@ -215,7 +215,9 @@ impl Launcher<'_> {
                 wishes: Wishes::default(),
             };
             let attended = attendance.attend();
-            let mut wishes = attendance.wishes;
+            let Attendance { mut wishes, pump, raw, .. } = attendance;
+            // The pod's end may wait for nobody: what an app still writes finds its pipe closed.
+            drop((pump, raw));
             match attended {
                 Ok(Outcome::Ended(_) | Outcome::PodEnded) => {}
                 Ok(Outcome::Detached) => return Ok(0),

@@ -17,7 +17,7 @@ use crate::volume::Volume;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodManifest {
-    /// [`version::MANIFEST`] of the writer.
+    /// [`crate::version::MANIFEST`] of the writer.
     pub version: u32,
     /// The pod's id.
     pub uuid: PodId,
@@ -92,7 +92,7 @@ pub struct AppList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodSpec {
-    /// [`version::MANIFEST`] of the writer.
+    /// [`crate::version::MANIFEST`] of the writer.
     pub version: u32,
     /// The pod's name; one is made up if not given.
     #[serde(default)]
