@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Top(TopArgs),
     /// Run a command in an app of a running pod
     Exec(ExecArgs),
+    /// Copy files between the host and an app of a running pod
+    Cp(CpArgs),
     /// Connect your terminal or streams to an app of a running pod
     Attach(AttachArgs),
     /// Stop pods in order
@@ -393,6 +395,23 @@ pub(crate) struct ExecArgs {
     /// Command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = false)]
     pub(crate) command: Vec<String>,
+}
+
+/// `pod cp`.
+#[derive(Args, Debug)]
+pub(crate) struct CpArgs {
+    /// Keep users and groups [default: the app's root on the way in, the caller on the way out]
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what a link as SRC leads to, and not the link
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
+    /// A path of the host, `POD:PATH` or `POD/APP:PATH`, or `-` for an archive from standard input
+    #[arg(value_name = "SRC")]
+    pub(crate) source: String,
+    /// The same, or `-` for an archive to standard output
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: String,
 }
 
 /// `pod attach`.

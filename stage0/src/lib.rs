@@ -18,6 +18,7 @@ mod commands;
 mod compose;
 mod context;
 mod control;
+mod copies;
 mod ending;
 mod error;
 mod failure;
@@ -274,6 +275,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Bundle(args) => commands::bundle(&open("bundle")?, &args),
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
+        Verb::Cp(args) => commands::cp(&open("cp")?, &args),
         Verb::Attach(args) => commands::attach(&open("attach")?, &args),
         Verb::Events(args) => commands::events(&open("events")?, &args),
         Verb::Top(args) => commands::top(&open("top")?, &args),

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod_abi::app::{AppSpec, PidMode, Stdio};
+use pod_abi::app::{AppSpec, PidMode, Process, Stdio, User};
 use pod_abi::inner::AppFds;
+use pod_abi::path::PodPath;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::channel::{Channel, ChannelError};
@@ -63,6 +64,16 @@ impl Hosted {
                 Stdio::Logged | Stdio::Open => Streams::Given(stdio),
             },
         })
+    }
+
+    /// Returns the process that copies files for it: root of the app, with no more rights than the
+    /// app may hold.
+    #[must_use]
+    pub fn copier(&self) -> Process {
+        let user = User { uid: 0, gid: 0, additional_gids: Vec::new(), umask: Some(0o022) };
+        let args = vec!["pod-cp".to_owned()];
+        let (env, cwd) = (Vec::new(), PodPath::root());
+        Process { args, env, cwd, user, no_new_privileges: true, ..self.spec.process.clone() }
     }
 
     /// Returns its cgroup.

@@ -103,6 +103,7 @@ struct Exec<'a> {
     id: u32,
     app: AppName,
     process: &'a Process,
+    deed: Deed<'a>,
     stdio: &'a [OwnedFd; 3],
     terminal: bool,
 }
@@ -219,15 +220,22 @@ impl<'channel> Pid1<'channel> {
                 ToInit::StopApp { app, grace_ms } => self.machine.stop(&app, grace_ms, now),
                 ToInit::Shutdown { grace_ms } => self.machine.shutdown(grace_ms, now),
                 ToInit::RemoveApp { app } => self.machine.remove(&app, now),
-                ToInit::Copy { id, .. } => vec![Action::Tell(FromInit::ExecEnded {
-                    id,
-                    exit: Ended::NotStarted { code: OURS },
-                    error: Some(Box::new(Report::new("not-built", "files cannot be copied yet"))),
-                })],
+                ToInit::Copy { id, app, direction, path } => {
+                    let stdio = take_stdio(self.channel)?;
+                    let (deed, terminal) = (Deed::Copy(direction, &path), false);
+                    match self.apps.get(&app).map(Hosted::copier) {
+                        Some(process) => {
+                            let process = &process;
+                            self.exec(Exec { id, app, process, deed, stdio: &stdio, terminal })?
+                        }
+                        None => vec![not_begun(id, not_running(&app))],
+                    }
+                }
                 ToInit::Exec { id, app, mut process, terminal } => {
                     let stdio = take_stdio(self.channel)?;
                     self.watches.lend_address(&app, &mut process.env);
-                    self.exec(Exec { id, app, process: &process, stdio: &stdio, terminal })?
+                    let (process, deed) = (&*process, Deed::Execute);
+                    self.exec(Exec { id, app, process, deed, stdio: &stdio, terminal })?
                 }
                 ToInit::Signal { target, signal } => self.pass_on(&target, signal),
             };
@@ -299,20 +307,16 @@ impl<'channel> Pid1<'channel> {
 
     /// Launches a process in an app that runs.
     fn exec(&mut self, exec: Exec<'_>) -> Result<Vec<Action>, Error> {
-        let Exec { id, app: name, process, stdio, terminal } = exec;
+        let Exec { id, app: name, process, deed, stdio, terminal } = exec;
         let stdio = stdio.each_ref().map(AsFd::as_fd);
         let streams = if terminal { Streams::Terminal(stdio) } else { Streams::Given(stdio) };
-        let launched = self.join(&name, process, streams)?;
+        let launched = self.join(&name, process, deed, streams)?;
         match launched {
             Ok(launched) => {
                 self.take_in(Role::Exec { id, app: name }, launched)?;
                 Ok(Vec::new())
             }
-            Err(report) => {
-                let exit = Ended::NotStarted { code: report.exit };
-                let error = Some(Box::new(report));
-                Ok(vec![Action::Tell(FromInit::ExecEnded { id, exit, error })])
-            }
+            Err(report) => Ok(vec![not_begun(id, report)]),
         }
     }
 
@@ -321,16 +325,16 @@ impl<'channel> Pid1<'channel> {
         &self,
         name: &AppName,
         process: &Process,
+        deed: Deed<'_>,
         streams: Streams<'_>,
     ) -> Result<Result<Launched, Report>, Error> {
         let main = self.processes.main_of(name).filter(|main| main.is_executed());
         let (Some(main), Some(app)) = (main, self.apps.get(name)) else {
-            let text = format!("app `{name}` does not run");
-            return Ok(Err(Report::new("app.not-running", text)));
+            return Ok(Err(not_running(name)));
         };
         let launch = Launch {
             process,
-            deed: Deed::Execute,
+            deed,
             place: Place::Joined { main: main.pidfd().as_fd() },
             pid: app.spec.pid,
             cgroup: app.cgroup(),
@@ -552,6 +556,16 @@ fn launch_one(
         Err(LaunchError::NotLaunched(failure)) => Ok(Err(failure.report(name.as_str()))),
         Err(LaunchError::Lost(error)) => Err(Error::Loop("return to its pid namespace", error)),
     }
+}
+
+fn not_running(app: &AppName) -> Report {
+    Report::new("app.not-running", format!("app `{app}` does not run"))
+}
+
+/// Tells that the process of an exec or a copy has not come to life.
+fn not_begun(id: u32, report: Report) -> Action {
+    let exit = Ended::NotStarted { code: report.exit };
+    Action::Tell(FromInit::ExecEnded { id, exit, error: Some(Box::new(report)) })
 }
 
 /// Returns the report of an error that ends PID 1.

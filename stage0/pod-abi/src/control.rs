@@ -92,7 +92,7 @@ pub enum Request {
         app: AppName,
         /// Which way.
         direction: Direction,
-        /// What, or where to; a link at its end is followed only if it ends in `/`.
+        /// What, or where to.
         path: PodPath,
     },
     /// Makes an app known, without starting it; ends with [`Reply::Done`]. The supervisor writes
@@ -148,9 +148,12 @@ pub struct WindowSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
-    /// Out of the app: an archive of the path, whose entries begin with its last component.
+    /// Out of the app: an archive of the path, whose entries begin with its last component. A link
+    /// is packed as a link. Of `/`, the entries are what it holds.
     Out,
-    /// Into the app: an archive is unpacked beneath the path, a directory.
+    /// The same, but of what a link at the end of the path leads to.
+    OutFollowed,
+    /// Into the app: an archive is unpacked beneath the path, a directory or a link to one.
     In,
 }
 

@@ -23,6 +23,12 @@ pub struct PodPath(String);
 pub struct PodPathError(String);
 
 impl PodPath {
+    /// Returns the root.
+    #[must_use]
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
     /// Parses an absolute path; doubled and trailing slashes and `.` are dropped.
     ///
     /// # Errors

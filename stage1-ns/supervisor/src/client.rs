@@ -122,7 +122,7 @@ impl Client {
         };
         let expected = match request {
             Request::AddApp { .. } => 1,
-            Request::Exec { .. } | Request::Attach { .. } => DESCRIPTORS,
+            Request::Exec { .. } | Request::Attach { .. } | Request::Copy { .. } => DESCRIPTORS,
             _ => 0,
         };
         let descriptors = std::mem::take(&mut self.descriptors);

@@ -6,11 +6,11 @@
 //! attached one may also end the pod. Whatever else it asks in between breaks the rules.
 
 use pod_abi::app::{MAX_ID, Process};
-use pod_abi::control::{Reply, Request, SignalTarget, WindowSize};
+use pod_abi::control::{Direction, Reply, Request, SignalTarget, WindowSize};
 use pod_abi::inner::{Target, ToInit};
 use pod_abi::stage::AppOrder;
 use pod_abi::status::AppState;
-use pod_abi::{AppName, Report};
+use pod_abi::{AppName, PodPath, Report};
 
 use crate::client::{Over, Waiting};
 use crate::pod::Pod;
@@ -110,7 +110,7 @@ pub(crate) fn answer(
             }
         },
         Request::RemoveApp { app } => remove(pod, app),
-        Request::Copy { .. } => refuse("not-built", "this cannot be done yet".to_owned()),
+        Request::Copy { app, direction, path } => copy(pod, app, direction, path),
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
     })
@@ -186,6 +186,21 @@ fn refuse(code: &str, what: String) -> Answer {
     Answer::Reply(Reply::Refused(Box::new(Report::new(code, what))))
 }
 
+fn copy(pod: &mut Pod, app: AppName, direction: Direction, path: PodPath) -> Answer {
+    match state(pod, &app) {
+        Err(refused) => refused,
+        Ok(AppState::Running) => match pod.new_exec() {
+            Some(id) => Answer::Wait(ToInit::Copy { id, app, direction, path }, Waiting::Exec(id)),
+            None => too_many(),
+        },
+        Ok(_) => refuse("app.not-running", format!("app `{app}` does not run")),
+    }
+}
+
+fn too_many() -> Answer {
+    refuse("exec.too-many", "too many processes were started in the pod".to_owned())
+}
+
 fn exec(
     pod: &mut Pod,
     app: AppName,
@@ -211,9 +226,7 @@ fn exec(
             Answer::Wait(ToInit::Exec { id, app, process, terminal: false }, Waiting::Exec(id))
         }
         (Some(id), Some(size)) => Answer::OnTerminal(OnTerminal { id, app, process, size }),
-        (None, _) => {
-            refuse("exec.too-many", "too many processes were started in the pod".to_owned())
-        }
+        (None, _) => too_many(),
     }
 }
 

@@ -77,6 +77,29 @@ pub fn forsake_descriptors(then: fn(Pid) -> u8, about: Pid) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
+/// Closes every descriptor of this process but the standard streams and `kept`, calls `then` with
+/// that one and `about`, and exits with what it returns.
+///
+/// As [`forsake_descriptors`], for a copy that has something to read, to write and to tell.
+pub fn forsake_all_but(kept: BorrowedFd<'_>, then: fn(OwnedFd, &[u8]) -> u8, about: &[u8]) -> ! {
+    /// The first number behind the standard streams.
+    const FIRST: RawFd = 3;
+    if kept.as_raw_fd() != FIRST {
+        // SAFETY: dup3 takes no pointer. What it replaces belongs to an owner that is never used
+        // or dropped again, see below.
+        unsafe { libc::dup3(kept.as_raw_fd(), FIRST, libc::O_CLOEXEC) };
+    }
+    // SAFETY: close_range takes no pointer. It closes what owners in this process believe to be
+    // open; none of them is ever used or dropped again, for this function does not return, runs no
+    // destructor, and `then` is a plain function that is given bytes and the one descriptor left.
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST + 1, u32::MAX, 0) };
+    // SAFETY: the number is open, or the call before has failed and using it fails, too; whoever
+    // owned it is never used again.
+    let code = then(unsafe { OwnedFd::from_raw_fd(FIRST) }, about);
+    // SAFETY: _exit ends the process at once; nothing of it is touched afterwards.
+    unsafe { libc::_exit(code.into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ use super::execute::execute;
 use super::failure::{At, Failure, Phase};
 use super::identity::become_user;
 use super::prepared::Prepared;
-use super::{Deed, Launch, Place, Streams, cwd, libraries, reaper, streams, surround};
+use super::{Deed, Launch, Place, Streams, copy, cwd, libraries, reaper, streams, surround};
 
 /// Whether this process is a child on its way to `execve`, for the panic hook.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
@@ -42,7 +42,7 @@ pub fn is_child() -> bool {
 pub(super) fn go(launch: &Launch<'_>, prepared: &Prepared<'_>, report: BorrowedFd<'_>) -> ! {
     IS_CHILD.store(true, Ordering::Relaxed);
     let failure = match walk(launch, prepared) {
-        Ok(()) => act(launch.deed, prepared),
+        Ok(()) => act(launch.deed, prepared, report),
         Err(failure) => Some(failure),
     };
     let Some(failure) = failure else { process::exit(0) };
@@ -51,7 +51,7 @@ pub(super) fn go(launch: &Launch<'_>, prepared: &Prepared<'_>, report: BorrowedF
 }
 
 /// Does what the process is there for; returns, if at all, what is to be told.
-fn act(deed: Deed, prepared: &Prepared<'_>) -> Option<Failure> {
+fn act(deed: Deed<'_>, prepared: &Prepared<'_>, report: BorrowedFd<'_>) -> Option<Failure> {
     match deed {
         Deed::Execute => Some(execute(prepared)),
         Deed::Explain => {
@@ -59,6 +59,7 @@ fn act(deed: Deed, prepared: &Prepared<'_>) -> Option<Failure> {
             alarm::set(EXPLANATION_S);
             libraries::explain(prepared)
         }
+        Deed::Copy(direction, path) => copy::go(direction, path, report),
     }
 }
 

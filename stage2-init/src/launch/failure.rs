@@ -90,6 +90,8 @@ phases! {
     NoInterpreter = "app.no-interpreter", "cannot execute";
     /// The same, for a carriage return at the end of its name.
     WindowsLines = "app.no-interpreter", "cannot execute";
+    /// Copying files in or out.
+    Copy = "app.copy", "cannot copy";
     /// A shared library the program needs does not exist.
     MissingLibrary = "app.missing-library", "a shared library is missing:";
     /// The program is for another machine.

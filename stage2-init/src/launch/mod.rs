@@ -6,6 +6,7 @@
 //! the process tells over a pipe what it could not do, and nothing if it could.
 
 mod child;
+mod copy;
 mod cwd;
 mod diagnosis;
 mod elf;
@@ -26,6 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::sched::{CloneFlags as NsFlags, setns};
 use nix::unistd::Pid;
 use pod_abi::app::{PidMode, Process};
+use pod_abi::control::Direction;
 use pod_abi::path::PodPath;
 use pod_sys::{CloneFlags, Forked, clone3};
 use rustix::io::Errno;
@@ -61,12 +63,15 @@ pub enum Place<'a> {
 
 /// What a process does once it is what it is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Deed<'a> {
     /// It executes its program.
     Execute,
     /// It finds out why its program could not run although it was executed, and ends: the
     /// [`Verdict`] tells what it has found, if anything. It has a second.
     Explain,
+    /// It copies files between an archive, its standard input or output, and this path. The
+    /// [`Verdict`] comes when it has done so.
+    Copy(Direction, &'a PodPath),
 }
 
 /// What a process reads from and writes to.
@@ -86,7 +91,7 @@ pub struct Launch<'a> {
     /// The process.
     pub process: &'a Process,
     /// What it does.
-    pub deed: Deed,
+    pub deed: Deed<'a>,
     /// The namespaces.
     pub place: Place<'a>,
     /// Whose processes the app sees.

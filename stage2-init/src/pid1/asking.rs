@@ -9,7 +9,7 @@ use pod_abi::app::Process;
 use pod_abi::name::AppName;
 
 use super::{Error, Pid1, doing};
-use crate::launch::Streams;
+use crate::launch::{Deed, Streams};
 use crate::processes::Role;
 use crate::readiness::Due;
 
@@ -57,7 +57,7 @@ impl Pid1<'_> {
     fn launch_probe(&mut self, app: AppName, args: Vec<String>, round: u32) -> Result<(), Error> {
         let Some(hosted) = self.apps.get(&app) else { return Ok(()) };
         let process = Process { args, ..hosted.spec.process.clone() };
-        match self.join(&app, &process, Streams::Null)? {
+        match self.join(&app, &process, Deed::Execute, Streams::Null)? {
             Ok(launched) => self.take_in(Role::Probe { app, round }, launched),
             // One that cannot be asked says no, and is asked again.
             Err(_) => {

@@ -68,6 +68,25 @@ fn a_pod_in_the_background_is_looked_at_and_ended() {
     caused by: No such file or directory (os error 2)
     --- exit 125 ---
     ");
+    let copy = sandbox.path("copy").display().to_string();
+    insta::assert_snapshot!(sandbox.pod(["cp", "web:/etc/group", copy.as_str()]), @"--- exit 0 ---");
+    insta::assert_snapshot!(sandbox.pod(["cp", "web:/nosuch", copy.as_str()]), @"
+    --- stderr ---
+    error: cannot copy `nosuch` in app `app`
+    caused by: No such file or directory (os error 2)
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["cp", copy.as_str(), "web:/nosuch/"]), @"
+    --- stderr ---
+    error: `/nosuch` is no directory in app `app`
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["cp", "a", "b"]), @"
+    --- stderr ---
+    error: exactly one side is a path in an app
+    hint: `pod cp POD:PATH DEST` copies out, `pod cp SRC POD:PATH` copies in; of several apps, name one: `POD/APP:PATH`
+    --- exit 2 ---
+    ");
     insta::assert_snapshot!(sandbox.pod(["exec", "-c", "nosuch", "web", "true"]), @"
     --- stderr ---
     error: pod `web` has no app `nosuch`
@@ -166,7 +185,7 @@ fn a_pod_in_the_background_is_looked_at_and_ended() {
     [TIME] web app-ready app=app
     [TIME] web pod-ready
     [TIME] web pod-stopping
-    [TIME] web app-ended app=app signal=N
+    [TIME] web app-ended app=app code=N
     [TIME] web pod-ended code=N
     [TIME] web pod-started
     [TIME] web app-started app=app
@@ -256,7 +275,7 @@ fn apps_come_and_go() {
     --- stderr ---
     error: name `shop` belongs to pod `[ID]`
     hint: `pod stop shop` ends it; `--name` takes another name
-    --- exit 1 ---
+    --- exit 125 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["app", "add", "shop", image, "--name", "web", "/probe", "wait"]), @"
     --- stdout ---
