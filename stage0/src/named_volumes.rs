@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use pod_abi::phase::{Home, Phase};
 use pod_abi::volume::{Volume, VolumeSource};
 use pod_abi::{PodId, PodName, VolumeName, layout};
-use rustix::fs::{Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
+use rustix::fs::{
+    Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, open, renameat_with, stat,
+};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -100,10 +102,17 @@ impl NamedVolumes {
         self.path.join(name.as_str())
     }
 
-    /// Returns the name of the volume at `path`, if one can be there.
+    /// Returns the name of the volume at `path`, if one can be there. The root may have been
+    /// reached by another path when a pod wrote this one down, as through a link: what counts is
+    /// that both lead to the same directory.
     pub(crate) fn name_of(&self, path: &Path) -> Option<VolumeName> {
-        let name = path.strip_prefix(&self.path).ok()?.to_str()?;
-        VolumeName::parse(name).ok()
+        let name = VolumeName::parse(path.file_name()?.to_str()?).ok()?;
+        let parent = path.parent()?;
+        let same = || {
+            let (theirs, ours) = (stat(parent).ok()?, fstat(&self.dir).ok()?);
+            Some((theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
+        };
+        (parent == self.path || same() == Some(true)).then_some(name)
     }
 
     /// Tells whether volume `name` is there.

@@ -1,5 +1,7 @@
 //! What there is: `pod ps` with its filters and templates, and `pod volume`.
 
+use std::os::unix::fs::symlink;
+
 use serde_json::Value;
 use tests::fixtures::Fixture;
 use tests::require;
@@ -161,6 +163,20 @@ fn a_volume_is_never_removed_between_being_found_and_being_mounted() {
         }
     }
     sandbox.pod(["volume", "prune"]).success();
+}
+
+#[test]
+fn a_volume_is_in_use_by_whatever_path_the_root_is_reached() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    sandbox.pod(["prepare", "--name", "user", "-v", "data:/d", &image]).success();
+    let link = sandbox.path("link");
+    symlink(sandbox.path("root"), &link).unwrap();
+    let link = link.to_str().unwrap();
+    sandbox.pod(["--root", link, "volume", "rm", "data"]).refuses(1, &["mounted by pod `user`"]);
+    assert_eq!(sandbox.pod(["--root", link, "volume", "prune"]).success(), "");
+    assert!(sandbox.path("root/volumes/data").is_dir());
+    sandbox.pod(["rm", "user"]).success();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pod_abi::phase::Phase;
 use pod_abi::{PodName, VolumeName};
 use serde::Serialize;
 
@@ -141,5 +142,8 @@ fn in_use(name: &VolumeName, user: &User) -> CommandError {
         "volume.in-use",
         format!("volume `{name}` is mounted by pod `{pod}`, which is {}", user.phase.as_str()),
     )
-    .hint(format!("`pod rm {}` removes the pod", user.uuid))
+    .hint(match user.phase {
+        Phase::Running => format!("`pod rm -f {}` kills and removes the pod", user.uuid),
+        _ => format!("`pod rm {}` removes the pod", user.uuid),
+    })
 }
