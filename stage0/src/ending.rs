@@ -4,6 +4,7 @@
 //! it held is taken back here. Nothing here removes a pod that was not started with `--rm`.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::libc::SIGKILL;
@@ -19,6 +20,11 @@ use crate::{leftovers, rundir};
 
 /// How long the end of a pod may take beyond its apps' grace: for killing, reaping, records.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How long a supervisor that holds its pod's lock may have no socket: before it listens, and
+/// after it has closed it, as when two commands end one pod.
+const SILENCE: Duration = Duration::from_secs(2);
+/// The pause between two attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Ends a pod in order, each app with `seconds` of grace if given, else with its own. One that
 /// does not run has ended already.
@@ -34,7 +40,8 @@ pub(crate) fn in_order(
 ) -> Result<()> {
     let Some((mut connection, supervisor)) = reach(run_root, pod)? else { return Ok(()) };
     let grace_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
-    connection.request(&Request::Shutdown { grace_ms }, &[])?;
+    let sent = connection.request(&Request::Shutdown { grace_ms }, &[]);
+    or_ended(sent, &supervisor)?;
     // No answer is waited for: it may end before it answers, or be too stuck to do either.
     let patience = patience(pod, seconds).saturating_add(MARGIN);
     await_end(pods, run_root, pod, &supervisor, patience)
@@ -48,7 +55,8 @@ pub(crate) fn in_order(
 pub(crate) fn at_once(pods: &Pods, run_root: BorrowedFd<'_>, pod: &Pod) -> Result<()> {
     let Some((mut connection, supervisor)) = reach(run_root, pod)? else { return Ok(()) };
     let signal = u8::try_from(SIGKILL).expect("signals fit into a byte");
-    connection.request(&Request::Signal { target: SignalTarget::AllApps, signal }, &[])?;
+    let sent = connection.request(&Request::Signal { target: SignalTarget::AllApps, signal }, &[]);
+    or_ended(sent, &supervisor)?;
     await_end(pods, run_root, pod, &supervisor, MARGIN)
 }
 
@@ -77,10 +85,29 @@ pub(crate) fn connect(run_root: BorrowedFd<'_>, pod: &Pod) -> Result<Option<Conn
     }
 }
 
+/// Connects to a supervisor that is to end, and opens it; one that is just starting or ending is
+/// waited for.
 fn reach(run_root: BorrowedFd<'_>, pod: &Pod) -> Result<Option<(Connection, OwnedFd)>> {
-    let Some(connection) = connect(run_root, pod)? else { return Ok(None) };
-    let supervisor = connection.supervisor()?;
-    Ok(Some((connection, supervisor)))
+    let reach_now = || {
+        let Some(connection) = connect(run_root, pod)? else { return Ok(None) };
+        let supervisor = connection.supervisor()?;
+        Ok(Some((connection, supervisor)))
+    };
+    let deadline = Instant::now() + SILENCE;
+    loop {
+        match reach_now() {
+            Err(_) if Instant::now() < deadline => sleep(PAUSE),
+            reached => return reached,
+        }
+    }
+}
+
+/// A request that could not be sent to a supervisor which has just ended was not needed.
+fn or_ended(sent: Result<()>, supervisor: &OwnedFd) -> Result<()> {
+    match sent {
+        Err(_) if ends_within(supervisor, SILENCE)? => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Waits for the end of a supervisor: for `patience`; then it is killed, and the pod with it.

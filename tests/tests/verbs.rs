@@ -263,6 +263,20 @@ fn force_removes_what_runs_and_all_is_all() {
 }
 
 #[test]
+fn several_may_end_a_pod_at_once() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    for words in [&["rm", "-f"][..], &["stop", "-t", "0"]] {
+        for _ in 0..3 {
+            sandbox.pod(["run", "-d", "--name", "one", &image, "/probe", "wait"]).success();
+            let calls = [(); 4].map(|()| sandbox.call().args(words).args(["one"]).start());
+            calls.into_iter().for_each(|call| drop(call.wait().success()));
+            sandbox.pod(["rm", "-f", "one"]).success();
+        }
+    }
+}
+
+#[test]
 fn a_manifest_printed_is_one_that_runs() {
     let sandbox = sandbox!();
     let image = sandbox.fixture(Fixture::App);
