@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use flate2::Compression;
@@ -197,6 +197,12 @@ fn an_image_comes_back_from_an_archive_as_itself() {
     let refused = sandbox.path("nowhere/file").display().to_string();
     sandbox.pod(["image", "export", name, &refused]).refuses(1, &["nowhere"]);
     sandbox.pod(["image", "export", "nosuch:1", "-"]).refuses(1, &["nosuch"]);
+    let link = sandbox.path("link");
+    symlink("/dev/null", &link).unwrap();
+    let link = link.to_str().unwrap();
+    let replaced = sandbox.pod(["image", "export", "--force", name, link]);
+    replaced.refuses(1, &["no regular file", "`-`"]);
+    assert!(fs::symlink_metadata(link).unwrap().is_symlink());
 }
 
 #[test]

@@ -148,8 +148,15 @@ impl Outgoing<'_> {
     /// file, none, or all of the new one.
     fn write_file(&self, path: &Path, force: bool) -> Result<()> {
         let shown = path.display();
-        if !force && path.symlink_metadata().is_ok() {
-            return Err(exists(path));
+        match path.symlink_metadata() {
+            Ok(_) if !force => return Err(exists(path)),
+            // Renamed over a device or a link, the archive would take its place.
+            Ok(there) if !there.is_file() => {
+                let message = format!("`{shown}` is no regular file, and is not replaced");
+                return Err(CommandError::new("image.refused", message)
+                    .hint("`-` in its place writes to standard output"));
+            }
+            _ => {}
         }
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.part", std::process::id()));
