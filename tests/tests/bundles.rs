@@ -56,7 +56,8 @@ fn run_bundle(sandbox: &Sandbox, runtime: &str, bundle: &str) -> tests::said::Sa
     let state = sandbox.path("state").display().to_string();
     let name = bundle.trim_matches('/').replace('/', "-");
     let words = ["-m", "sh", "-c", RUN, "sh", runtime, bundle, &state, &name];
-    let call = sandbox.program("unshare").args(words);
+    // crun gives the standard streams to the bundle's user: the host's `/dev/null` must not be one.
+    let call = sandbox.program("unshare").args(words).input(&[]);
     let said = call.run();
     let _ = fs::remove_dir_all(sandbox.path("state")); // it may have made none
     said
