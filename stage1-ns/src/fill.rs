@@ -7,7 +7,8 @@
 //!
 //! A kill at any point leaves one of the two, and the next start throws the first away and goes on
 //! with the second. `.pod-fill` is locked by whoever fills, so that a second pod waits for a whole
-//! volume. Each pod looks once, at its first start: what an app has emptied stays empty.
+//! volume; it belongs to nobody of any pod, so that no app that lives with the volume can hold the
+//! lock. Each pod looks once, at its first start: what an app has emptied stays empty.
 //!
 //! Ids are those on the disk on both sides, which are the pod's. Everything is reached by
 //! descriptor, one name at a time and never through a link: the image is hostile, and a volume may
@@ -17,14 +18,16 @@ mod copy;
 
 use std::os::fd::OwnedFd;
 
+use nix::unistd::{Uid, setfsuid};
 use pod_abi::layout;
 use pod_sys::open_in_root;
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, accessat, flock, fstat,
-    mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
+    Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, Stat, accessat, flock,
+    fstat, mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
+use rustix::thread::{capabilities, set_capabilities};
 use supervisor::{During, Failure};
 
 use crate::overlay::{Layers, mount_layers};
@@ -36,6 +39,13 @@ use self::copy::{Copier, MAX_DEPTH};
 const AREA: &str = ".pod-fill";
 const CONTENT: &str = "content";
 const WHOLE: &str = "whole";
+
+/// Who owns the area: the first user id on a disk that no pod has, whose apps therefore can
+/// neither enter the area nor make one.
+const KEEPER: u32 = 65_536;
+
+/// How deep the area may be: what is copied lies one directory beneath it.
+const AREA_DEPTH: usize = MAX_DEPTH + 1;
 
 /// How often the area is looked for while others make and remove it.
 const TRIES: usize = 64;
@@ -144,7 +154,13 @@ impl State {
             match entry?.file_name().to_bytes() {
                 // The last is what `mkfs` leaves in every file system.
                 b"." | b".." | b"lost+found" => {}
-                name if name == AREA.as_bytes() => return Ok(Self::Filling),
+                name if name == AREA.as_bytes() => {
+                    match statat(volume, AREA, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) if is_kept(&stat) => return Ok(Self::Filling),
+                        Err(Errno::NOENT) => {}
+                        Ok(_) | Err(_) => state = Self::Used,
+                    }
+                }
                 _ => state = Self::Used,
             }
         }
@@ -161,7 +177,7 @@ fn transfer(from: &OwnedFd, volume: &OwnedFd, filling: &Filling) -> Result<(), F
         let copied = copy_whole(from, &area, filling);
         if copied.is_err() {
             // Whatever is left is thrown away by the next one.
-            let _ = remove(&area, CONTENT, MAX_DEPTH).and_then(|()| remove_area(volume));
+            let _ = remove(&area, CONTENT, AREA_DEPTH).and_then(|()| remove_area(volume));
         }
         copied?;
     }
@@ -169,14 +185,14 @@ fn transfer(from: &OwnedFd, volume: &OwnedFd, filling: &Filling) -> Result<(), F
     move_up(&whole, volume).during(during)?;
     copy::metadata(from, volume).during(during)?;
     drop(whole);
-    remove(&area, WHOLE, MAX_DEPTH).and_then(|()| remove_area(volume)).during(during)?;
+    remove(&area, WHOLE, AREA_DEPTH).and_then(|()| remove_area(volume)).during(during)?;
     // What was just removed was an entry, too.
     copy::date(from, volume).during(during)
 }
 
 fn copy_whole(from: &OwnedFd, area: &OwnedFd, filling: &Filling) -> Result<(), Failure> {
     let during = || format!("cannot copy `{}` of the image", filling.path);
-    remove(area, CONTENT, MAX_DEPTH).during(during)?;
+    remove(area, CONTENT, AREA_DEPTH).during(during)?;
     mkdirat(area, CONTENT, Mode::from_raw_mode(0o700)).during(during)?;
     let content = openat(area, CONTENT, DIRECTORY, Mode::empty()).during(during)?;
     Copier::new(&content).copy(from).map_err(|failure| failure.code("volume.fill"))?;
@@ -193,7 +209,7 @@ fn area(volume: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
         if State::of(volume)? == State::Used {
             return Ok(None);
         }
-        match mkdirat(volume, AREA, Mode::from_raw_mode(0o700)) {
+        match make_area(volume) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error),
         }
@@ -201,10 +217,12 @@ fn area(volume: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
             Err(Errno::NOENT) => continue,
             area => area?,
         };
+        if !is_kept(&fstat(&area)?) {
+            continue; // an app has put its own there
+        }
         rustix::io::retry_on_intr(|| flock(&area, FlockOperation::LockExclusive))?;
         let there = statat(volume, AREA, AtFlags::SYMLINK_NOFOLLOW);
-        let is_ours =
-            |stat: &rustix::fs::Stat| fstat(&area).is_ok_and(|own| own.st_ino == stat.st_ino);
+        let is_ours = |stat: &Stat| fstat(&area).is_ok_and(|own| own.st_ino == stat.st_ino);
         if !there.is_ok_and(|stat| is_ours(&stat)) {
             continue; // whoever held it has filled the volume, and removed it
         }
@@ -218,11 +236,28 @@ fn area(volume: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
         if !others {
             return Ok(Some((area, false)));
         }
-        remove(&area, CONTENT, MAX_DEPTH)?;
+        remove(&area, CONTENT, AREA_DEPTH)?;
         remove_area(volume)?;
         return Ok(None);
     }
     Err(Errno::BUSY)
+}
+
+/// Makes the area. It is born as its keeper's: were it given away later, an app could be inside by
+/// then.
+fn make_area(volume: &OwnedFd) -> rustix::io::Result<()> {
+    let sets = capabilities(None)?;
+    let own = setfsuid(Uid::from_raw(KEEPER));
+    // With the user went what root may do to files of others.
+    let made = set_capabilities(None, sets)
+        .and_then(|()| mkdirat(volume, AREA, Mode::from_raw_mode(0o700)));
+    setfsuid(own);
+    made
+}
+
+/// Tells whether this is an area of ours, and nothing an app has made.
+fn is_kept(stat: &Stat) -> bool {
+    stat.st_uid == KEEPER
 }
 
 fn remove_area(volume: &OwnedFd) -> rustix::io::Result<()> {

@@ -3,8 +3,8 @@
 //! Most run a specification that was printed by `--dry-run` and changed, because a specification
 //! can say things that no single flag does.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -261,6 +261,9 @@ fn an_empty_volume_gets_what_the_image_has_at_its_place() {
     sandbox.pod(["rm", "again"]).success();
 }
 
+/// Whom the area belongs to in which a volume is filled.
+const KEEPER: u32 = 65_536;
+
 #[test]
 fn a_filling_that_was_killed_begins_again_or_goes_on() {
     let sandbox = sandbox!();
@@ -273,9 +276,11 @@ fn a_filling_that_was_killed_begins_again_or_goes_on() {
     fs::create_dir_all(area.join("content/half/deep")).unwrap();
     fs::write(area.join("content/half/deep/file"), "half").unwrap();
     symlink("/etc", area.join("content/half/etc")).unwrap();
+    chown(&area, Some(KEEPER), None).unwrap();
     assert_eq!(run(&sandbox, &spec).success(), FILLED);
     // It died while entries moved up: the rest follows, and an app's own are not touched.
     fs::create_dir_all(area.join("whole")).unwrap();
+    chown(&area, Some(KEEPER), None).unwrap();
     for name in ["kept", "deep"] {
         fs::rename(named.join(name), area.join("whole").join(name)).unwrap();
     }
@@ -283,6 +288,49 @@ fn a_filling_that_was_killed_begins_again_or_goes_on() {
     let said = run(&sandbox, &spec).success();
     assert_eq!(said, FILLED);
     assert!(!area.exists());
+}
+
+#[test]
+fn an_app_cannot_hold_up_the_filling_of_a_volume_it_shares() {
+    let sandbox = sandbox!();
+    let image = image_to_fill_from(&sandbox);
+    let named = made(&sandbox, "named");
+    let area = named.join(".pod-fill");
+    fs::create_dir(&area).unwrap();
+    fs::set_permissions(&area, fs::Permissions::from_mode(0o700)).unwrap();
+    chown(&area, Some(KEEPER), None).unwrap();
+    let busybox = sandbox.fixture(Fixture::Busybox);
+    let volume = format!("{}:/v", named.display());
+    let enter = ["run", "--rm", &busybox, "-v", &volume, "sh", "-c", "cd /v/.pod-fill"];
+    let said = sandbox.pod(enter);
+    assert!(said.code != 0 && said.stderr.contains("Permission denied"), "{said}");
+    // One it has made itself is its own, and makes the volume one that is not empty.
+    chown(&area, Some(0), None).unwrap();
+    let held = File::open(&area).unwrap();
+    held.lock().unwrap();
+    let volumes = json!([filled(host("named", &named), "/srv/data")]);
+    let spec = spec(&sandbox, &image, "ls -A /v", volumes, json!([at("/v", "named")]));
+    assert_eq!(run(&sandbox, &spec).success(), ".pod-fill\n");
+}
+
+#[test]
+fn a_tree_that_is_too_deep_leaves_its_volume_as_empty_as_it_was() {
+    let sandbox = sandbox!();
+    let mut tar = Builder::new(Vec::new());
+    for levels in 1..=129 {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        tar.append_data(&mut header, format!("srv/{}", "d/".repeat(levels)), &[][..]).unwrap();
+    }
+    let layer = Layer::from_tar(&tar.into_inner().unwrap());
+    let image = sandbox.image("deep", &Image::new().layer(layer));
+    let named = made(&sandbox, "named");
+    let volumes = json!([filled(host("named", &named), "/srv")]);
+    let spec = spec(&sandbox, &image, ":", volumes, json!([at("/v", "named")]));
+    run(&sandbox, &spec).refuses(125, &["deeper than 128 directories"]);
+    assert_eq!(fs::read_dir(&named).unwrap().count(), 0);
 }
 
 #[test]
