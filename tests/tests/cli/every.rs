@@ -42,7 +42,7 @@ const NOT_ROOT: &[&str] =
     &["pod version", "pod completion", "pod doctor", "pod login", "pod logout"];
 
 /// Commands whose status may be an app's, so that their own errors end with 125.
-const RUNS: &[&str] = &["pod run", "pod start", "pod exec", "pod attach"];
+const RUNS: &[&str] = &["pod run", "pod start", "pod exec", "pod attach", "pod sandbox"];
 
 /// Commands whose output no snapshot can hold, and the test that looks at it instead.
 const ELSEWHERE: &[(&str, &str)] = &[

@@ -185,7 +185,7 @@ fn a_pod_in_the_background_is_looked_at_and_ended() {
     [TIME] web app-ready app=app
     [TIME] web pod-ready
     [TIME] web pod-stopping
-    [TIME] web app-ended app=app code=N
+    [TIME] web app-ended app=app signal=N
     [TIME] web pod-ended code=N
     [TIME] web pod-started
     [TIME] web app-started app=app
