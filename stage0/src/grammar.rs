@@ -15,6 +15,7 @@ mod sandbox;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Command, FromArgMatches};
 
+use crate::elsewhere;
 use crate::error::{CommandError, Result};
 use crate::flags::{AppFlags, PodFlags};
 
@@ -274,7 +275,6 @@ pub(crate) fn help(verb: &'static str) -> Command {
     let app = app.map(|arg| arg.clone().help_heading("Flags of an app, behind its image"));
     Command::new(verb)
         .about(about)
-        .display_order(usize::from(verb == "prepare"))
         .override_usage(format!(
             "pod {verb} [POD FLAGS] IMAGE [APP FLAGS] [--] [COMMAND ARGS…] [--- IMAGE …]"
         ))
@@ -319,60 +319,17 @@ pub(crate) fn usage_of(error: &clap::Error, verb: &str) -> CommandError {
         }
     }
     let made = CommandError::usage(message.join(" "));
-    let made = hints.into_iter().fold(made, CommandError::hint);
+    // Who knows the flag from elsewhere is told where it leads, not which of ours is spelled alike.
     let made = match elsewhere(error, verb) {
         Some(known) => made.hint(known),
-        None => made,
+        None => hints.into_iter().fold(made, CommandError::hint),
     };
     made.hint(hint)
 }
 
-/// What leads on from flags that others have and we do not.
-const ELSEWHERE: &[(&[&str], &[&str], &str)] = &[
-    (
-        &["run", "prepare"],
-        &["-p", "--publish", "-P", "--publish-all"],
-        "a pod has its own loopback and nothing else; `--net host` gives it the host's network",
-    ),
-    (
-        &["run", "prepare"],
-        &["--shm-size"],
-        "`--tmpfs /dev/shm:size=BYTES` behind the image gives an app a /dev/shm of that size",
-    ),
-    (
-        &["run", "prepare"],
-        &["--health-cmd", "--health-interval"],
-        "`--readiness exec:COMMAND` behind the image tells when an app is ready",
-    ),
-    (
-        &["run", "prepare"],
-        &["--log-driver", "--log-opt"],
-        "`--log-size BYTES[:FILES]` behind the image bounds an app's log",
-    ),
-    (
-        &["run", "prepare"],
-        &["--volumes-from", "--link"],
-        "apps that belong together are one pod: `pod run A --- B`; they share network and volumes",
-    ),
-    (
-        &["run", "prepare"],
-        &["--cpu-shares", "--cpu-quota", "--cpu-period", "--cpuset-cpus", "-c"],
-        "`--cpus NUMBER` behind the image limits time on processors",
-    ),
-    (
-        &["run", "prepare"],
-        &["--memory-swap", "--memory-reservation"],
-        "`--memory BYTES` behind the image limits memory",
-    ),
-    (&["run", "prepare"], &["--uts"], "a pod has a hostname of its own; `--hostname` sets it"),
-];
-
 fn elsewhere(error: &clap::Error, verb: &str) -> Option<&'static str> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
-    let known = ELSEWHERE
-        .iter()
-        .find(|(verbs, flags, _)| verbs.contains(&verb) && flags.contains(&flag.as_str()));
-    known.map(|(.., hint)| *hint)
+    elsewhere::flag(verb, flag)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod compose;
 mod context;
 mod control;
 mod copies;
+mod elsewhere;
 mod ending;
 mod error;
 mod failure;
@@ -212,10 +213,17 @@ fn by_clap(words: &[String]) -> Result<u8> {
 /// words for it.
 fn grammar_of_all() -> clap::Command {
     Cli::command()
-        .mut_subcommand("run", |_| grammar::help("run"))
-        .mut_subcommand("prepare", |_| grammar::help("prepare"))
-        .mut_subcommand("sandbox", |_| grammar::sandbox_help())
-        .mut_subcommand("app", |app| app.mut_subcommand("add", |_| grammar::add_help()))
+        .mut_subcommand("run", |old| in_place_of(&old, grammar::help("run")))
+        .mut_subcommand("prepare", |old| in_place_of(&old, grammar::help("prepare")))
+        .mut_subcommand("sandbox", |old| in_place_of(&old, grammar::sandbox_help()))
+        .mut_subcommand("app", |app| {
+            app.mut_subcommand("add", |old| in_place_of(&old, grammar::add_help()))
+        })
+}
+
+/// Returns `made`, listed where `old` was.
+fn in_place_of(old: &clap::Command, made: clap::Command) -> clap::Command {
+    made.display_order(old.get_display_order())
 }
 
 /// Returns the verb as it is typed, with the one behind it if that is the verb of a noun.
@@ -249,6 +257,9 @@ fn unknown_command(word: &str, verb: &str) -> CommandError {
     let commands = noun.unwrap_or(&grammar).get_subcommands().filter(|known| !known.is_hide_set());
     let names: Vec<String> = commands.map(|known| known.get_name().to_owned()).collect();
     let error = CommandError::usage(format!("there is no command `{place} {word}`"));
+    if let Some(known) = elsewhere::command(noun.map_or("", clap::Command::get_name), word) {
+        return error.hint(known).hint(format!("`{place} --help` lists all"));
+    }
     let near: Vec<String> = nearest::all_nearest(word, &names)
         .into_iter()
         .map(|name| format!("`{place} {name}`"))

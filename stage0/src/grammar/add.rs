@@ -134,7 +134,6 @@ pub(crate) fn help() -> Command {
     let app = app.get_arguments().map(|arg| arg.clone().help_heading("Flags of the app"));
     Command::new("add")
         .about("Add an app to a running pod, and print its name")
-        .display_order(0)
         .override_usage("pod app add [FLAGS] POD IMAGE [APP FLAGS] [--] [COMMAND ARGS…]")
         .args([
             Arg::new("pod").value_name("POD").help("Name, id, or start of an id"),
