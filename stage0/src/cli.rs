@@ -18,8 +18,8 @@ use crate::span::{Span, duration};
     arg_required_else_help = false,
     after_help = "\
 Exit status:
-  of run, start and exec: the app's own, 128+n for signal n, 127 program not found,
-  126 program cannot be executed, 125 an error of pod; of all others: 1 refused, 2 usage"
+  of run, start, exec, attach and sandbox: the app's own, 128+n for signal n, 127 program not
+  found, 126 program cannot be executed, 125 an error of pod; of all others: 1 refused, 2 usage"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -171,7 +171,7 @@ pub(crate) struct KillArgs {
 #[derive(Args, Debug)]
 pub(crate) struct RestartArgs {
     /// Seconds until SIGKILL [default: each app's own grace]
-    #[arg(short, long, value_name = "SECS")]
+    #[arg(short, long, value_name = "SECS", value_parser = seconds)]
     pub(crate) time: Option<u64>,
     /// Name, id, or start of an id
     #[arg(required = true, value_name = "POD")]
@@ -296,7 +296,7 @@ pub(crate) struct AppArgs {
 #[derive(Args, Debug)]
 pub(crate) struct AppStopArgs {
     /// Seconds until SIGKILL [default: each app's own grace]
-    #[arg(short, long, value_name = "SECS")]
+    #[arg(short, long, value_name = "SECS", value_parser = seconds)]
     pub(crate) time: Option<u64>,
     #[command(flatten)]
     pub(crate) apps: AppArgs,
@@ -344,7 +344,7 @@ pub(crate) struct PsArgs {
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
     /// Write each pod as this line, with fields such as `{{.Name}}` or `{{json .}}`; `table …`
-    /// lines columns up
+    /// lines columns up, `json` is `--json`
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
     /// List the N newest pods, running or not
@@ -364,8 +364,8 @@ pub(crate) struct LogsArgs {
     /// Go on until the pod ends
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Begin with the last N lines
-    #[arg(short = 'n', long, value_name = "N")]
+    /// Begin with the last N lines, or with `all`
+    #[arg(short = 'n', long, value_name = "N", value_parser = lines)]
     pub(crate) tail: Option<usize>,
     #[command(flatten)]
     pub(crate) span: Span,
@@ -437,7 +437,7 @@ pub(crate) struct AttachArgs {
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
     /// Seconds until SIGKILL [default: each app's own grace]
-    #[arg(short, long, value_name = "SECS")]
+    #[arg(short, long, value_name = "SECS", value_parser = seconds)]
     pub(crate) time: Option<u64>,
     #[command(flatten)]
     pub(crate) pods: Pods,
@@ -563,7 +563,7 @@ pub(crate) struct ImageLsArgs {
     #[arg(long)]
     pub(crate) digests: bool,
     /// Write each image as this line, with fields such as `{{.Reference}}` or `{{json .}}`;
-    /// `table …` lines columns up
+    /// `table …` lines columns up, `json` is `--json`
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "digests"])]
     pub(crate) format: Option<String>,
 }
@@ -706,6 +706,22 @@ pub(crate) struct ReapArgs {
 fn signal_number(word: &str) -> Result<u8, String> {
     signal::number(word)
         .ok_or_else(|| "it takes a name such as `TERM`, or a number from 1 to 64".to_owned())
+}
+
+/// Reads a number of seconds.
+fn seconds(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| "it takes whole seconds, such as `30`".to_owned())
+}
+
+/// How many lines `all` is.
+pub(crate) const ALL_LINES: usize = usize::MAX;
+
+/// Reads a number of lines.
+fn lines(word: &str) -> Result<usize, String> {
+    match word {
+        "all" => Ok(ALL_LINES),
+        _ => word.parse().map_err(|_| "it takes a number of lines, or `all`".to_owned()),
+    }
 }
 
 #[cfg(test)]

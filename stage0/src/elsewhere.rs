@@ -67,7 +67,11 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
         &["--privileged", "--cap-add"],
         "a command has the privileges of its app: give them to `pod run`",
     ),
-    (&["exec"], &["--detach-keys"], "only `pod attach` can be left; what `exec` runs ends with it"),
+    (
+        &["inspect", "image inspect", "volume inspect", "info", "version", "status"],
+        &["-f", "--format"],
+        "`-o json` prints all, of which `jq` picks what is wanted",
+    ),
     (&["ps"], &["-s", "--size"], "`pod info` shows how much is stored"),
     (&["images", "image ls"], &["-a", "--all"], "all images are listed anyway"),
     (

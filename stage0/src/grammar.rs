@@ -268,8 +268,11 @@ pub(crate) fn help(verb: &'static str) -> Command {
         pod.get_arguments().partition(|arg| arg.get_help_heading().is_some());
     // What both have is told once, with the pod's.
     let of_pod: Vec<_> = pod.iter().map(|arg| arg.get_id().clone()).collect();
+    // A pod that is only prepared cannot be in the background.
+    let of_verb = |arg: &&Arg| verb != "prepare" || arg.get_id() != "detach";
     let pod = pod
         .into_iter()
+        .filter(of_verb)
         .map(|arg| arg.clone().help_heading("Flags of the pod, before the first image"));
     let app = app.get_arguments().filter(|arg| !of_pod.contains(arg.get_id()));
     let app = app.map(|arg| arg.clone().help_heading("Flags of an app, behind its image"));

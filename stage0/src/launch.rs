@@ -163,7 +163,7 @@ impl Launcher<'_> {
             Heard::Word => return Ok(Background::Ready),
             Heard::Signal(signal) => {
                 let id = &reader.id;
-                ui::note(&format!("pod `{id}` runs on and is not ready yet"));
+                ui::note(&format!("pod `{}` runs on and is not ready yet", reader.called()));
                 ui::note(&format!("hint: `pod stop {}` ends it", id.short()));
                 return Ok(Background::Failed(128_u8.saturating_add(signal)));
             }
@@ -171,9 +171,9 @@ impl Launcher<'_> {
         }
         let code = spawned.end()?.unwrap_or(exit::OURS);
         if !spawned.show_errors() && !failure::show(reader, self.context.format) {
-            let sentence = format!("pod `{}` ended before it was ready", reader.id);
+            let sentence = format!("pod `{}` ended before it was ready", reader.called());
             let error = CommandError::new("pod.not-ready", sentence)
-                .hint(format!("`pod logs {}` shows what it wrote", reader.id));
+                .hint(format!("`pod logs {}` shows what it wrote", reader.called()));
             ui::error(&error, self.context.format);
         }
         Ok(Background::Failed(if code == 0 { exit::OURS } else { code }))

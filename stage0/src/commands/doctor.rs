@@ -141,22 +141,32 @@ fn cgroup2() -> Finding {
             "boot with `systemd.unified_cgroup_hierarchy=1`; pods run without limits",
         );
     };
-    let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-    match controllers.trim() {
-        "" => Finding {
-            need: "cgroup v2",
-            state: State::Limited,
-            found: format!("at `{}`, without controllers", mount.display()),
-            fix: Some("boot with `systemd.unified_cgroup_hierarchy=1`; pods run without limits"),
-        },
-        controllers => Finding::new(
+    let there = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    let there: Vec<&str> = there.split_whitespace().collect();
+    let missing = LIMITING.iter().filter(|controller| !there.contains(controller));
+    let missing: Vec<&str> = missing.copied().collect();
+    let place = mount.display();
+    match &missing[..] {
+        [] => Finding::new(
             "cgroup v2",
-            Some(format!("at `{}`, with {controllers}", mount.display())),
+            Some(format!("at `{place}`, with {}", there.join(" "))),
             State::Limited,
             "",
         ),
+        missing => Finding {
+            need: "cgroup v2",
+            state: State::Limited,
+            found: format!("at `{place}`, without {}", missing.join(", ")),
+            fix: Some(
+                "boot with `systemd.unified_cgroup_hierarchy=1`; pods run, but not with \
+                 `--cpus`, `--memory` or `--pids-limit` of what is not there",
+            ),
+        },
     }
 }
+
+/// The controllers of cgroup v2 that limits of apps need.
+const LIMITING: &[&str] = &["cpu", "memory", "pids"];
 
 fn openat2_works() -> Finding {
     let opened =

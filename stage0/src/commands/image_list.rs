@@ -32,9 +32,12 @@ const FIELDS: [&str; 10] = [
 ///
 /// A usage error for a template that is none; `image.storage`.
 pub(crate) fn ls(session: &Session, args: &ImageLsArgs) -> Result<u8> {
-    let template = args.format.as_deref().map(|text| Template::parse(text, &FIELDS)).transpose()?;
+    let (template, json) = match args.format.as_deref() {
+        Some("json") => (None, true),
+        Some(text) => (Some(Template::parse(text, &FIELDS)?), false),
+        None => (None, session.context.format == Format::Json),
+    };
     let images = session.store()?.images().map_err(|error| fetch::failed(&error))?;
-    let json = session.context.format == Format::Json;
     let now = host::now();
     if args.quiet {
         let ids: BTreeSet<String> = images.iter().map(|image| image.manifest.to_string()).collect();

@@ -6,7 +6,7 @@ use pod_abi::AppName;
 use serde::Serialize;
 
 use super::Session;
-use crate::cli::LogsArgs;
+use crate::cli::{ALL_LINES, LogsArgs};
 use crate::error::{CommandError, Result};
 use crate::logs::{self, Line, Selection, Stream};
 use crate::pods::{Pod, Query};
@@ -29,7 +29,8 @@ pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
         }
     };
     let ended = if args.follow { Some(pod.released()?) } else { None };
-    let selection = Selection { span: args.span, last: args.tail };
+    let selection =
+        Selection { span: args.span, last: args.tail.filter(|lines| *lines != ALL_LINES) };
     let mut printer =
         Printer { apps: &apps, times: args.timestamps, mid_line: vec![false; apps.len()] };
     logs::stream(

@@ -85,7 +85,7 @@ pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
         let rows =
             rows.iter().map(|row| template_row(row, id(row), now)).collect::<Result<Vec<_>>>();
         ui::out(&template.render(&FIELDS, &rows?))?;
-    } else if session.context.format == Format::Json {
+    } else if session.context.format == Format::Json || args.format.is_some() {
         ui::json(&rows)?;
     } else {
         let rows: Vec<Vec<String>> = rows.iter().map(|row| cells(row, id(row), now)).collect();
@@ -94,12 +94,16 @@ pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// What `--format` takes in place of a template.
+const JSON: &str = "json";
+
 fn read_template(args: &PsArgs) -> Result<Option<Template>> {
     match (&args.format, args.quiet) {
         (None, _) => Ok(None),
         (Some(_), true) => {
             Err(CommandError::usage("`--quiet` and `--format` contradict each other"))
         }
+        (Some(word), false) if word == JSON => Ok(None),
         (Some(text), false) => Template::parse(text, &FIELDS).map(Some),
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
         return ui::json(&serde_json::json!({ "from": from, "images": images })).map(|()| 0);
     }
     if telling == Telling::People && imported.from != ImportedFrom::Root {
-        ui::note(&format!("`{}` is an {from}: its images keep their settings", args.file));
+        ui::note(&format!("`{}` is of the form `{from}`", args.file));
     }
     let lines =
         imported.images.iter().map(|image| format!("{} {}\n", image.manifest, image.reference));

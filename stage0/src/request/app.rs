@@ -119,12 +119,19 @@ fn read_mounts(flags: &StorageFlags) -> Result<Vec<MountRequest>> {
 const PIDS: &[(&str, PidMode)] =
     &[("app", PidMode::App), ("pod", PidMode::Pod), ("host", PidMode::Host)];
 
+fn read_restart(text: &str) -> Result<Restart> {
+    word(text).map_err(|error: CommandError| match text {
+        "unless-stopped" => error.hint("`always` means that here: what was stopped stays stopped"),
+        _ => error,
+    })
+}
+
 fn read_life(flags: &LifeFlags) -> Result<Life> {
     let pid = choice("--pid", flags.pid.as_deref(), PIDS)?;
     if let (true, Some(word), Some(PidMode::Pod | PidMode::Host)) = (flags.init, &flags.pid, pid) {
         return Err(contradiction("--init", &format!("--pid {word}")));
     }
-    let restart = flags.restart.as_deref().map(word).transpose()?.unwrap_or_default();
+    let restart = flags.restart.as_deref().map(read_restart).transpose()?.unwrap_or_default();
     let readiness = flags.readiness.as_deref().map(word).transpose()?.unwrap_or_default();
     if flags.init_app && restart != Restart::No {
         return Err(contradiction("--init-app", &format!("--restart {restart}")));

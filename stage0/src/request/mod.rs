@@ -196,6 +196,18 @@ fn check_together(pod: &PodFlags, apps: &[AppRequest]) -> Result<()> {
     Ok(())
 }
 
+/// Reads a hostname: what a name of a pod may be, which is that of a host without its domain.
+fn read_hostname(text: &str) -> Result<PodName> {
+    PodName::parse(text).map_err(|_| {
+        let rule = "it takes 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end";
+        let error = CommandError::usage(format!("`{text}` is no hostname: {rule}"));
+        match text.contains('.') {
+            true => error.hint("a domain is for the resolver: `--dns-search DOMAIN`"),
+            false => error,
+        }
+    })
+}
+
 fn read_pod(pod: PodFlags, apps: Vec<AppRequest>) -> Result<PodRequest> {
     let dns = read_dns(&pod)?;
     let insecure = read_insecure(&pod.fetch)?;
@@ -206,7 +218,7 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>) -> Result<PodRequest> {
         )));
     }
     Ok(PodRequest {
-        hostname: pod.hostname.as_deref().map(word).transpose()?,
+        hostname: pod.hostname.as_deref().map(read_hostname).transpose()?,
         network: choice("--net", pod.net.as_deref(), NETWORKS)?,
         userns: choice("--userns", pod.userns.as_deref(), USERNS)?,
         exit_policy: pod.exit_policy.as_deref().map(word).transpose()?.unwrap_or_default(),

@@ -93,6 +93,63 @@ fn the_host_and_the_program_are_described() {
     hint: `pod --help` lists all
     --- exit 2 ---
     ");
+    insta::assert_snapshot!(sandbox.pod(["load", "-i", "image.tar"]), @"
+    --- stderr ---
+    error: there is no command `pod load`
+    hint: `pod image import FILE` takes an archive into the store
+    hint: `pod --help` lists all
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "prune", "-f"]), @"
+    --- stderr ---
+    error: there is no command `pod image prune`
+    hint: `pod image gc` removes what no image and no pod needs
+    hint: `pod image --help` lists all
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "save", "-o", "image.tar", "box"]), @"
+    --- stderr ---
+    error: invalid value `image.tar` for `--output <FORM>` [possible values: table, json]
+    hint: the file stands behind the image: `pod image export IMAGE FILE`
+    hint: `pod image export --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "--publish", "80:80", "box"]), @"
+    --- stderr ---
+    error: unexpected argument `--publish` found
+    hint: a pod has its own loopback and nothing else; `--net host` gives it the host's network
+    hint: `pod run --help` tells what it takes
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "--restart", "unless-stopped", "box"]), @"
+    --- stderr ---
+    error: `unless-stopped` is no restart policy: it takes `no`, `on-failure`, `on-failure:N` or `always`
+    hint: `always` means that here: what was stopped stays stopped
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "--hostname", "web.example.org", "box"]), @"
+    --- stderr ---
+    error: `web.example.org` is no hostname: it takes 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end
+    hint: a domain is for the resolver: `--dns-search DOMAIN`
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["stop", "-t", "1m", "web"]), @"
+    --- stderr ---
+    error: invalid value `1m` for `--time <SECS>`: it takes whole seconds, such as `30`
+    hint: `pod stop --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["logs", "--tail", "few", "web"]), @"
+    --- stderr ---
+    error: invalid value `few` for `--tail <N>`: it takes a number of lines, or `all`
+    hint: `pod logs --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["ps", "--format", "json"]), @"
+    --- stdout ---
+    []
+    --- exit 0 ---
+    ");
     insta::assert_snapshot!(sandbox.pod(["image", "pul"]), @"
     --- stderr ---
     error: there is no command `pod image pul`

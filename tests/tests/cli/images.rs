@@ -155,7 +155,7 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     fetching localhost/image:app
     [ID]: in store
     [ID]: in store
-    `[SANDBOX]/image.tar` is an oci-archive: its images keep their settings
+    `[SANDBOX]/image.tar` is of the form `oci-archive`
     --- exit 0 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["image", "import", "/nosuch"]), @"
