@@ -264,8 +264,9 @@ pub(crate) fn help(verb: &'static str) -> Command {
     };
     let pod = PodFlags::augment_args(Command::new("pod"));
     let app = AppFlags::augment_args(Command::new("app"));
+    let takes = |arg: &&Arg| verb != "prepare" || !OF_A_START.iter().any(|it| is_called(arg, it));
     let (global, pod): (Vec<&Arg>, Vec<&Arg>) =
-        pod.get_arguments().partition(|arg| arg.get_help_heading().is_some());
+        pod.get_arguments().filter(takes).partition(|arg| arg.get_help_heading().is_some());
     // What both have is told once, with the pod's.
     let of_pod: Vec<_> = pod.iter().map(|arg| arg.get_id().clone()).collect();
     // A pod that is only prepared cannot be in the background.
@@ -281,11 +282,18 @@ pub(crate) fn help(verb: &'static str) -> Command {
         .override_usage(format!(
             "pod {verb} [POD FLAGS] IMAGE [APP FLAGS] [--] [COMMAND ARGS…] [--- IMAGE …]"
         ))
-        .after_help(EXAMPLES)
+        .after_help(if verb == "prepare" { EXAMPLE_OF_PREPARE } else { EXAMPLES })
         .args(pod)
         .args(app)
         .args(global)
 }
+
+/// Flags of a pod that are about its start: `prepare` refuses them, and says who takes them.
+const OF_A_START: [&str; 2] = ["detach", "detach-keys"];
+
+const EXAMPLE_OF_PREPARE: &str = "\
+Example:
+  pod prepare --name shop docker.io/library/redis && pod start -d shop";
 
 const EXAMPLES: &str = "\
 Examples:

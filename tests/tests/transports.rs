@@ -9,6 +9,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
+use tar::{Builder, Header};
 use tests::fixtures::{self, Fixture};
 use tests::image::{Image, Layer, digest};
 use tests::require;
@@ -179,7 +180,7 @@ fn an_image_comes_back_from_an_archive_as_itself() {
         let other = sandbox.path("other");
         let root = other.display().to_string();
         let said = sandbox.pod(["--root", &root, "image", "import", &file]);
-        assert!(said.stderr.contains("is an oci-archive"), "{said}");
+        assert!(said.stderr.contains("is of the form `oci-archive`"), "{said}");
         assert!(said.success().contains(name));
         let after: Value = sandbox.pod(["--root", &root, "image", "inspect", name]).json();
         assert_eq!(after["manifest"], before["manifest"], "{format}");
@@ -245,6 +246,18 @@ fn a_root_becomes_an_image() {
     sandbox.pod(["image", "import", &file, "half"]).refuses(1, &["My.root.tar"]);
     fs::write(&tar, gzip(&sandbox_archive(&sandbox))).expect("the sandbox can be written");
     sandbox.pod(["image", "import", &file]).refuses(1, &["archive of images", "gunzip"]);
+    // A damaged archive of images is no root either, and what is wrong with it is told.
+    let mut damaged = Builder::new(Vec::new());
+    for name in ["oci-layout", "index.json", "index.json"] {
+        let mut header = Header::new_gnu();
+        header.set_size(2);
+        header.set_mode(0o644);
+        damaged.append_data(&mut header, name, &b"{}"[..]).expect("memory takes everything");
+    }
+    fs::write(&tar, damaged.into_inner().expect("it is whole")).expect("it can be written");
+    sandbox.pod(["image", "import", &file]).refuses(1, &["`index.json` is in it twice"]);
+    fs::write(&tar, "").expect("the sandbox can be written");
+    sandbox.pod(["image", "import", &file]).refuses(1, &["it is empty"]);
     sandbox.pod(["image", "inspect", "half"]).refuses(1, &["half"]);
     sandbox.pod(["image", "fsck"]).success();
 }

@@ -21,7 +21,7 @@ use super::layers;
 use super::layout::Layout;
 use super::source::Source;
 use super::{Fetch, PullOptions};
-use crate::archive::Archive;
+use crate::archive::{self, Archive};
 use crate::document::{Blob, Index, MAX_DOCUMENT, Top, write_config, write_manifest};
 use crate::error::{Error, ErrorKind};
 use crate::hash::{self, Hasher};
@@ -92,17 +92,15 @@ impl Store {
             file.map_err(|source| Error::storage("cannot read the file twice", source))
         };
         // A root may have what no archive of images has: then it is a root.
-        let archive = Archive::read(again()?, import.path).ok();
-        let has = |name: &str| archive.as_ref().is_some_and(|archive| archive.has(name));
-        let (from, images) = if has("oci-layout") && has("index.json") {
-            (ImportedFrom::OciArchive, self.import_layout(&again, import))
-        } else if has("manifest.json") && docker_list(archive.as_ref()) {
-            (ImportedFrom::DockerArchive, self.import_docker(&again, import))
-        } else {
-            drop(archive);
-            let rewound = io::Seek::rewind(&mut file);
-            rewound.map_err(|source| Error::storage("cannot read the file twice", source))?;
-            (ImportedFrom::Root, self.import_root(&mut file, import).map(|image| vec![image]))
+        let (from, images) = match kind(Archive::read(again()?, import.path)) {
+            Ok(from @ ImportedFrom::DockerArchive) => (from, self.import_docker(&again, import)),
+            Ok(from) => (from, self.import_layout(&again, import)),
+            Err(why) => {
+                let rewound = io::Seek::rewind(&mut file);
+                rewound.map_err(|source| Error::storage("cannot read the file twice", source))?;
+                let image = self.import_root(&mut file, import, why);
+                (ImportedFrom::Root, image.map(|image| vec![image]))
+            }
         };
         Ok(Imported { from, images: images.map_err(failed)? })
     }
@@ -170,12 +168,22 @@ impl Store {
         self.take(reference, source, &Fetch { options, lease, progress })
     }
 
-    fn import_root(&self, root: &mut File, import: &Import<'_>) -> Result<Image, Error> {
+    /// Takes a root into the store. `why` is what is wrong with it as an archive of images.
+    fn import_root(
+        &self,
+        root: &mut File,
+        import: &Import<'_>,
+        why: Option<Error>,
+    ) -> Result<Image, Error> {
         let own = named_after(import.path, None);
         let reference = import.reference.unwrap_or(&own);
         import.progress.event(Event::Resolving { reference: reference.to_string() });
         let mut incoming = self.incoming()?;
-        let taken = match self.unpack_root(root, &mut incoming, import) {
+        let taken = self.unpack_root(root, &mut incoming, import).and_then(|taken| {
+            refuse_nothing(&taken.blob)?;
+            refuse_images(&taken, why).map(|()| taken)
+        });
+        let taken = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 self.drop_incoming(&incoming);
@@ -246,7 +254,6 @@ impl Store {
         if gave_up {
             return Err(Error::new(ErrorKind::Storage, "the worker stopped before the end"));
         }
-        refuse_packed_images(&staging)?;
         Ok(Taken { blob: Blob { digest: hasher.finish(), size }, head, staging, facts })
     }
 }
@@ -264,24 +271,51 @@ fn document(bytes: Vec<u8>) -> (Blob, Vec<u8>) {
     (Blob { digest: hash::of(Algorithm::Sha256, &bytes), size }, bytes)
 }
 
-/// Tells whether `manifest.json` is Docker's, and not some file of a root.
-fn docker_list(archive: Option<&Archive>) -> bool {
-    archive.is_some_and(|archive| docker::items(archive).is_ok_and(|items| !items.is_empty()))
+/// Tells which kind of archive of images this is. If it is none, and so may be a root, the error
+/// says why, where there is more to say than that.
+fn kind(archive: Result<Archive, Error>) -> Result<ImportedFrom, Option<Error>> {
+    let archive = archive.map_err(Some)?;
+    if archive.has("oci-layout") && archive.has("index.json") {
+        return Ok(ImportedFrom::OciArchive);
+    }
+    if !archive.has("manifest.json") {
+        return Err(None);
+    }
+    // It is Docker's list, or some file of a root.
+    match docker::items(&archive).map_err(Some)?.is_empty() {
+        false => Ok(ImportedFrom::DockerArchive),
+        true => Err(None),
+    }
 }
 
-/// A compressed archive of images unpacks like a root, but is none.
-fn refuse_packed_images(staging: &Staging<'_>) -> Result<(), Error> {
+/// Refuses a file without a single byte: most likely what should have written it has failed. An
+/// archive without entries has bytes.
+fn refuse_nothing(blob: &Blob) -> Result<(), Error> {
+    match blob.size {
+        0 => Err(Error::new(ErrorKind::Refused, "it is empty, not even an archive of nothing")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an archive of images that is compressed or damaged: it unpacks like a root, but is none.
+fn refuse_images(taken: &Taken<'_>, why: Option<Error>) -> Result<(), Error> {
     let has = |name: &str| {
-        rustix::fs::statat(staging.tree(), name, AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::statat(taken.staging.tree(), name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     };
     let layout = has("oci-layout") && has("index.json");
-    if layout || (has("manifest.json") && has("repositories")) {
-        let sentence = "it is no root but a compressed archive of images: unpack it first, as \
-                        with `gunzip`";
-        return Err(Error::new(ErrorKind::Refused, sentence));
+    let docker = has("manifest.json") && has("repositories");
+    if !layout && !docker {
+        return Ok(());
     }
-    Ok(())
+    match (archive::packer(&taken.head), why) {
+        (None, Some(why)) => Err(why),
+        _ => {
+            let sentence = "it is no root but a compressed archive of images: unpack it first, as \
+                            with `gunzip`";
+            Err(Error::new(ErrorKind::Refused, sentence))
+        }
+    }
 }
 
 fn refuse_settings(import: &Import<'_>) -> Result<(), Error> {

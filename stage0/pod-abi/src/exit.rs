@@ -1,6 +1,6 @@
 //! The one table of exit statuses.
 //!
-//! | status | of `run`, `start`, `exec` | of other commands |
+//! | status | of `run`, `start`, `exec`, `attach`, `sandbox` | of other commands |
 //! |---|---|---|
 //! | 0…255 | the app's own | |
 //! | 128+n | the app was ended by signal n | |
@@ -19,9 +19,9 @@ pub const OURS: u8 = 125;
 pub const CANNOT_EXECUTE: u8 = 126;
 /// The program does not exist.
 pub const NOT_FOUND: u8 = 127;
-/// A command other than `run`, `start` and `exec` was refused or failed.
+/// A command that runs nothing was refused or failed.
 pub const REFUSED: u8 = 1;
-/// A command other than `run`, `start` and `exec` was called wrongly.
+/// A command that runs nothing was called wrongly.
 pub const USAGE: u8 = 2;
 
 /// How a process ended.

@@ -23,6 +23,25 @@ use crate::host;
 use crate::pods::{Entry, Pod, Query, Watch};
 use crate::ui::{self, Format};
 
+/// What an event may be: what the histories of pods record, and what is told of the pods
+/// themselves.
+const KINDS: [&str; 12] = [
+    CREATED,
+    "pod-started",
+    "pod-ready",
+    "pod-stopping",
+    "pod-ended",
+    REMOVED,
+    "app-started",
+    "app-ready",
+    "app-ended",
+    "app-backing-off",
+    "app-added",
+    "app-removed",
+];
+const CREATED: &str = "pod-created";
+const REMOVED: &str = "pod-removed";
+
 /// One event; `pod events -o json` prints one object of these a line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Happened {
@@ -151,7 +170,7 @@ impl Feed<'_> {
             }
             if let Some(mut tracked) = self.tracked.remove(&id) {
                 told.extend(tracked.news());
-                told.push(tracked.tell(host::now(), "pod-removed"));
+                told.push(tracked.tell(host::now(), REMOVED));
             }
         }
         told.sort_by_key(|told| told.happened.time);
@@ -176,7 +195,7 @@ impl Tracked {
             && let Ok(manifest) = self.pod.manifest()
         {
             self.announced = true;
-            told.push(self.tell(manifest.created, "pod-created"));
+            told.push(self.tell(manifest.created, CREATED));
         }
         if self.history.is_none() {
             self.history = History::open(&self.pod);
@@ -264,7 +283,13 @@ impl Filter {
         let mut filter = Self::default();
         for word in words {
             match word.split_once('=') {
-                Some(("event", kind)) => filter.events.push(kind.to_owned()),
+                Some(("event", kind)) if KINDS.contains(&kind) => {
+                    filter.events.push(kind.to_owned());
+                }
+                Some(("event", kind)) => {
+                    return Err(CommandError::usage(format!("`{kind}` is no event"))
+                        .hint(format!("there are `{}`", KINDS.join("`, `"))));
+                }
                 Some(("app", app)) => filter.apps.push(app.to_owned()),
                 Some(("pod", pod)) => filter.pods.push(pod.to_owned()),
                 Some(("label", label)) => filter.labels.push(match label.split_once('=') {
@@ -302,6 +327,9 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
+    use pod_abi::AppName;
+    use pod_abi::status::Event;
+
     use super::*;
 
     fn happened(event: &str) -> Happened {
@@ -330,6 +358,45 @@ mod tests {
         let json = serde_json::to_value(happened(r#"{"pod-ended":{"code":3}}"#)).unwrap();
         assert_eq!((&json["event"], &json["code"]), (&"pod-ended".into(), &3.into()));
         assert_eq!((&json["name"], &json["attempt"]), (&"shop".into(), &2.into()));
+    }
+
+    #[test]
+    fn every_event_of_a_history_can_be_asked_for() {
+        // A variant that is added does not compile until it has its place here.
+        let known = |event: &Event| match event {
+            Event::PodStarted
+            | Event::PodReady
+            | Event::PodStopping
+            | Event::PodEnded { .. }
+            | Event::AppStarted { .. }
+            | Event::AppReady { .. }
+            | Event::AppEnded { .. }
+            | Event::AppBackingOff { .. }
+            | Event::AppAdded { .. }
+            | Event::AppRemoved { .. } => 10,
+        };
+        let app = || AppName::parse("web").unwrap();
+        let events = [
+            Event::PodStarted,
+            Event::PodReady,
+            Event::PodStopping,
+            Event::PodEnded { code: 0 },
+            Event::AppStarted { app: app() },
+            Event::AppReady { app: app() },
+            Event::AppEnded { app: app(), exit: Ended::Exited { code: 0 } },
+            Event::AppBackingOff { app: app(), delay_ms: 1 },
+            Event::AppAdded { app: app() },
+            Event::AppRemoved { app: app() },
+        ];
+        for event in &events {
+            assert_eq!(known(event), events.len());
+            let event = serde_json::to_string(event).unwrap();
+            let event = happened(&event).event;
+            assert!(KINDS.contains(&event.as_str()), "{event}");
+        }
+        assert_eq!(KINDS.len(), events.len() + 2);
+        let error = Filter::read(&["event=pod-died".to_owned()]).unwrap_err();
+        assert_eq!(error.to_string(), "`pod-died` is no event");
     }
 
     #[test]

@@ -105,6 +105,10 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
         return Err(CommandError::usage("`pod prepare` starts nothing that could be detached")
             .hint("`pod start --detach` takes the flag"));
     }
+    if let Some(keys) = &request.detach_keys {
+        let message = format!("`--detach-keys {keys}` is typed at a pod that has been started");
+        return Err(CommandError::usage(message).hint("`pod start` takes the flag"));
+    }
     let store = session.store()?;
     let lease = store.lease().map_err(|error| fetch::failed(&error))?;
     let spec = resolve(session, &store, &lease, request)?;

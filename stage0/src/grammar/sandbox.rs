@@ -7,8 +7,11 @@ use crate::error::{CommandError, Result};
 use crate::flags::PodFlags;
 
 /// What makes no sense for an empty pod that is started at once: it is detached in any case, and
-/// has no app to be found in a file, talked to or printed.
-const WITHOUT: [&str; 4] = ["detach", "spec", "detach-keys", "dry-run"];
+/// has no app to be found in a file, talked to or printed, and none whose image were to be fetched.
+const WITHOUT: [&str; 8] =
+    ["detach", "spec", "detach-keys", "dry-run", "pull", "platform", "insecure-http", "quiet"];
+/// Those that are about fetching.
+const FETCHING: [&str; 4] = ["pull", "platform", "insecure-http", "quiet"];
 
 /// Reads the words behind `sandbox`.
 ///
@@ -21,10 +24,23 @@ pub(crate) fn parse(words: &[String]) -> Result<Asked> {
     }
     let command = PodFlags::augment_args(Command::new("sandbox").no_binary_name(true));
     let mut pod: PodFlags = read(command, words, "sandbox")?;
-    let given = [pod.detach, pod.spec.is_some(), pod.detach_keys.is_some(), pod.dry_run];
+    let fetch = &pod.fetch;
+    let given = [
+        pod.detach,
+        pod.spec.is_some(),
+        pod.detach_keys.is_some(),
+        pod.dry_run,
+        fetch.pull.is_some(),
+        fetch.platform.is_some(),
+        fetch.insecure_http,
+        fetch.quiet,
+    ];
     if let Some((flag, _)) = WITHOUT.iter().zip(given).find(|(_, given)| *given) {
-        return Err(CommandError::usage(format!("`--{flag}` is no flag of `pod sandbox`"))
-            .hint("`pod run` takes it"));
+        let takes = ["`pod run` takes it", "`pod app add` takes it, with an image to fetch"];
+        let hint = takes[usize::from(FETCHING.contains(flag))];
+        return Err(
+            CommandError::usage(format!("`--{flag}` is no flag of `pod sandbox`")).hint(hint)
+        );
     }
     pod.detach = true;
     pod.exit_policy.get_or_insert_with(|| "never".to_owned());

@@ -176,6 +176,10 @@ pub(crate) fn read_added(
 
 /// Refuses what the pod and one of its apps cannot both have.
 fn check_together(pod: &PodFlags, apps: &[AppRequest]) -> Result<()> {
+    if let (true, Some(keys)) = (pod.detach, &pod.detach_keys) {
+        return Err(contradiction("--detach", &format!("--detach-keys {keys}"))
+            .hint("`pod attach` takes the keys that leave the terminal it connects"));
+    }
     let restarting = apps.iter().find(|app| app.life.restart != Restart::No);
     if let (true, Some(app)) = (pod.rm, restarting) {
         return Err(contradiction("--rm", &format!("--restart {}", app.life.restart))

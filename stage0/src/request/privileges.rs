@@ -139,12 +139,14 @@ fn read_security_options(words: &[String]) -> Result<SecurityOptions<'_>> {
             )
         };
         match (key, value) {
-            ("no-new-privileges", None) => options.no_new_privileges = Some(true),
-            ("no-new-privileges", Some(value)) => {
-                options.no_new_privileges = Some(boolean(value).ok_or_else(refused)?);
+            ("no-new-privileges", value) => {
+                let value = value.map_or(Some(true), boolean).ok_or_else(refused)?;
+                once(&mut options.no_new_privileges, value, word)?;
             }
-            ("seccomp", Some("builtin")) => options.seccomp = Some("default"), // docker's word
-            ("seccomp", Some(value)) if !value.is_empty() => options.seccomp = Some(value),
+            ("seccomp", Some(value)) if !value.is_empty() => {
+                let value = if value == "builtin" { "default" } else { value }; // docker's word
+                once(&mut options.seccomp, value, word)?;
+            }
             _ => {
                 let why = FOREIGN.iter().find(|(known, _)| *known == key).map(|(_, why)| *why);
                 return Err(why.map_or_else(refused, |why| {
@@ -154,6 +156,17 @@ fn read_security_options(words: &[String]) -> Result<SecurityOptions<'_>> {
         }
     }
     Ok(options)
+}
+
+/// Sets an option that may be said once, or again in the same way.
+fn once<T: PartialEq>(option: &mut Option<T>, value: T, word: &str) -> Result<()> {
+    if option.as_ref().is_some_and(|earlier| *earlier != value) {
+        return Err(CommandError::usage(format!(
+            "`--security-opt {word}` contradicts one before it"
+        )));
+    }
+    *option = Some(value);
+    Ok(())
 }
 
 /// Reads `SRC[:DST[:rwm]]`, or `SRC:rwm`.

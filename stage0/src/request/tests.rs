@@ -66,6 +66,11 @@ fn privileges_are_taken_and_given_together() {
     assert_eq!(nnp("--security-opt no-new-privileges x"), Some(true));
     assert_eq!(nnp("--security-opt no-new-privileges:false x"), Some(false));
     assert_eq!(nnp("--privileged --security-opt no-new-privileges=true x"), Some(true));
+    for (one, other) in [("no-new-privileges", "no-new-privileges:0"), ("seccomp=f", "seccomp=g")] {
+        let words = format!("x --security-opt {one} --security-opt {other}");
+        let message = format!("`--security-opt {other}` contradicts one before it");
+        assert_eq!(request(&words).unwrap_err().to_string(), message);
+    }
 }
 
 #[test]
@@ -218,6 +223,7 @@ fn contradictions_are_refused_with_both_words() {
         ("--stage1 fly --init x", "--init", "--stage1 fly"),
         ("--stage1 fly --device /dev/null x", "--device", "--stage1 fly"),
         ("--dry-run --cidfile f x", "--dry-run", "--id-file f"),
+        ("-d --detach-keys ctrl-a x -t", "--detach", "--detach-keys ctrl-a"),
     ];
     for (words, one, other) in table {
         let expected = format!("`{one}` and `{other}` contradict each other");
