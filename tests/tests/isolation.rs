@@ -298,6 +298,8 @@ fn comparable(report: &Report) -> BTreeMap<String, String> {
         "NSsid",
         "NSpgid",
         "FDSize",
+        // Signals queued for the user: with the host's ids, those of the whole host.
+        "SigQ",
         "voluntary_ctxt_switches",
         "nonvoluntary_ctxt_switches",
         "State",
