@@ -369,6 +369,30 @@ fn completions_are_scripts_the_shells_read() {
     );
     let completed = sandbox.program("bash").args(["-c", &line]).run().success();
     assert_eq!(completed, "restart\ninspect\n");
+    let image = sandbox.fixture(Fixture::App);
+    sandbox.pod(["prepare", "--name", "web", &image]).success();
+    sandbox.pod(["volume", "create", "data"]).success();
+    let pod = sandbox.programs().path("pod").display().to_string();
+    let (root, run_root) = (sandbox.path("root"), sandbox.path("run"));
+    for (words, name) in [
+        ("stop w", "web"),
+        ("app stop ''", "web"),
+        ("exec -i we", "web"),
+        ("stop x", ""),
+        ("exec web w", ""),
+        ("volume rm d", "data"),
+        ("image ls w", ""),
+    ] {
+        let words = format!("--root {} --run-root {} {words}", root.display(), run_root.display());
+        let line = format!(
+            ". {path}; COMP_WORDS=({pod} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _pod_names {pod} \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; \
+             for word in \"${{COMPREPLY[@]}}\"; do [[ $word == -* ]] || echo \"$word\"; done"
+        );
+        let completed = sandbox.program("bash").args(["-c", &line]).run().success();
+        assert_eq!(completed.trim_end(), name, "{words}");
+    }
+    sandbox.pod(["rm", "web"]).success();
     for shell in ["zsh", "fish"] {
         assert!(sandbox.pod(["completion", shell]).success().contains("exit-policy"));
     }

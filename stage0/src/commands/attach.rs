@@ -23,7 +23,7 @@ pub(crate) fn attach_to(session: &Session, args: &AttachArgs) -> Result<u8> {
     let keys = DetachKeys::asked(args.detach_keys.as_deref())
         .map_err(|error| CommandError::usage(error.to_string()))?;
     let pod = running(session, &args.pod)?;
-    let app = choose(&pod, args.app.as_deref())?;
+    let app = choose(&pod, args.app.as_deref(), "--app")?;
     let fed = app.stdio != Stdio::Logged && !args.no_stdin;
     terminal::check(fed && app.stdio == Stdio::Terminal)?;
     let signals = Signals::block()?;

@@ -68,7 +68,7 @@ fn surrounded(pod: &Pod, manifest: &PodManifest, word: Option<&str>) -> Result<S
             format!("pod `{}` has no walls, and a bundle is nothing but walls", pod.called());
         return Err(CommandError::new("bundle.unsupported", what));
     }
-    let app = choose(pod, word)?;
+    let app = choose(pod, word, "--app")?;
     let sandbox = &manifest.sandbox;
     let mounts = |volume: &Volume| {
         app.mounts.iter().any(|mount| mount.source == MountSource::Volume(volume.name.clone()))

@@ -61,7 +61,7 @@ struct App<'s> {
 impl<'s> App<'s> {
     fn find(session: &'s Session, (word, app): (&str, Option<&str>), path: Told) -> Result<Self> {
         let pod = running(session, word)?;
-        let name = choose(&pod, app)?.name;
+        let name = choose(&pod, app, "POD/APP:PATH")?.name;
         Ok(Self { session, pod, word: word.to_owned(), name, path })
     }
 

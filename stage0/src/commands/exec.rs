@@ -30,7 +30,7 @@ const UNSEEN: WindowSize = WindowSize { rows: 24, columns: 80 };
 /// reports.
 pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     let pod = running(session, &args.pod)?;
-    let app = choose(&pod, args.app.as_deref())?;
+    let app = choose(&pod, args.app.as_deref(), "--app")?;
     let (name, word) = (app.name.clone(), args.pod.clone());
     let (fed, tty) = (args.process.interactive, args.process.tty);
     terminal::check(fed && tty)?;
@@ -81,20 +81,26 @@ pub(super) fn connect(session: &Session, pod: &Pod, word: &str) -> Result<Connec
     ending::connect(session.run_root(), pod)?.ok_or_else(|| super::not_running(pod, word))
 }
 
-/// Chooses an app of a pod: the one that is named, or the only one.
+/// Chooses an app of a pod: the one that is named, or the only one. `naming` is where a command
+/// line names it.
 ///
 /// # Errors
 ///
 /// `app.not-found`; usage if there are several.
-pub(super) fn choose(pod: &Pod, word: Option<&str>) -> Result<AppSpec> {
+pub(super) fn choose(pod: &Pod, word: Option<&str>, naming: &str) -> Result<AppSpec> {
     let manifest = pod.manifest()?;
     let apps = &manifest.sandbox.apps;
     let name = match (word, &apps[..]) {
         (None, [only]) => only,
+        (None, []) => {
+            let name = pod.called();
+            return Err(CommandError::new("app.not-found", format!("pod `{name}` has no app"))
+                .hint(format!("`pod app add --start {name} IMAGE` adds one and starts it")));
+        }
         (None, several) => {
             let names: Vec<String> = several.iter().map(|app| format!("`{app}`")).collect();
             return Err(CommandError::usage(format!("pod `{}` has several apps", pod.called()))
-                .hint(format!("`--app` takes one of {}", names.join(", "))));
+                .hint(format!("`{naming}` takes one of {}", names.join(", "))));
         }
         (Some(word), _) => apps
             .iter()
