@@ -138,6 +138,8 @@ fn named_volumes_are_made_listed_and_removed() {
     ");
     sandbox.pod(["volume", "prune"]).success();
     assert_eq!(sandbox.pod(["volume", "ls", "-q"]).success(), "data\n");
+    assert_eq!(sandbox.pod(["volume", "ls", "-q", "--json"]).json::<Vec<String>>(), ["data"]);
+    assert_eq!(sandbox.pod(["ps", "-aq", "--json"]).json::<Vec<String>>().len(), 1);
     sandbox.pod(["rm", "user"]).success();
     assert!(root.join("data/a/b").is_dir(), "a volume outlives its pods");
     insta::assert_snapshot!(sandbox.pod(["volume", "rm", "data"]), @"

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use images::{ImageRecord, Reference};
-use pod_abi::Timestamp;
+use pod_abi::{Digest, Timestamp};
 
 use super::Session;
 use crate::cli::ImageLsArgs;
@@ -40,11 +40,8 @@ pub(crate) fn ls(session: &Session, args: &ImageLsArgs) -> Result<u8> {
     let images = session.store()?.images().map_err(|error| fetch::failed(&error))?;
     let now = host::now();
     if args.quiet {
-        let ids: BTreeSet<String> = images.iter().map(|image| image.manifest.to_string()).collect();
-        match json {
-            true => ui::json(&ids)?,
-            false => ui::out(&ids.iter().map(|id| format!("{id}\n")).collect::<String>())?,
-        }
+        let ids: BTreeSet<&Digest> = images.iter().map(|image| &image.manifest).collect();
+        ui::words(&ids.into_iter().collect::<Vec<_>>(), session.context.format)?;
     } else if let Some(template) = template {
         let rows = images.iter().map(|image| template_row(image, now));
         ui::out(&template.render(&FIELDS, &rows.collect::<Result<Vec<_>>>()?))?;

@@ -79,8 +79,8 @@ pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
     };
     let now = host::now();
     if args.quiet {
-        let ids: String = rows.iter().map(|row| format!("{}\n", row.uuid)).collect();
-        ui::out(&ids)?;
+        let ids: Vec<&PodId> = rows.iter().map(|row| &row.uuid).collect();
+        ui::words(&ids, session.context.format)?;
     } else if let Some(template) = template {
         let rows =
             rows.iter().map(|row| template_row(row, id(row), now)).collect::<Result<Vec<_>>>();

@@ -149,13 +149,13 @@ impl Outgoing<'_> {
     fn write_file(&self, path: &Path, force: bool) -> Result<()> {
         let shown = path.display();
         match path.symlink_metadata() {
-            Ok(_) if !force => return Err(exists(path)),
             // Renamed over a device or a link, the archive would take its place.
             Ok(there) if !there.is_file() => {
                 let message = format!("`{shown}` is no regular file, and is not replaced");
                 return Err(CommandError::new("image.refused", message)
                     .hint("`-` in its place writes to standard output"));
             }
+            Ok(_) if !force => return Err(exists(path)),
             _ => {}
         }
         let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -52,8 +52,8 @@ fn ls(session: &Session, quiet: bool) -> Result<u8> {
         })
         .collect();
     if quiet {
-        let names: String = rows.iter().map(|row| format!("{}\n", row.name)).collect();
-        ui::out(&names)?;
+        let names: Vec<&VolumeName> = rows.iter().map(|row| &row.name).collect();
+        ui::words(&names, session.context.format)?;
     } else if session.context.format == Format::Json {
         ui::json(&rows)?;
     } else {
@@ -108,12 +108,7 @@ fn prune(session: &Session, dry_run: bool) -> Result<u8> {
         volumes.discard(name)?;
     }
     volumes.sweep()?;
-    match session.context.format {
-        Format::Json => ui::json(&unused)?,
-        Format::Table => {
-            ui::out(&unused.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-        }
-    }
+    ui::words(&unused, session.context.format)?;
     Ok(0)
 }
 

@@ -8,7 +8,7 @@ use pod_abi::isolators::{Capabilities, Capability, Device, DeviceAccess, Seccomp
 use pod_abi::manifest::Insecure;
 
 use super::capabilities::read_capabilities;
-use super::words::{boolean, contradiction, mode, path};
+use super::words::{boolean, contradiction, mode, once, path};
 use crate::caller::Caller;
 use crate::error::{CommandError, Result};
 use crate::flags::PrivilegeFlags;
@@ -138,14 +138,15 @@ fn read_security_options(words: &[String]) -> Result<SecurityOptions<'_>> {
                  `seccomp=default`",
             )
         };
+        let said = format!("--security-opt {word}");
         match (key, value) {
             ("no-new-privileges", value) => {
                 let value = value.map_or(Some(true), boolean).ok_or_else(refused)?;
-                once(&mut options.no_new_privileges, value, word)?;
+                once(&mut options.no_new_privileges, value, &said)?;
             }
             ("seccomp", Some(value)) if !value.is_empty() => {
                 let value = if value == "builtin" { "default" } else { value }; // docker's word
-                once(&mut options.seccomp, value, word)?;
+                once(&mut options.seccomp, value, &said)?;
             }
             _ => {
                 let why = FOREIGN.iter().find(|(known, _)| *known == key).map(|(_, why)| *why);
@@ -156,17 +157,6 @@ fn read_security_options(words: &[String]) -> Result<SecurityOptions<'_>> {
         }
     }
     Ok(options)
-}
-
-/// Sets an option that may be said once, or again in the same way.
-fn once<T: PartialEq>(option: &mut Option<T>, value: T, word: &str) -> Result<()> {
-    if option.as_ref().is_some_and(|earlier| *earlier != value) {
-        return Err(CommandError::usage(format!(
-            "`--security-opt {word}` contradicts one before it"
-        )));
-    }
-    *option = Some(value);
-    Ok(())
 }
 
 /// Reads `SRC[:DST[:rwm]]`, or `SRC:rwm`.

@@ -68,7 +68,7 @@ fn privileges_are_taken_and_given_together() {
     assert_eq!(nnp("--privileged --security-opt no-new-privileges=true x"), Some(true));
     for (one, other) in [("no-new-privileges", "no-new-privileges:0"), ("seccomp=f", "seccomp=g")] {
         let words = format!("x --security-opt {one} --security-opt {other}");
-        let message = format!("`--security-opt {other}` contradicts one before it");
+        let message = format!("`--security-opt {other}` contradicts an option before it");
         assert_eq!(request(&words).unwrap_err().to_string(), message);
     }
 }

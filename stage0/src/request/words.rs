@@ -65,6 +65,15 @@ pub(super) fn pairs<C: FromIterator<(String, String)>>(kind: &str, words: &[Stri
     words.iter().map(|word| pair(kind, word)).collect()
 }
 
+/// Sets an option that may be said once, or again in the same way; `true`, for it is known.
+pub(super) fn once<T: PartialEq>(option: &mut Option<T>, value: T, word: &str) -> Result<bool> {
+    if option.as_ref().is_some_and(|earlier| *earlier != value) {
+        return Err(CommandError::usage(format!("`{word}` contradicts an option before it")));
+    }
+    *option = Some(value);
+    Ok(true)
+}
+
 /// Reads what docker takes for a yes or a no.
 pub(super) fn boolean(word: &str) -> Option<bool> {
     match word {

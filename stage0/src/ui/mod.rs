@@ -6,7 +6,7 @@
 mod progress;
 mod template;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 
 use pod_abi::Report;
@@ -70,6 +70,21 @@ pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<()> {
     let text =
         serde_json::to_string(value).map_err(|error| CommandError::of("internal.json", &error))?;
     out(&(text + "\n"))
+}
+
+/// Writes names or ids: one a line, or all as a JSON array.
+///
+/// # Errors
+///
+/// As [`out`].
+pub(crate) fn words<W>(words: &[W], format: Format) -> Result<()>
+where
+    W: Display + Serialize,
+{
+    match format {
+        Format::Json => json(&words),
+        Format::Table => out(&words.iter().map(|word| format!("{word}\n")).collect::<String>()),
+    }
 }
 
 /// Writes one line to standard error. That nobody reads it is no reason to stop.

@@ -1,7 +1,7 @@
 //! The options behind the last colon of `--volume` and `--tmpfs`, and the fields of `--mount`.
 
 use crate::error::{CommandError, Result};
-use crate::request::words::{mode, size};
+use crate::request::words::{mode, once, size};
 
 /// Options of a mount; `None` for what was not said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,15 +72,6 @@ impl Options {
 
 fn split(words: &str) -> impl Iterator<Item = &str> {
     words.split(',').filter(|word| !word.is_empty())
-}
-
-/// Sets an option that may be said once, or again in the same way.
-fn once<T: PartialEq>(option: &mut Option<T>, value: T, word: &str) -> Result<bool> {
-    if option.as_ref().is_some_and(|earlier| *earlier != value) {
-        return Err(CommandError::usage(format!("`{word}` contradicts an option before it")));
-    }
-    *option = Some(value);
-    Ok(true)
 }
 
 fn refused(word: &str, what: &str, takes: &str) -> CommandError {
