@@ -89,7 +89,9 @@ fn join(plan: &Plan, init: &OwnedFd) -> Result<(), Failure> {
 fn write((name, value): &(String, String)) -> Result<(), Failure> {
     let setting = || format!("cannot set `{name}` to `{value}`");
     let done = open(name).and_then(|file| file.during(setting)).and_then(|mut file| {
-        file.write_all(value.as_bytes()).map_err(|error| Failure::of(setting(), error))
+        // Its end is written, too: of an empty value nothing else would be, which sets nothing.
+        file.write_all(format!("{value}\n").as_bytes())
+            .map_err(|error| Failure::of(setting(), error))
     });
     done.map_err(|failure| failure.code("pod.sysctl"))
 }
