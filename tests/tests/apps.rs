@@ -120,6 +120,11 @@ fn a_reaper_is_process_1_in_the_stead_of_its_app() {
     let pid = pod.app("app").pid.expect("it has a process on the host");
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     assert_eq!(name, "stage2-init\n", "the process of the app is its reaper");
+    // Nothing is won by tracing it.
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for rights in ["CapBnd:\t0000000000000020\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        assert!(status.contains(rights), "{status}");
+    }
     pod.stop(&[]).success();
     assert_eq!(pod.app("app").exit, Some(Ended::Exited { code: 143 }));
 }

@@ -92,7 +92,7 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
             surround::surround(launch.pid, launch.has_cgroup_namespace())?;
             super::masks::apply(masked, read_only)?;
             if reaper && launch.deed == Deed::Execute {
-                reaper::split()?;
+                reaper::split(prepared.filter.is_some())?;
             }
             Missing::Made
         }

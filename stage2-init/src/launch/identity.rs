@@ -46,7 +46,7 @@ fn names(set: CapabilitySet) -> String {
 }
 
 /// Drops all capabilities but `keep` from the bounding set, those we have no name for included.
-fn bound(keep: CapabilitySet) -> Result<(), Errno> {
+pub(super) fn bound(keep: CapabilitySet) -> Result<(), Errno> {
     for number in 0..ROOM {
         let one = CapabilitySet::from_bits_retain(1 << number);
         if keep.contains(one) {

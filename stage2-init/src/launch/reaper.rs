@@ -2,7 +2,8 @@
 //!
 //! A copy of PID 1 that never executes anything: it shares the app's namespaces, so that it is
 //! where an exec joins, but holds none of its files, no descriptor of PID 1, and no right but that
-//! to send signals. Like PID 1 it cannot be traced by the app.
+//! to send signals. Like PID 1 it cannot be traced by the app, unless that was given
+//! `CAP_SYS_PTRACE`; so where the app has a filter it has one, too, and nothing is won.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,26 +13,28 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, setsid};
 use pod_abi::exit::OURS;
 use pod_sys::{
-    CloneFlags, Exit, Forked, clone3, forsake_descriptors, send_signal_to_child, wait_any,
-    wait_signal,
+    CloneFlags, Exit, Forked, clone3, forsake_descriptors, send_signal_to_child,
+    set_seccomp_filter, wait_any, wait_signal,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
 };
 
 use super::failure::{At, Failure, Phase};
+use super::identity::bound;
+use crate::seccomp;
 
 /// The signal that tells of an ended child.
 const SIGCHLD: u8 = 17;
 
 /// Puts a process of ours before the app: returns in the new one, which is to become the app, with
-/// a session of its own. This one stays behind and never returns.
+/// a session of its own. This one stays behind, behind a filter if `filtered`, and never returns.
 ///
 /// Signals are blocked before there is a child, so that none is lost; the child unblocks them.
-pub(super) fn split() -> Result<(), Failure> {
+pub(super) fn split(filtered: bool) -> Result<(), Failure> {
     SigSet::all().thread_block().at(Phase::Inherit, "the signal mask")?;
     match clone3(CloneFlags::NONE, None).at(Phase::Clone, "its reaper")? {
-        Forked::Parent { pid, pidfd } => stay(pid, pidfd),
+        Forked::Parent { pid, pidfd } => stay(pid, pidfd, filtered),
         Forked::Child => {
             SigSet::empty().thread_set_mask().at(Phase::Inherit, "the signal mask")?;
             setsid().at(Phase::Inherit, "the session")?;
@@ -41,8 +44,8 @@ pub(super) fn split() -> Result<(), Failure> {
 }
 
 /// Gives up every right but one, closes everything, and serves the app to its end.
-fn stay(app: Pid, pidfd: OwnedFd) -> ! {
-    if give_up_rights().is_err() {
+fn stay(app: Pid, pidfd: OwnedFd, filtered: bool) -> ! {
+    if give_up_rights(filtered).is_err() {
         // With this process ends its pid namespace, and with that the app.
         #[expect(clippy::exit, reason = "the process has no caller to return to")]
         process::exit(OURS.into())
@@ -51,7 +54,8 @@ fn stay(app: Pid, pidfd: OwnedFd) -> ! {
     forsake_descriptors(serve, app)
 }
 
-fn give_up_rights() -> io::Result<()> {
+fn give_up_rights(filtered: bool) -> io::Result<()> {
+    bound(CapabilitySet::KILL)?;
     let sets = CapabilitySets {
         effective: CapabilitySet::KILL,
         permitted: CapabilitySet::KILL,
@@ -59,7 +63,9 @@ fn give_up_rights() -> io::Result<()> {
     };
     clear_ambient_capability_set()?;
     set_capabilities(None, sets)?;
-    Ok(set_no_new_privs(true)?)
+    set_no_new_privs(true)?;
+    // Not the app's own: that may allow it less than is done here, or more.
+    if filtered { set_seccomp_filter(seccomp::default_filter()) } else { Ok(()) }
 }
 
 /// Passes signals on and reaps, until the app has ended; returns its status, as shells count.

@@ -41,6 +41,12 @@ pub fn filter(
     Ok(Some(Cow::Owned(program.into_iter().map(sock_filter).collect())))
 }
 
+/// Returns the filter for a process that needs nothing beyond the default profile.
+#[must_use]
+pub fn default_filter() -> &'static [SockFilter] {
+    &DEFAULT_PROFILE
+}
+
 /// The capabilities the constant was compiled for.
 const BUILT_FOR: u64 = table::DEFAULT_CAPABILITIES;
 
