@@ -213,6 +213,7 @@ impl Tree<'_> {
         let node = Node::of(source)?;
         let making = || self.of(&format!("cannot make device `{destination}`"));
         if destination.is_beneath(&path("/dev")?) {
+            self.check_place(destination)?;
             let place = in_the_way(self.root()?.around(destination), making)?;
             let name = destination.components().last().unwrap_or_default();
             return node.make(&place, name, self.ids).during(making);
@@ -223,6 +224,20 @@ impl Tree<'_> {
         self.attach(&tree, destination)?;
         // Only now: the kernel attaches nothing that has no name.
         unlinkat(&dev, HIDDEN, AtFlags::empty()).during(making)
+    }
+
+    /// Refuses a device where others are: what is there may be the whole pod's, or the host's,
+    /// and would stay behind.
+    fn check_place(&self, destination: &PodPath) -> Result<(), Failure> {
+        for shared in ["/dev/shm", "/dev/mqueue", "/dev/pts"] {
+            if destination.is_beneath(&path(shared)?) {
+                let what = self.of(&format!("`{destination}` is no place for a device"));
+                return Err(Failure::new(what)
+                    .code("device.place")
+                    .hint("`/dev` itself and any directory of the image are"));
+            }
+        }
+        Ok(())
     }
 
     fn file(&self, file: EtcFile) -> Result<(), Failure> {

@@ -54,6 +54,12 @@ fn a_device_is_there_as_far_as_it_was_given() {
     said.refuses(125, &["`/etc/passwd` of this host is no device", "`--volume`"]);
     let said = sandbox.run_app(&["--device", "/dev/no-such"], &["true"]);
     said.refuses(125, &["cannot look at device `/dev/no-such`"]);
+    // Nor does one stay behind in what is the host's.
+    let place = format!("/dev/shm/pod-test-{}", std::process::id());
+    let device = format!("/dev/null:{place}");
+    let said = sandbox.run_app(&["--device", &device], &["true"]);
+    said.refuses(125, &[&place, "is no place for a device"]);
+    assert!(!Path::new(&place).exists());
 }
 
 #[test]
