@@ -36,7 +36,7 @@ use crate::notify::Notify;
 use crate::outputs::Outputs;
 use crate::pod::Pod;
 use crate::records::{self, Records};
-use crate::signals::{Meaning, Signals};
+use crate::signals::{Meaning, SIGHUP, Signals};
 use crate::wall::{Born, Wall};
 
 /// How long PID 1 may take to answer its first frame, and to end once it has said that the pod
@@ -45,15 +45,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the channel is read after PID 1 has ended: more than a socket can hold.
 const LAST_WORDS: usize = 256;
-
-/// The number of SIGHUP.
-const SIGHUP: u8 = 1;
-
-/// The number of SIGKILL.
-const SIGKILL: u8 = 9;
-
-/// The exit status of a pod that was killed rather than ended.
-const KILLED: u8 = 137;
 
 /// Runs a pod from its first status to its last and returns its exit status.
 ///
@@ -362,13 +353,13 @@ impl<'a, W: Wall> Living<'a, W> {
 
     fn outcome(&mut self) -> (u8, Option<Report>) {
         let by_signal = match (self.stopping, self.order.output) {
-            (Some(Stopping::Signal(signal)), Output::Shown) => Some(128_u8.saturating_add(signal)),
+            (Some(Stopping::Signal(signal)), Output::Shown) => Some(exit::by_signal(signal)),
             _ => None,
         };
         match self.verdict.take() {
             Some(Verdict::Failed(report)) => (exit::OURS, Some(report)),
             Some(Verdict::Over(code)) => (by_signal.unwrap_or(code), None),
-            None => (by_signal.unwrap_or(KILLED), None),
+            None => (by_signal.unwrap_or(exit::KILLED), None),
         }
     }
 }

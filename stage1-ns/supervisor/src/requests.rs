@@ -14,9 +14,7 @@ use pod_abi::{AppName, PodPath, Report};
 
 use crate::client::{Over, Waiting};
 use crate::pod::Pod;
-
-/// The number of SIGKILL.
-const SIGKILL: u8 = 9;
+use crate::signals::SIGKILL;
 
 /// What is to be done about a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,7 +125,11 @@ fn may_ask(waiting: Option<&Waiting>, request: &Request) -> bool {
                 | Request::EndInput
                 | Request::Shutdown { .. }
         ),
-        Some(_) => matches!(request, Request::Signal { .. } | Request::Resize { .. }),
+        Some(Waiting::Exec(_)) => matches!(
+            request,
+            Request::Signal { target: SignalTarget::Exec, .. } | Request::Resize { .. }
+        ),
+        Some(Waiting::Start(_) | Waiting::Stop(_) | Waiting::Remove(_)) => false,
     }
 }
 
@@ -172,9 +174,11 @@ fn state(pod: &mut Pod, app: &AppName) -> Result<AppState, Answer> {
     let unknown = || {
         let names: Vec<_> = pod.status.apps.iter().map(|app| app.name.as_str()).collect();
         let report = Report::new("app.unknown", format!("the pod has no app `{app}`"));
-        Answer::Reply(Reply::Refused(Box::new(
-            report.hint(format!("name one of: {}", names.join(", "))),
-        )))
+        let hint = match &names[..] {
+            [] => "it has none; `pod app add` adds one".to_owned(),
+            names => format!("name one of: {}", names.join(", ")),
+        };
+        Answer::Reply(Reply::Refused(Box::new(report.hint(hint))))
     };
     match pod.status.apps.iter().find(|known| known.name == *app) {
         Some(known) => Ok(known.state),
@@ -241,10 +245,7 @@ fn signal(
     }
     let target = match (target, waiting) {
         (SignalTarget::Exec, Some(Waiting::Exec(id))) => Target::Exec(*id),
-        (SignalTarget::Exec, _)
-        | (_, Some(Waiting::Exec(_) | Waiting::Start(_) | Waiting::Stop(_))) => {
-            return Err(Over);
-        }
+        (SignalTarget::Exec, _) => return Err(Over),
         // What kills all apps ends the pod, whatever their restart policies and whatever PID 1
         // makes of it.
         (SignalTarget::AllApps, _) if signal == SIGKILL => return Ok(Answer::Kill),
@@ -370,8 +371,14 @@ pub(crate) mod tests {
             Some(Answer::Done(message))
         );
         assert!(answer(&mut pod, None, request).is_err());
-        let request = Request::Signal { target: SignalTarget::AllApps, signal: 2 };
-        assert!(answer(&mut pod, Some(&waiting), request).is_err());
+        let request = || Request::Signal { target: SignalTarget::AllApps, signal: 2 };
+        let resize = || Request::Resize { size: WindowSize { rows: 1, columns: 1 } };
+        assert!(answer(&mut pod, Some(&waiting), request()).is_err());
+        for waiting in [Waiting::Start(web()), Waiting::Stop(web()), Waiting::Remove(web())] {
+            assert!(answer(&mut pod, Some(&waiting), request()).is_err(), "{waiting:?}");
+            assert!(answer(&mut pod, Some(&waiting), resize()).is_err(), "{waiting:?}");
+        }
+        assert!(answer(&mut pod, Some(&Waiting::Attached), request()).is_ok());
     }
 
     #[test]

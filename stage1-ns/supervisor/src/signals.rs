@@ -9,6 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+/// The number of SIGHUP.
+pub(crate) const SIGHUP: u8 = 1;
+
+/// The number of SIGKILL.
+pub(crate) const SIGKILL: u8 = 9;
+
 /// What a signal means for the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {

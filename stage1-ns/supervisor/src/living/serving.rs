@@ -6,11 +6,12 @@ use pod_abi::Report;
 use pod_abi::control::{Reply, Request};
 use pod_abi::inner::{Target, ToInit};
 
-use super::{Living, SIGKILL, Stopping};
+use super::{Living, Stopping};
 use crate::client::{Over, Waiting};
 use crate::control::Replied;
 use crate::events::{Interest, Token};
 use crate::requests::{self, Answer};
+use crate::signals::SIGKILL;
 use crate::wall::Wall;
 
 impl<W: Wall> Living<'_, W> {
