@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::control::{Reply, Request, SignalTarget};
-use pod_abi::exit::Ended;
+use pod_abi::exit::{Ended, by_signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -140,7 +140,7 @@ impl Wishes {
 
     /// Returns the status of a foreground that was ended by signals, if it was.
     pub(crate) fn status(self) -> Option<u8> {
-        (self.count > 1).then(|| 128_u8.saturating_add(self.signal))
+        (self.count > 1).then(|| by_signal(self.signal))
     }
 }
 

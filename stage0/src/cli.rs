@@ -1,5 +1,5 @@
-//! The grammar of the command line but for `run` and `prepare`, whose lines
-//! [`crate::grammar`] reads.
+//! The grammar of the command line but for `run`, `prepare`, `sandbox` and `app add`, whose lines
+//! [`crate::grammar`] reads. A table of flags, as long as there are commands.
 
 use std::path::PathBuf;
 

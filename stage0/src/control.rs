@@ -29,7 +29,7 @@ impl Connection {
     /// # Errors
     ///
     /// `pod.unreachable` if no supervisor answers.
-    pub(crate) fn open(run: BorrowedFd<'_>, id: &PodId) -> Result<Self> {
+    fn open(run: BorrowedFd<'_>, id: &PodId) -> Result<Self> {
         let unreachable = |error: &io::Error| {
             CommandError::new(
                 "pod.unreachable",

@@ -3,7 +3,7 @@
 //! Both ask the supervisor and wait for its end; one that does neither in time is killed, and what
 //! it held is taken back here. Nothing here removes a pod that was not started with `--rm`.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::control::Connection;
-use crate::error::{CommandError, Context as _, Result};
+use crate::error::{Context as _, Result};
+use crate::leftovers;
 use crate::pods::{Lock, Pod, Pods};
-use crate::{leftovers, rundir};
 
 /// How long the end of a pod may take beyond its apps' grace: for killing, reaping, records.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -69,15 +69,7 @@ pub(crate) fn connect(run_root: BorrowedFd<'_>, pod: &Pod) -> Result<Option<Conn
     if pod.phase() != Phase::Running {
         return Ok(None);
     }
-    let opened = match rundir::open(run_root, &pod.id) {
-        Some(run) => Connection::open(run.as_fd(), &pod.id),
-        None => Err(CommandError::new(
-            "pod.unreachable",
-            format!("pod `{}` has no run directory", pod.called()),
-        )
-        .hint("was it started with another `--run-root`?")),
-    };
-    match opened {
+    match Connection::of_pod(run_root, &pod.id) {
         Ok(connection) => Ok(Some(connection)),
         // It may have ended between our look and now.
         Err(_) if pod.phase() != Phase::Running => Ok(None),

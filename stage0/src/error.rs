@@ -126,7 +126,7 @@ impl Error for CommandError {}
 /// Which column of the table of exit statuses a command belongs to ([`pod_abi::exit`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
-    /// `run`, `start`, `exec`: the status may be an app's.
+    /// `run`, `start`, `sandbox`, `exec`, `attach`: the status may be an app's or a pod's.
     Runs,
     /// All others.
     Other,

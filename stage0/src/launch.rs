@@ -165,7 +165,7 @@ impl Launcher<'_> {
                 let id = &reader.id;
                 ui::note(&format!("pod `{}` runs on and is not ready yet", reader.called()));
                 ui::note(&format!("hint: `pod stop {}` ends it", id.short()));
-                return Ok(Background::Failed(128_u8.saturating_add(signal)));
+                return Ok(Background::Failed(exit::by_signal(signal)));
             }
             Heard::End => {}
         }
@@ -198,7 +198,7 @@ impl Launcher<'_> {
         let heard = spawned.notify.wait(&spawned.child, HELD)?;
         if let Heard::Signal(signal) = heard {
             // Without a client the pod ends by itself.
-            return Ok(128_u8.saturating_add(signal));
+            return Ok(exit::by_signal(signal));
         }
         if heard == Heard::Word {
             let signals = Signals::block()?;
@@ -221,7 +221,7 @@ impl Launcher<'_> {
             match attended {
                 Ok(Outcome::Ended(_) | Outcome::PodEnded) => {}
                 Ok(Outcome::Detached) => return Ok(0),
-                Ok(Outcome::Left(signal)) => return Ok(128_u8.saturating_add(signal)),
+                Ok(Outcome::Left(signal)) => return Ok(exit::by_signal(signal)),
                 // Nobody reads what the app writes: it ends, as it would in a pipe of a shell.
                 Err(error) if error.kind() == Kind::OutputClosed => {
                     connection.request(&Request::Shutdown { grace_ms: None }, &[])?;

@@ -209,8 +209,8 @@ fn by_clap(words: &[String]) -> Result<u8> {
     }
 }
 
-/// Returns the grammar of the whole command line, that of `run` and `prepare` as far as clap has
-/// words for it.
+/// Returns the grammar of the whole command line, that of lines with a grammar of their own as far
+/// as clap has words for it.
 fn grammar_of_all() -> clap::Command {
     Cli::command()
         .mut_subcommand("run", |old| in_place_of(&old, grammar::help("run")))

@@ -2,7 +2,7 @@
 //!
 //! Whoever cannot make device nodes and finds only his own needs no rules: so it is behind a user
 //! namespace. They are enforced where an app could make a node, mount one, or has one of which it
-//! may do only a part. Pure: the program is made here and attached by `cgroup`.
+//! may do only a part. Pure: the program is made here and attached by `devices`.
 
 use pod_abi::app::AppSpec;
 use pod_abi::isolators::{Capability, DeviceAccess};

@@ -1,7 +1,8 @@
 //! PID 1: one loop that carries events to the [machine](crate::machine) and its actions out.
 //!
-//! Single-threaded, for its children are copies of it. It waits for three things: the supervisor,
-//! the ends of processes, and the moments the machine has asked for. Whatever ends it ends the
+//! Single-threaded, for its children are copies of it. It waits for the supervisor, for the
+//! ends of processes, for the verdicts of those it has just launched, for the sockets of readiness,
+//! and for the moments the machine and the probes have asked for. Whatever ends it ends the
 //! pod, for the kernel kills a pid namespace with its first process.
 
 mod asking;
@@ -15,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use pod_abi::app::{PidMode, Process};
-use pod_abi::exit::{Ended, NOT_FOUND, OURS};
+use pod_abi::exit::{Ended, KILLED, NOT_FOUND, OURS};
 use pod_abi::inner::{FromInit, Setup, Target, ToInit};
 use pod_abi::name::AppName;
 use pod_abi::report::Report;
@@ -64,8 +65,6 @@ const NO_PROGRAM: Ended = Ended::Exited { code: NOT_FOUND };
 
 /// How soon a program ends that could not begin. What has run for longer had its libraries.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// The exit status that stands for an end by SIGKILL.
-const KILLED: u8 = 137;
 
 /// How many events are taken at once.
 const EVENTS: usize = 8;

@@ -23,6 +23,14 @@ pub const NOT_FOUND: u8 = 127;
 pub const REFUSED: u8 = 1;
 /// A command that runs nothing was called wrongly.
 pub const USAGE: u8 = 2;
+/// What was ended by SIGKILL, a pod whose supervisor was killed included.
+pub const KILLED: u8 = by_signal(9);
+
+/// Returns the status of what was ended by a signal, as shells count.
+#[must_use]
+pub const fn by_signal(signal: u8) -> u8 {
+    128_u8.saturating_add(signal)
+}
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +61,7 @@ impl Ended {
     pub const fn code(self) -> u8 {
         match self {
             Self::Exited { code } | Self::NotStarted { code } => code,
-            Self::Signaled { signal, .. } => 128_u8.saturating_add(signal),
+            Self::Signaled { signal, .. } => by_signal(signal),
         }
     }
 
@@ -71,6 +79,7 @@ mod tests {
     #[test]
     fn a_signal_counts_from_128() {
         assert_eq!(Ended::Signaled { signal: 9, oom: false }.code(), 137);
+        assert_eq!(KILLED, 137);
         assert_eq!(Ended::Signaled { signal: 64, oom: false }.code(), 192);
         assert_eq!(Ended::Exited { code: 255 }.code(), 255);
         assert!(!Ended::Exited { code: 0 }.is_failure());

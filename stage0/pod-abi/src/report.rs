@@ -29,7 +29,8 @@ pub struct Report {
     /// What to type next, imperative.
     #[serde(default)]
     pub hints: Vec<String>,
-    /// The exit status this error stands for in `run`, `start` and `exec`.
+    /// The exit status this error stands for in commands whose status may be
+    /// an app's.
     pub exit: u8,
 }
 

@@ -3,9 +3,10 @@
 use std::io::{IsTerminal, stdin};
 
 use pod_abi::app::{AppSpec, Stdio};
+use pod_abi::exit;
 
 use super::Session;
-use super::exec::{choose, connect, running};
+use super::subject::{choose, connect, running};
 use crate::attend::{Attendance, Manner, Outcome, Signals, Wishes};
 use crate::cli::AttachArgs;
 use crate::client::{Audience, attach};
@@ -43,7 +44,7 @@ pub(crate) fn attach_to(session: &Session, args: &AttachArgs) -> Result<u8> {
     };
     match attendance.attend()? {
         Outcome::Ended(exit) => Ok(exit.code()),
-        Outcome::Left(signal) => Ok(128_u8.saturating_add(signal)),
+        Outcome::Left(signal) => Ok(exit::by_signal(signal)),
         Outcome::Detached => Ok(0),
         Outcome::PodEnded => Err(CommandError::new("pod.ended", "the pod has ended")),
     }

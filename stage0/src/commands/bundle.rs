@@ -23,11 +23,12 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, major, minor};
 use serde_json::Value;
 
 use super::Session;
-use super::exec::choose;
+use super::subject::choose;
 use crate::bundle::{self, BundleError, Node, Origin, ROOTFS, Surrounded};
 use crate::cli::BundleArgs;
 use crate::error::{CommandError, Context as _, Result};
 use crate::pods::{Pod, Query};
+use crate::request::FLY;
 use crate::{fetch, host, ids, ui};
 
 /// Writes an app out as a bundle, or prints what would be its `config.json`.
@@ -61,9 +62,7 @@ pub(crate) fn bundle(session: &Session, args: &BundleArgs) -> Result<u8> {
 
 /// Collects what a bundle says of an app.
 fn surrounded(pod: &Pod, manifest: &PodManifest, word: Option<&str>) -> Result<Surrounded> {
-    /// The stage1 without walls: its apps are the host's processes, and a bundle is a container.
-    const WITHOUT_WALLS: &str = "fly";
-    if manifest.sandbox.stage1 == WITHOUT_WALLS {
+    if manifest.sandbox.stage1 == FLY {
         let what =
             format!("pod `{}` has no walls, and a bundle is nothing but walls", pod.called());
         return Err(CommandError::new("bundle.unsupported", what));

@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Session;
-use super::exec::{choose, connect, running};
+use super::subject::{choose, connect, running};
 use crate::cli::CpArgs;
 use crate::control::Connection;
 use crate::copies::{Place, Told, counted, place};

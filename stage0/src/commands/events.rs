@@ -87,7 +87,7 @@ pub(crate) fn events(session: &Session, args: &EventsArgs) -> Result<u8> {
     for home in [Home::Prepare, Home::Prepared, Home::Run, Home::ExitedGarbage, Home::Garbage] {
         watch.home(&session.pods, home)?;
     }
-    show(feed.look(Some(&watch))?, args.span.since.is_some())?;
+    show(feed.look(&watch)?, args.span.since.is_some())?;
     while feed.goes_on() {
         let mut fds = [PollFd::new(&watch, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -95,7 +95,7 @@ pub(crate) fn events(session: &Session, args: &EventsArgs) -> Result<u8> {
             Err(error) => return Err(error).context(|| "cannot wait for events".to_owned()),
         }
         watch.settle();
-        show(feed.look(Some(&watch))?, true)?;
+        show(feed.look(&watch)?, true)?;
     }
     Ok(0)
 }
@@ -144,8 +144,8 @@ impl Feed<'_> {
         Ok(told)
     }
 
-    /// Returns what has happened since the last look.
-    fn look(&mut self, watch: Option<&Watch>) -> Result<Vec<Told>> {
+    /// Returns what has happened since the last look. Pods that have come are watched as well.
+    fn look(&mut self, watch: &Watch) -> Result<Vec<Told>> {
         let mut there = BTreeSet::new();
         for home in [Home::Prepare, Home::Prepared, Home::Run] {
             for entry in self.session.pods.list(home)? {
@@ -153,9 +153,7 @@ impl Feed<'_> {
                 there.insert(pod.id.clone());
                 let wanted = self.only.as_ref().is_none_or(|only| only.contains(&pod.id));
                 if wanted && !self.tracked.contains_key(&pod.id) {
-                    if let Some(watch) = watch {
-                        watch.pod(&pod)?;
-                    }
+                    watch.pod(&pod)?;
                     self.tracked.insert(pod.id.clone(), Tracked::new(pod));
                 }
             }

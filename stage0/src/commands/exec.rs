@@ -2,22 +2,20 @@
 
 use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::{Request, SignalTarget, WindowSize};
-use pod_abi::phase::Phase;
+use pod_abi::exit;
 
 use super::Session;
-use super::logs::unknown_app;
+use super::subject::{choose, connect, running};
 use crate::attend::{Attendance, Manner, Outcome, Signals, Wishes};
 use crate::caller::Caller;
 use crate::cli::ExecArgs;
 use crate::compose::{ExecRequest, compose_exec, resolve_user};
-use crate::control::Connection;
 use crate::error::{CommandError, Result};
+use crate::fetch;
 use crate::keys::DetachKeys;
-use crate::pods::{Pod, Query};
 use crate::request::{self, ProcessRequest};
 use crate::streams::{Input, Streams};
 use crate::terminal::{self, Raw};
-use crate::{ending, fetch};
 
 /// The size of a terminal whose user has none.
 const UNSEEN: WindowSize = WindowSize { rows: 24, columns: 80 };
@@ -54,60 +52,12 @@ pub(crate) fn exec(session: &Session, args: ExecArgs) -> Result<u8> {
     };
     match attendance.attend()? {
         Outcome::Ended(exit) => Ok(exit.code()),
-        Outcome::Left(signal) => Ok(128_u8.saturating_add(signal)),
+        Outcome::Left(signal) => Ok(exit::by_signal(signal)),
         Outcome::Detached => Ok(0),
         Outcome::PodEnded => {
             Err(CommandError::new("pod.ended", "the pod ended while the command ran"))
         }
     }
-}
-
-/// Finds a pod that runs.
-///
-/// # Errors
-///
-/// `pod.not-found`, `pod.not-running`.
-pub(super) fn running(session: &Session, word: &str) -> Result<Pod> {
-    let pod = session.pods.find(&Query(word))?;
-    if pod.phase() == Phase::Running { Ok(pod) } else { Err(super::not_running(&pod, word)) }
-}
-
-/// Connects to the supervisor of a pod that ran a moment ago.
-///
-/// # Errors
-///
-/// `pod.not-running`, `pod.unreachable`.
-pub(super) fn connect(session: &Session, pod: &Pod, word: &str) -> Result<Connection> {
-    ending::connect(session.run_root(), pod)?.ok_or_else(|| super::not_running(pod, word))
-}
-
-/// Chooses an app of a pod: the one that is named, or the only one. `naming` is where a command
-/// line names it.
-///
-/// # Errors
-///
-/// `app.not-found`; usage if there are several.
-pub(super) fn choose(pod: &Pod, word: Option<&str>, naming: &str) -> Result<AppSpec> {
-    let manifest = pod.manifest()?;
-    let apps = &manifest.sandbox.apps;
-    let name = match (word, &apps[..]) {
-        (None, [only]) => only,
-        (None, []) => {
-            let name = pod.called();
-            return Err(CommandError::new("app.not-found", format!("pod `{name}` has no app"))
-                .hint(format!("`pod app add --start {name} IMAGE` adds one and starts it")));
-        }
-        (None, several) => {
-            let names: Vec<String> = several.iter().map(|app| format!("`{app}`")).collect();
-            return Err(CommandError::usage(format!("pod `{}` has several apps", pod.called()))
-                .hint(format!("`{naming}` takes one of {}", names.join(", "))));
-        }
-        (Some(word), _) => apps
-            .iter()
-            .find(|app| app.as_str() == word)
-            .ok_or_else(|| unknown_app(pod, word, apps))?,
-    };
-    pod.app(name)
 }
 
 fn read(session: &Session, args: ExecArgs, app: &AppSpec) -> Result<ExecRequest> {

@@ -6,10 +6,11 @@ use pod_abi::AppName;
 use serde::Serialize;
 
 use super::Session;
+use super::subject::named;
 use crate::cli::{ALL_LINES, LogsArgs};
-use crate::error::{CommandError, Result};
+use crate::error::Result;
 use crate::logs::{self, Line, Selection, Stream};
-use crate::pods::{Pod, Query};
+use crate::pods::Query;
 use crate::ui::{self, Format};
 
 /// Shows logs.
@@ -22,11 +23,7 @@ pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
     let manifest = pod.manifest()?;
     let apps = match args.app.as_ref().or(args.of_app.as_ref()) {
         None => manifest.sandbox.apps,
-        Some(word) => {
-            let known = manifest.sandbox.apps;
-            let app = known.iter().find(|app| app.as_str() == word).cloned();
-            vec![app.ok_or_else(|| unknown_app(&pod, word, &known))?]
-        }
+        Some(word) => vec![named(&pod, word, &manifest.sandbox.apps)?.clone()],
     };
     let ended = if args.follow { Some(pod.released()?) } else { None };
     let selection =
@@ -44,13 +41,6 @@ pub(crate) fn logs(session: &Session, args: &LogsArgs) -> Result<u8> {
         },
     )?;
     Ok(0)
-}
-
-/// Returns the refusal of an app a pod does not have.
-pub(super) fn unknown_app(pod: &Pod, word: &str, known: &[AppName]) -> CommandError {
-    let names: Vec<String> = known.iter().map(|app| format!("`{app}`")).collect();
-    CommandError::new("app.not-found", format!("pod `{}` has no app `{word}`", pod.called()))
-        .hint(format!("it has {}", names.join(", ")))
 }
 
 /// One line; `pod logs -o json` prints one object of these a line, all to standard output.

@@ -24,6 +24,7 @@ mod rm;
 mod run;
 mod start;
 mod stop;
+mod subject;
 mod top;
 mod transfer;
 mod volume;
@@ -33,13 +34,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use images::Store;
 
-use pod_abi::phase::{Home, Phase};
-
-use crate::cli;
 use crate::context::{Context, require_root};
 use crate::error::{CommandError, Result};
 use crate::launch::{Background, Launcher};
-use crate::pods::{Entry, Pod, Pods};
+use crate::pods::{Pod, Pods};
 use crate::ui::{self, Format};
 use crate::{fetch, leftovers};
 
@@ -114,59 +112,6 @@ impl Session {
     /// Returns what starts pods.
     pub(crate) fn launcher<'l>(&'l self, store: &'l Store) -> Launcher<'l> {
         Launcher { context: &self.context, pods: &self.pods, run_root: &self.run_root, store }
-    }
-}
-
-/// Returns the pods a line names, or with `--all` the ids of those in a phase `wanted`.
-///
-/// # Errors
-///
-/// `storage`.
-fn chosen(
-    session: &Session,
-    pods: &cli::Pods,
-    wanted: impl Fn(Phase) -> bool,
-) -> Result<Vec<String>> {
-    if !pods.all {
-        return Ok(pods.pods.clone());
-    }
-    let mut ids = Vec::new();
-    for home in Home::ALL {
-        for entry in session.pods.list(home)? {
-            if let Entry::Pod(pod) = entry?
-                && wanted(pod.phase())
-            {
-                ids.push(pod.id.to_string());
-            }
-        }
-    }
-    ids.sort_unstable();
-    ids.dedup(); // one that moved while we looked was met twice
-    Ok(ids)
-}
-
-/// Returns the refusal of a pod that does not run and would have to.
-fn not_running(pod: &Pod, word: &str) -> CommandError {
-    let phase = pod.phase();
-    let error = CommandError::new(
-        "pod.not-running",
-        format!("pod `{word}` does not run: {}", state(phase)),
-    );
-    match phase {
-        Phase::Prepared | Phase::Exited => error.hint(format!("`pod start -d {word}` starts it")),
-        _ => error.hint("`pod ps -a` tells what becomes of it"),
-    }
-}
-
-/// Says what a pod in `phase` is, to follow a colon.
-const fn state(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Embryo | Phase::Preparing => "it is just being laid out",
-        Phase::PrepareFailed => "whoever laid it out died half-way",
-        Phase::Prepared => "it is prepared and was never started",
-        Phase::Running => "it is just starting or ending",
-        Phase::Exited => "it has ended",
-        Phase::Garbage => "it is being removed",
     }
 }
 

@@ -2,7 +2,8 @@
 
 use pod_abi::phase::{Home, Phase};
 
-use super::{Session, chosen, each};
+use super::subject::chosen;
+use super::{Session, each};
 use crate::cli::RmArgs;
 use crate::error::{CommandError, Result};
 use crate::pods::{Lock, Pod, Query};

@@ -5,6 +5,7 @@ use pod_abi::phase::{Home, Phase};
 use pod_abi::stage::Output;
 
 use super::Session;
+use super::subject::state;
 use crate::cli::StartArgs;
 use crate::client::Audience;
 use crate::context::Context;
@@ -93,7 +94,7 @@ pub(super) fn check_startable(pod: &Pod, phase: Phase) -> Result<()> {
         Phase::Running => lock_to_start(pod),
         phase => Err(CommandError::new(
             "pod.not-startable",
-            format!("pod `{}` cannot be started: {}", pod.id, super::state(phase)),
+            format!("pod `{}` cannot be started: {}", pod.id, state(phase)),
         )),
     }
 }

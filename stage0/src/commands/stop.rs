@@ -5,9 +5,9 @@ use pod_abi::control::{Request, SignalTarget};
 use pod_abi::exit;
 use pod_abi::phase::Phase;
 
-use super::logs::unknown_app;
 use super::start::check_startable;
-use super::{Session, chosen, each};
+use super::subject::{chosen, connect, named};
+use super::{Session, each};
 use crate::cli::{KillArgs, RestartArgs, StopArgs};
 use crate::error::{CommandError, Result};
 use crate::launch::Background;
@@ -80,9 +80,7 @@ pub(crate) fn kill(session: &Session, args: &KillArgs) -> Result<u8> {
     let words = chosen(session, &args.pods, |phase| phase == Phase::Running)?;
     each(&session.context, &words, |word| {
         let pod = session.pods.find(&Query(word))?;
-        let Some(mut connection) = ending::connect(session.run_root(), &pod)? else {
-            return Err(super::not_running(&pod, word));
-        };
+        let mut connection = connect(session, &pod, word)?;
         let target = match &args.app {
             None if i32::from(args.signal) == SIGKILL => {
                 ending::at_once(&session.pods, session.run_root(), &pod)?;
@@ -91,8 +89,7 @@ pub(crate) fn kill(session: &Session, args: &KillArgs) -> Result<u8> {
             None => SignalTarget::AllApps,
             Some(name) => {
                 let known = pod.manifest()?.sandbox.apps;
-                let app = known.iter().find(|app| app.as_str() == name);
-                SignalTarget::App(app.ok_or_else(|| unknown_app(&pod, name, &known))?.clone())
+                SignalTarget::App(named(&pod, name, &known)?.clone())
             }
         };
         connection.ask(&Request::Signal { target, signal: args.signal })?;

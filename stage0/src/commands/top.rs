@@ -9,15 +9,14 @@ use std::fs::File;
 use std::io::Read;
 
 use pod_abi::AppName;
-use pod_abi::phase::Phase;
 use pod_abi::status::PodStatus;
 use serde::Serialize;
 
 use super::Session;
-use super::logs::unknown_app;
+use super::subject::{named, not_running, running};
 use crate::cli::TopArgs;
 use crate::error::{CommandError, Result};
-use crate::pods::{Pod, Query};
+use crate::pods::Pod;
 use crate::ui::{self, Format};
 use crate::{cgroup, fetch};
 
@@ -55,18 +54,12 @@ struct Process {
 ///
 /// `pod.not-found`, `pod.not-running`, `app.not-found`, or `storage`.
 pub(crate) fn top(session: &Session, args: &TopArgs) -> Result<u8> {
-    let pod = session.pods.find(&Query(&args.pod))?;
-    if pod.phase() != Phase::Running {
-        return Err(super::not_running(&pod, &args.pod));
-    }
-    let status = pod.status()?.ok_or_else(|| super::not_running(&pod, &args.pod))?;
+    let pod = running(session, &args.pod)?;
+    let status = pod.status()?.ok_or_else(|| not_running(&pod, &args.pod))?;
     let known: Vec<AppName> = status.apps.iter().map(|app| app.name.clone()).collect();
     let only = match &args.app {
         None => None,
-        Some(word) => {
-            let app = known.iter().find(|app| app.as_str() == word);
-            Some(app.ok_or_else(|| unknown_app(&pod, word, &known))?)
-        }
+        Some(word) => Some(named(&pod, word, &known)?),
     };
     let names = names(session, &pod)?;
     let mut processes = Vec::new();

@@ -6,6 +6,7 @@
 
 use std::os::fd::OwnedFd;
 
+use pod_abi::exit::KILLED;
 use pod_abi::phase::Phase;
 use pod_abi::status::{Event, EventRecord};
 use pod_abi::{PodId, PodName};
@@ -18,9 +19,6 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::history::History;
 use crate::pods::{Pod, Query, Watch};
 use crate::ui::{self, Format};
-
-/// The status of a pod whose supervisor was killed: nobody is left who could have recorded one.
-const KILLED: u8 = 137;
 
 /// One pod; `pod wait -o json` prints one object of these a line.
 #[derive(Debug, Serialize)]
@@ -39,13 +37,12 @@ struct Waited<'w> {
 /// The last pod's for which what was waited for cannot come any more.
 pub(crate) fn wait(session: &Session, args: &WaitArgs) -> Result<u8> {
     // All are watched before the first is waited for: meanwhile others may end and be removed.
-    let mut watched: Vec<Result<Watched>> =
+    let watched: Vec<Result<Watched>> =
         args.pods.iter().map(|word| Watched::begin(session, word)).collect();
-    let mut places: Vec<usize> = (0..watched.len()).collect();
-    places.reverse();
+    let mut in_order = watched.into_iter();
     each(&session.context, &args.pods, |word| {
-        let place = places.pop().expect("there is one for each word");
-        let mut pod = std::mem::replace(&mut watched[place], Err(vanished(word)))?;
+        let Some(pod) = in_order.next() else { return Ok(()) };
+        let mut pod = pod?;
         let code = pod.wait_for(session, args.condition)?;
         let name = pod.pod.manifest().ok().map(|manifest| manifest.name);
         match (session.context.format, code) {
@@ -55,10 +52,6 @@ pub(crate) fn wait(session: &Session, args: &WaitArgs) -> Result<u8> {
         }
     })?;
     Ok(0)
-}
-
-fn vanished(word: &str) -> CommandError {
-    CommandError::new("pod.vanished", format!("pod `{word}` has just gone"))
 }
 
 /// What the history tells of the latest start.
@@ -97,6 +90,7 @@ fn verdict(condition: Condition, phase: Option<Phase>, latest: Latest, over: boo
     let ended = matches!(phase, None | Some(Phase::Exited | Phase::Garbage | Phase::PrepareFailed));
     match condition {
         Condition::Exited if over || (ended && latest.started) => {
+            // Without a status the supervisor was killed: nobody was left to record one.
             Verdict::Met(Some(latest.code.unwrap_or(KILLED)))
         }
         Condition::Running if phase == Some(Phase::Running) => Verdict::Met(None),

@@ -22,8 +22,6 @@ impl MountFlags {
     pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
     /// Nothing can be executed from it.
     pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
-    /// Symbolic links are not followed.
-    pub const NOSYMFOLLOW: Self = Self(libc::MOUNT_ATTR_NOSYMFOLLOW);
 }
 
 impl BitOr for MountFlags {

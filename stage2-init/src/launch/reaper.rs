@@ -11,7 +11,7 @@ use std::process;
 
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, setsid};
-use pod_abi::exit::OURS;
+use pod_abi::exit::{OURS, by_signal};
 use pod_sys::{
     CloneFlags, Exit, Forked, clone3, forsake_descriptors, send_signal_to_child,
     set_seccomp_filter, wait_any, wait_signal,
@@ -76,7 +76,7 @@ fn serve(app: Pid) -> u8 {
             if waited.pid == app {
                 return match waited.exit {
                     Exit::Code(code) => code,
-                    Exit::Signal(signal) => 128_u8.saturating_add(signal),
+                    Exit::Signal(signal) => by_signal(signal),
                 };
             }
         }

@@ -279,6 +279,18 @@ fn apps_come_and_go() {
     hint: `pod stop shop` ends it; `--name` takes another name
     --- exit 125 ---
     ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "shop", "true"]), @"
+    --- stderr ---
+    error: pod `shop` has no app
+    hint: `pod app add --start shop IMAGE` adds one and starts it
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["logs", "shop", "web"]), @"
+    --- stderr ---
+    error: pod `shop` has no app `web`
+    hint: `pod app add --start shop IMAGE` adds one and starts it
+    --- exit 1 ---
+    ");
     insta::assert_snapshot!(sandbox.pod(["app", "add", "shop", image, "--name", "web", "/probe", "wait"]), @"
     --- stdout ---
     web

@@ -1,7 +1,8 @@
 //! What the user reads: whole output and exit status of commands, of right ones and of wrong ones.
 //!
 //! Every refusal is one error that names its object, its causes, and where there is a way out, a
-//! hint. `run`, `start` and `exec` end with 125 then, others with 1, or 2 for wrong usage.
+//! hint. `run`, `start`, `sandbox`, `exec` and `attach` end with 125 then, others with 1, or 2 for
+//! wrong usage.
 //!
 //! | file | commands |
 //! |---|---|

@@ -10,10 +10,11 @@ use pod_abi::app::AppSpec;
 use pod_abi::control::Request;
 use pod_abi::stage::AppOrder;
 
-use super::{PATIENCE, connect, running, settle};
+use super::{PATIENCE, settle};
 use crate::caller::Caller;
 use crate::commands::Session;
 use crate::commands::run::app_image;
+use crate::commands::subject::{connect, running};
 use crate::compose::compose_added;
 use crate::error::{CommandError, Result};
 use crate::grammar::AddLine;
@@ -26,8 +27,8 @@ use crate::{fetch, request, ui, volumes};
 ///
 /// Whatever kept it from being added; the pod is as it was before.
 pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
-    let AddLine { pod, flags, app } = line;
-    let pod = running(session, &pod)?;
+    let AddLine { pod: word, flags, app } = line;
+    let pod = running(session, &word)?;
     let _changes = pod.lock_changes()?;
     let manifest = pod.manifest()?;
     let there = pod.apps(&manifest)?;
@@ -46,7 +47,7 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
     pin(&pod, there, &spec)?;
     drop(lease); // the pod's pins keep the image from here on
     let name = spec.name.clone();
-    let mut connection = connect(session, &pod)?;
+    let mut connection = connect(session, &pod, &word)?;
     let order = Box::new(AppOrder { spec, layers });
     connection.request(&Request::AddApp { app: order }, &[directory.as_fd()])?;
     settle(&mut connection, PATIENCE)?;

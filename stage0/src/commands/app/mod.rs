@@ -5,19 +5,17 @@ mod add;
 use std::time::{Duration, Instant};
 
 use pod_abi::control::{Reply, Request};
-use pod_abi::phase::Phase;
 use pod_abi::status::{AppState, AppStatus};
 use pod_abi::{AppName, report::Report};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use super::logs::unknown_app;
+use super::subject::{connect, named, running};
 use super::{Session, each};
 use crate::cli::{AppArgs, AppStopArgs, AppVerb};
 use crate::control::Connection;
-use crate::ending;
 use crate::error::{CommandError, Context as _, Result};
-use crate::pods::{Pod, Query};
+use crate::pods::Query;
 use crate::ui::{self, Format};
 
 pub(crate) use add::add;
@@ -69,25 +67,13 @@ fn on_each(
     let pod = running(session, &args.pod)?;
     let known = pod.manifest()?.sandbox.apps;
     each(&session.context, &args.apps, |word| {
-        let app = known.iter().find(|app| app.as_str() == word);
-        let app = app.ok_or_else(|| unknown_app(&pod, word, &known))?;
-        let mut connection = connect(session, &pod)?;
+        let app = named(&pod, word, &known)?;
+        let mut connection = connect(session, &pod, &args.pod)?;
         connection.request(&request(app.clone()), &[])?;
         settle(&mut connection, patience)?;
         ui::out(&format!("{word}\n"))
     })?;
     Ok(0)
-}
-
-/// Finds a pod that runs.
-fn running(session: &Session, word: &str) -> Result<Pod> {
-    let pod = session.pods.find(&Query(word))?;
-    if pod.phase() == Phase::Running { Ok(pod) } else { Err(super::not_running(&pod, word)) }
-}
-
-fn connect(session: &Session, pod: &Pod) -> Result<Connection> {
-    let connected = ending::connect(session.run_root(), pod)?;
-    connected.ok_or_else(|| super::not_running(pod, &pod.called()))
 }
 
 /// Waits until what was asked for is done.
