@@ -1,4 +1,4 @@
-//! Every command line in the documents runs.
+//! Every command line in the documents runs, and every file that `ARCHITECTURE.md` names is there.
 //!
 //! A line counts if it begins with `$ ` inside a `console` block. The lines of one document are
 //! run one after another in one sandbox, as a reader would type them, and each must succeed. The
@@ -86,4 +86,31 @@ fn documents_that_are_named_exist() {
             assert!(is_file, "{} names `{target}`, which is not there", document.display());
         }
     }
+}
+
+/// Where the places of `ARCHITECTURE.md` are looked for: it names them as short as can be.
+const BENEATH: &[&str] = &[
+    "",
+    "stage0/src",
+    "stage0/pod-abi/src",
+    "stage1-ns",
+    "stage1-ns/src",
+    "stage1-ns/supervisor/src",
+    "stage2-init/src",
+    "stage2-init/src/launch",
+    "images/src",
+    "images/src/registry",
+    "tests/tests",
+];
+
+#[test]
+fn every_file_the_architecture_names_is_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
+    let text = fs::read_to_string(top.join("ARCHITECTURE.md")).expect("it can be read");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let files: Vec<&str> = quoted.filter(|word| word.ends_with(".rs")).collect();
+    assert!(files.len() > 50, "files are not found in it");
+    let there = |file: &str| BENEATH.iter().any(|place| top.join(place).join(file).is_file());
+    let missing: Vec<&str> = files.into_iter().filter(|file| !there(file)).collect();
+    assert!(missing.is_empty(), "not there: {missing:?}");
 }
