@@ -18,13 +18,14 @@ use supervisor::Failure;
 use crate::device_rules;
 
 mod addition;
+mod flavour;
 mod fly;
 mod quotas;
 mod steps;
 mod volumes;
 
 pub(crate) use self::addition::addition;
-pub(crate) use self::fly::{Flavour, of};
+pub(crate) use self::flavour::{Flavour, of};
 pub(crate) use self::quotas::{Need, Quota};
 pub(crate) use self::steps::{
     EmptyVolume, EtcFile, Filling, HostVolume, Limits, Memory, Namespace, Shared, Staged,

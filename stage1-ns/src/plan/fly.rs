@@ -2,61 +2,12 @@
 //! host's processes, network, users, IPC and devices.
 //!
 //! A plan is data, so this one is made of that of a walled pod by taking the walls out: whatever
-//! else is planned for an app - its layers, its volumes - holds for both. What the order asks for
-//! beyond that is refused, also where stage0 has let it pass: an isolation that was asked for and
-//! is not there would be taken for one that is.
+//! else is planned for an app - its layers, its volumes - holds for both.
 
-use pod_abi::app::PidMode;
-use pod_abi::manifest::{Ipc, Network, Userns};
-use pod_abi::stage::Order;
-use supervisor::Failure;
-
-use super::{EtcFile, Namespace, Plan, Shared, StagingStep, TreeStep, plan};
-
-/// What stands between a pod and the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flavour {
-    /// Namespaces of its own.
-    Ns,
-    /// Nothing but a root of its own.
-    Fly,
-}
-
-impl Flavour {
-    /// Returns the flavour the program called `program` is for.
-    pub(crate) fn of_program(program: &str) -> Self {
-        if program.ends_with("-fly") { Self::Fly } else { Self::Ns }
-    }
-
-    /// Returns the word `--stage1` takes for it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Ns => "ns",
-            Self::Fly => "fly",
-        }
-    }
-}
-
-/// Decides what is to be done for an order.
-///
-/// # Errors
-///
-/// [`Failure`] if the order asks for what no pod of this flavour can be.
-pub(crate) fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
-    match flavour {
-        Flavour::Ns => {
-            check_walled(order)?;
-            plan(order)
-        }
-        Flavour::Fly => {
-            check(order)?;
-            Ok(without_walls(plan(order)?))
-        }
-    }
-}
+use super::{EtcFile, Namespace, Plan, Shared, StagingStep, TreeStep};
 
 /// Takes the walls out of a plan.
-pub(crate) fn without_walls(mut plan: Plan) -> Plan {
+pub(super) fn without_walls(mut plan: Plan) -> Plan {
     plan.namespaces.retain(|namespace| *namespace == Namespace::Mount);
     plan.staging = plan.staging.into_iter().filter(is_staged).collect();
     for app in &mut plan.apps {
@@ -83,69 +34,4 @@ fn unwalled(step: TreeStep) -> Option<TreeStep> {
         TreeStep::Dev => Some(TreeStep::HostTree("dev")),
         step => Some(step),
     }
-}
-
-fn check_walled(order: &Order) -> Result<(), Failure> {
-    match order.apps.iter().find(|app| app.spec.pid == PidMode::Host) {
-        Some(app) => Err(refused(
-            "ns",
-            &format!("app `{}`", app.spec.name),
-            "the host's processes",
-            "use `--pid pod`, or `--stage1 fly` if it shall have no wall at all",
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Refuses an order that asks for isolation.
-fn check(order: &Order) -> Result<(), Failure> {
-    let sandbox = &order.pod.sandbox;
-    let own_ids = sandbox.userns != Userns::Host || order.ids.is_some();
-    let of_pod = [
-        (
-            sandbox.network != Network::Host,
-            "a network of its own",
-            "use `--net host`, or use `--stage1 ns`",
-        ),
-        (own_ids, "user ids of its own", "use `--userns host`, or use `--stage1 ns`"),
-        (sandbox.ipc != Ipc::Host, "IPC of its own", "use `--ipc host`, or use `--stage1 ns`"),
-        (
-            sandbox.hostname.is_some(),
-            "a hostname of its own",
-            "leave `--hostname` away, or use `--stage1 ns`",
-        ),
-        (
-            !sandbox.sysctls.is_empty(),
-            "kernel settings of its own",
-            "leave `--sysctl` away, or use `--stage1 ns`",
-        ),
-    ];
-    if let Some((_, what, hint)) = of_pod.iter().find(|(asked, ..)| *asked) {
-        return Err(refused("fly", "the pod", what, hint));
-    }
-    for spec in order.apps.iter().map(|app| &app.spec) {
-        let of_app = [
-            (
-                spec.pid != PidMode::Host,
-                "processes of its own",
-                "use `--pid host`, or use `--stage1 ns`",
-            ),
-            (
-                !spec.devices.is_empty(),
-                "a choice of devices",
-                "leave `--device` away, for it has all of them, or use `--stage1 ns`",
-            ),
-        ];
-        if let Some((_, what, hint)) = of_app.iter().find(|(asked, ..)| *asked) {
-            let whose = format!("app `{}`", spec.name);
-            return Err(refused("fly", &whose, what, hint));
-        }
-    }
-    Ok(())
-}
-
-fn refused(stage1: &str, whose: &str, what: &str, hint: &'static str) -> Failure {
-    Failure::new(format!("{whose} asks for {what}, which stage1 `{stage1}` does not give"))
-        .code("stage1.not-given")
-        .hint(hint)
 }
