@@ -233,6 +233,7 @@ pub(crate) struct TopArgs {
 
 /// `pod completion`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  pod completion bash >/etc/bash_completion.d/pod")]
 pub(crate) struct CompletionArgs {
     /// `bash`, `zsh` or `fish`
     #[arg(value_enum, hide_possible_values = true)]

@@ -43,6 +43,11 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
         &["--memory-swap", "--memory-reservation"],
         "`--memory BYTES` behind the image limits memory",
     ),
+    (
+        RUNS,
+        &["-a", "--attach"],
+        "output is yours unless `-d` is given; `-i` behind the image passes on your input",
+    ),
     (RUNS, &["--uts"], "a pod has a hostname of its own; `--hostname` sets it"),
     (RUNS, &["--cgroup-parent"], "the cgroup of a pod is made where the caller is"),
     (RUNS, &["--cgroupns"], "an app always has a cgroup namespace of its own"),
