@@ -153,6 +153,9 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
     check_together(&pod, &apps)?;
     let mut pod = read_pod(pod, apps)?;
     fly::settle(&mut pod, caller)?;
+    if pod.userns == Some(Userns::Host) {
+        pod.apps.iter().try_for_each(|app| privileges::check_held(&app.privileges, caller))?;
+    }
     request.source = Source::Line(Box::new(pod));
     Ok(request)
 }

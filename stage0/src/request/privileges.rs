@@ -82,6 +82,24 @@ pub(super) fn read_privileges(
     })
 }
 
+/// Refuses capabilities that the caller does not hold, for an app with the host's user ids: only a
+/// user namespace has them all for whoever makes it.
+///
+/// # Errors
+///
+/// A usage error that names them.
+pub(super) fn check_held(privileges: &Privileges, caller: &Caller<'_>) -> Result<()> {
+    let Some(asked) = &privileges.capabilities else { return Ok(()) };
+    let missing: Vec<&str> =
+        (&asked.0 - &(caller.held)().0).iter().map(|capability| capability.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("with `--userns host` nobody gets `{}`", missing.join("`, `"));
+    Err(CommandError::usage(format!("{message}, which you do not hold yourself"))
+        .hint("leave `--userns host` away, or name what is needed with `--cap-add`"))
+}
+
 fn check_contradictions(
     flags: &PrivilegeFlags,
     given_up: &BTreeSet<Insecure>,

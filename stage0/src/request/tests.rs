@@ -74,6 +74,16 @@ fn privileges_are_taken_and_given_together() {
 }
 
 #[test]
+fn nobody_gets_more_than_the_caller_holds_with_the_hosts_ids() {
+    for words in ["--userns host x --privileged", "--userns host x --cap-add SYS_ADMIN"] {
+        let error = request(words).unwrap_err().to_string();
+        assert!(error.contains("`CAP_SYS_ADMIN`"), "{words}: {error}");
+        assert!(request(words.trim_start_matches("--userns host ")).is_ok(), "{words}");
+    }
+    assert!(request("--userns host x --cap-drop CHOWN").is_ok());
+}
+
+#[test]
 fn plain_http_has_two_words() {
     for words in ["--insecure-http x", "--insecure-options http x"] {
         let request = request(words).unwrap();
