@@ -187,6 +187,8 @@ fn a_sandbox_takes_apps_while_it_runs_and_has_them_when_it_is_started_again() {
     assert_eq!(apps(&sandbox, "shop"), [""; 0]);
     let left = fs::read_dir(pod_directory(&sandbox).join("apps")).unwrap().count();
     assert_eq!(left, 0, "what a removed app has written goes with it");
+    let pins = fs::read_to_string(pod_directory(&sandbox).join("pins")).unwrap();
+    assert_eq!(pins, "", "its image is kept no longer");
     sandbox.pod(["stop", "shop"]).success();
     let events = fs::read_to_string(pod_directory(&sandbox).join("events.jsonl")).unwrap();
     for event in ["app-added", "app-ready", "app-removed"] {

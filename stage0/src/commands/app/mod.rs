@@ -41,6 +41,8 @@ pub(crate) fn app(session: &Session, verb: AppVerb) -> Result<u8> {
             let pod = session.pods.find(&Query(&args.pod))?;
             let _changes = pod.lock_changes()?;
             let removed = on_each(session, &args, PATIENCE, |app| Request::RemoveApp { app });
+            // What is gone keeps no image any more.
+            pod.replace_pins(&pod.apps(&pod.manifest()?)?)?;
             pod.sweep_removed()?;
             removed
         }
