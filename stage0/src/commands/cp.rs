@@ -21,9 +21,10 @@ use super::Session;
 use super::subject::{choose, connect, running};
 use crate::cli::CpArgs;
 use crate::control::Connection;
-use crate::copies::{Place, Told, counted, place};
+use crate::copies::{Place, Told, place};
 use crate::error::{CommandError, Context as _, Result};
 use crate::pods::Pod;
+use crate::ui::counted;
 
 /// Copies files.
 ///

@@ -3,6 +3,7 @@
 //! Text, tables and JSON are made here and nowhere else, so that what scripts read has one shape.
 //! A reader that goes away is no error of ours: the command ends quietly.
 
+mod counted;
 mod progress;
 mod template;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::error::{CommandError, Kind, Result};
 
+pub(crate) use counted::counted;
 pub(crate) use progress::{Progress, Telling};
 pub(crate) use template::{Row as TemplateRow, Template};
 
