@@ -37,7 +37,7 @@ pub(super) fn fetch(
     let mut waiting = Waiting::new();
     if !jobs.is_empty() {
         store.sweep_abandoned_trees();
-        run(&context, jobs, options.jobs.get(), &mut waiting)?;
+        run(&context, jobs, options.jobs(), &mut waiting)?;
     }
     finish_chain(&context, chosen, waiting)
 }

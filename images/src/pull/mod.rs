@@ -24,6 +24,7 @@ mod source;
 
 use std::error::Error as _;
 use std::num::NonZeroUsize;
+use std::thread;
 
 use pod_abi::Digest;
 
@@ -70,8 +71,8 @@ pub struct PullOptions {
     pub patience: Patience,
     /// The program that unpacks a layer: `pod internal-unpack`.
     pub worker: WorkerProgram,
-    /// How many layers are worked on at once.
-    pub jobs: NonZeroUsize,
+    /// How many layers are worked on at once; if unset, as many as there are processors, and few.
+    pub jobs: Option<NonZeroUsize>,
 }
 
 impl PullOptions {
@@ -81,16 +82,21 @@ impl PullOptions {
     /// Returns the usual: what is missing, for this host, over TLS.
     #[must_use]
     pub fn new(worker: WorkerProgram) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let jobs = NonZeroUsize::new(cores.min(Self::MAX_JOBS)).unwrap_or(NonZeroUsize::MIN);
         Self {
             policy: PullPolicy::default(),
             platform: Platform::host(),
             transport: Transport::default(),
             patience: Patience::default(),
             worker,
-            jobs,
+            jobs: None,
         }
+    }
+
+    /// Returns how many layers are worked on at once. Only asked when layers are missing: counting
+    /// processors reads every mount of the host.
+    fn jobs(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.jobs.map_or_else(|| cores().min(Self::MAX_JOBS), NonZeroUsize::get)
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn options() -> PullOptions {
         ceiling: Duration::from_millis(2),
         longest_retry_after: Duration::from_secs(1),
     };
-    let jobs = NonZeroUsize::new(3).unwrap();
+    let jobs = NonZeroUsize::new(3);
     PullOptions { patience, jobs, ..PullOptions::new(child::worker()) }
 }
 

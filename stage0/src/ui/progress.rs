@@ -16,9 +16,9 @@
 //! | `committing` | `layers`: how many |
 //! | `done` | `digest` of the manifest |
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, stderr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use images::Event;
@@ -58,11 +58,13 @@ impl Telling {
     }
 }
 
-/// Shows the events of one fetch.
+/// Shows the events of one fetch. Where it shows them is looked at when there is one: most images
+/// are in the store already.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    way: Way,
-    layers: Mutex<HashMap<Digest, Layer>>,
+    telling: Telling,
+    way: OnceLock<Way>,
+    layers: Mutex<BTreeMap<Digest, Layer>>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,11 @@ struct Layer {
 impl Progress {
     /// Makes one that tells as much as it should.
     pub(crate) fn new(telling: Telling) -> Self {
-        let way = match telling {
+        Self { telling, way: OnceLock::new(), layers: Mutex::default() }
+    }
+
+    fn way(&self) -> &Way {
+        self.way.get_or_init(|| match self.telling {
             Telling::Quiet => Way::Quiet,
             Telling::Programs => Way::Json,
             Telling::People => {
@@ -97,13 +103,12 @@ impl Progress {
                     false => Way::Lines,
                 }
             }
-        };
-        Self { way, layers: Mutex::default() }
+        })
     }
 
     /// Tells a line to people, an object to programs.
     fn say(&self, line: impl FnOnce() -> String, object: impl FnOnce() -> Value) {
-        match &self.way {
+        match self.way() {
             Way::Quiet => {}
             Way::Bars(bars) => drop(bars.println(line())), // a terminal that is gone shows nothing
             Way::Lines => note(&line()),
@@ -118,7 +123,7 @@ impl Progress {
     }
 
     fn start(&self, digest: &Digest, bytes: u64) {
-        let bar = match &self.way {
+        let bar = match self.way() {
             Way::Bars(bars) => Some(bars.add(bar(digest, bytes))),
             _ => {
                 self.say(
@@ -149,7 +154,7 @@ impl Progress {
     }
 
     fn bytes(&self, digest: &Digest, done: u64) {
-        let pause = match self.way {
+        let pause = match self.way() {
             Way::Quiet => return,
             Way::Json => PULSE,
             Way::Bars(_) | Way::Lines => HEARTBEAT,
@@ -194,7 +199,7 @@ impl Progress {
 impl Drop for Progress {
     /// A fetch that failed leaves no bars behind its error.
     fn drop(&mut self) {
-        if let Way::Bars(bars) = &self.way {
+        if let Way::Bars(bars) = self.way() {
             let _ = bars.clear(); // a terminal that is gone shows nothing
         }
     }
@@ -252,7 +257,7 @@ impl images::Progress for Progress {
 impl Progress {
     /// Tells programs what people need not know.
     fn tell(&self, object: impl FnOnce() -> Value) {
-        if let Way::Json = self.way {
+        if let Way::Json = self.way() {
             note(&object().to_string());
         }
     }
