@@ -200,12 +200,26 @@ fn by_supervisor(words: &[String]) -> Result<u8> {
 }
 
 fn by_clap(words: &[String]) -> Result<u8> {
-    let cli = grammar_of_all()
+    let cli = grammar_for(words)
         .try_get_matches_from(iter::once("pod").chain(words.iter().map(String::as_str)))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
         Ok(cli) => dispatch(cli),
         Err(error) => told_by_clap(&error, &verb_of(words)),
+    }
+}
+
+/// Returns the grammar that `words` are read by: that of the whole command line where all of it may
+/// be shown, and otherwise one without the flags of the verbs that clap does not read, which are
+/// half of all there are.
+fn grammar_for(words: &[String]) -> clap::Command {
+    let shows_all = |at: usize| {
+        words[..at].iter().any(|word| word == "-h" || word == "--help")
+            || ["app", "help"].contains(&words[at].as_str())
+    };
+    match verb_at(words) {
+        Some(at) if !shows_all(at) => Cli::command(),
+        _ => grammar_of_all(),
     }
 }
 
