@@ -22,7 +22,7 @@ use rustix::process::{
 use supervisor::{During, Failure};
 
 use crate::plan::AppPlan;
-use crate::tree;
+use crate::tree::{self, MOUNT_NAMESPACE};
 
 /// The longest report a helper sends, in bytes; what is longer is cut off and not understood.
 const MAX_REPORT: usize = 8 << 10;
@@ -136,10 +136,9 @@ fn prepare(socket: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn hand_over(socket: &OwnedFd) -> Result<(), Failure> {
-    // `/proc` is the tree's own by now, mounted by us a moment ago.
-    let path = "/proc/self/ns/mnt";
-    let namespace = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .during(|| format!("cannot open `{path}`"))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = openat(CWD, MOUNT_NAMESPACE, flags, Mode::empty())
+        .during(|| format!("cannot open `{MOUNT_NAMESPACE}`"))?;
     let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .during(|| "cannot open `/dev/null` of the app")?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -120,13 +120,14 @@ impl<'a> Namespaces<'a> {
         self.helpers.iter().map(Helper::answer).collect()
     }
 
-    /// Reaps the helpers and leaves the mount namespace the trees were laid out in.
+    /// Leaves the mount namespace the trees were laid out in, and reaps the helpers: in this order,
+    /// for either waits until a mount namespace is down, and so the waits are one.
     fn let_go(&mut self) {
-        self.helpers.drain(..).for_each(Helper::reap);
         if let Some(home) = self.home.take() {
             // `pod reap` works by descriptors, and can do so from here too.
             let _ = home.go_back();
         }
+        self.helpers.drain(..).for_each(Helper::reap);
     }
 
     fn add(&mut self, app: &AppSpec, plan: &AppPlan, built: Built) -> Result<Added, Failure> {

@@ -4,6 +4,7 @@
 //! Every step is a few system calls on descriptors; where something goes in the image is looked
 //! up by [`Root`] only.
 
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags as Namespaces, setns};
@@ -12,7 +13,7 @@ use pod_abi::isolators::Device;
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath};
 use pod_sys::{CloneFlags, MountFlags, unshare};
-use rustix::fs::{AtFlags, CWD, FileType, fstat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags as OldFlags, UnmountFlags, unmount};
 use rustix::process::{Signal, chdir, fchdir, pivot_root, set_parent_process_death_signal};
@@ -25,6 +26,9 @@ use crate::overlay::{Layers, mount_layers};
 use crate::plan::{AppPlan, EtcFile, Limits, Namespace, Staged, TreeStep, VolumeMount, Writing};
 use crate::root::Root;
 use crate::staging::{self, ROOT};
+
+/// This process's mount namespace, as soon as `/proc` is the tree's own.
+pub(crate) const MOUNT_NAMESPACE: &str = "/proc/self/ns/mnt";
 
 /// A tree that is being built.
 #[derive(Debug)]
@@ -259,9 +263,16 @@ impl Tree<'_> {
         chdir("/").during(|| self.of("chdir(/)"))
     }
 
+    /// Copies the tree into a mount namespace of the pod's users, where nothing can be taken off it.
+    ///
+    /// The namespace that is left stays until this process ends: to take one down the kernel waits
+    /// for every processor, and that is nothing an app should wait for.
     fn lock(&self) -> Result<(), Failure> {
         setns(self.init, Namespaces::CLONE_NEWUSER)
             .during(|| self.of("cannot join the pod's user namespace, setns(CLONE_NEWUSER)"))?;
+        let left = openat(CWD, MOUNT_NAMESPACE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .during(|| self.of(&format!("cannot open `{MOUNT_NAMESPACE}`")))?;
+        mem::forget(left);
         unshare(CloneFlags::NEWNS).during(|| self.of("cannot lock mounts, unshare(CLONE_NEWNS)"))
     }
 }
