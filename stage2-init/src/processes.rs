@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pod_abi::name::AppName;
 
@@ -157,6 +157,20 @@ impl Living {
             return self.signal(Signal::SIGKILL as u8);
         }
         self.signal(signal)
+    }
+
+    /// Kills it, and with it what it has started and left in its process group, which it leads.
+    ///
+    /// # Errors
+    ///
+    /// Those of `kill(2)` but `ESRCH`.
+    pub fn kill_group(&self) -> std::io::Result<()> {
+        self.signal(Signal::SIGKILL as u8)?;
+        // Its number is that of no other group until it is reaped, which takes it out of the list.
+        match killpg(self.pid, Signal::SIGKILL) {
+            Err(nix::errno::Errno::ESRCH) => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// Sends it a signal; one that has ended meanwhile has no need of it.

@@ -4,7 +4,6 @@
 
 use std::os::fd::AsFd;
 
-use nix::sys::signal::Signal;
 use pod_abi::app::Process;
 use pod_abi::name::AppName;
 
@@ -36,7 +35,7 @@ impl Pid1<'_> {
                 Due::Launch { app, args, round } => self.launch_probe(app, args, round)?,
                 Due::Kill(app) => {
                     for probe in self.processes.probes_in(&app) {
-                        probe.signal(Signal::SIGKILL as u8).map_err(doing("kill a probe"))?;
+                        probe.kill_group().map_err(doing("kill a probe"))?;
                     }
                 }
             }
