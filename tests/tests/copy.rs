@@ -122,6 +122,10 @@ fn archives_are_streamed_whatever_their_size() {
     let bytes = fs::read(&small).expect("tar has written it");
     sandbox.call().args(["cp", "-", "box:/tmp/big"]).input(&bytes).run().success();
     assert_eq!(shell(&pod, "cat /tmp/big/sub/file; ls /tmp/big | wc -l"), "deep\n4\n");
+    // What fills up an archive behind its end is taken, and all of it.
+    let mut padded = bytes;
+    padded.resize(65_536, 0);
+    sandbox.call().args(["cp", "-", "box:/tmp/big"]).input(&padded).run().success();
     let gone = sandbox.call().args(["cp", "box:/tmp/big", "/dev/full"]).run();
     gone.refuses(1, &["`full`"]);
     assert!(pod.is_running());

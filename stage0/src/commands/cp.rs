@@ -234,7 +234,12 @@ fn destination(from: &App<'_>, to: &str) -> Result<(PathBuf, Top)> {
     let whole = from.path.path == PodPath::root();
     match fs::metadata(path) {
         Ok(about) if about.is_dir() => {
-            let top = if from.path.contents && !whole { Top::Stripped } else { Top::Kept };
+            let top = match from.path.contents {
+                _ if whole => Top::Kept,
+                true => Top::Stripped,
+                // Its name is the one that was asked for, whatever the archive says.
+                false => Top::Renamed(PathBuf::from(from.path.split()?.1)),
+            };
             return Ok((path.to_owned(), top));
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

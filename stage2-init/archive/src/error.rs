@@ -43,6 +43,14 @@ impl Error {
         Self::Refused { path: shown(path), why }
     }
 
+    /// Takes an error of the archive's reader, whose text may repeat what stands in the archive.
+    pub(crate) fn archive(error: io::Error) -> Self {
+        Self::Archive(match error.raw_os_error() {
+            Some(_) => error,
+            None => io::Error::new(error.kind(), tamed(&error.to_string())),
+        })
+    }
+
     /// Returns what the kernel said, if it was asked.
     #[must_use]
     pub fn cause(&self) -> Option<&io::Error> {
@@ -57,6 +65,9 @@ impl Error {
 
 /// Makes a name from an archive fit to be repeated.
 fn shown(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    tamed(&path.to_string_lossy())
+}
+
+fn tamed(text: &str) -> String {
     text.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -172,6 +172,10 @@ impl<W: Write> Packing<W> {
         target: &CStr,
     ) -> Result<(), Error> {
         let mut header = self.header(about, kind, 0);
+        // As it stands, where it fits: the other way makes it anew of its components.
+        if header.set_link_name_literal(target.to_bytes()).is_ok() {
+            return self.builder.append_data(&mut header, path, io::empty()).map_err(Error::Output);
+        }
         let target = OsStr::from_bytes(target.to_bytes());
         self.builder.append_link(&mut header, path, target).map_err(Error::Output)
     }

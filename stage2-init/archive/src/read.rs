@@ -34,6 +34,8 @@ pub(crate) struct About {
     pub(crate) mode: u32,
     pub(crate) owner: (u32, u32),
     pub(crate) mtime: u64,
+    /// How much content it has.
+    pub(crate) size: u64,
 }
 
 /// Names from entries of their own, for the next entry.
@@ -53,11 +55,11 @@ pub(crate) fn entries<R: Read>(
     mut each: impl FnMut(About, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut archive = Archive::new(archive);
-    let entries: Entries<'_, R> = archive.entries().map_err(Error::Archive)?;
+    let entries: Entries<'_, R> = archive.entries().map_err(Error::archive)?;
     let mut ahead = Ahead::default();
     let mut count = 0;
     for entry in entries.raw(true) {
-        let mut entry = entry.map_err(Error::Archive)?;
+        let mut entry = entry.map_err(Error::archive)?;
         count += 1;
         if count > MAX_ENTRIES {
             return Err(Error::refused(&PathBuf::new(), "for the archive has too many entries"));
@@ -78,11 +80,11 @@ pub(crate) fn entries<R: Read>(
 }
 
 fn text_of<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<u8>, Error> {
-    if entry.header().entry_size().map_err(Error::Archive)? > MAX_NAMES {
+    if entry.header().entry_size().map_err(Error::archive)? > MAX_NAMES {
         return Err(Error::refused(&PathBuf::new(), "for a name in the archive is too long"));
     }
     let mut text = Vec::new();
-    entry.take(MAX_NAMES).read_to_end(&mut text).map_err(Error::Archive)?;
+    entry.take(MAX_NAMES).read_to_end(&mut text).map_err(Error::archive)?;
     Ok(text)
 }
 
@@ -148,7 +150,7 @@ fn about<R: Read>(entry: &Entry<'_, R>, ahead: Ahead) -> Result<About, Error> {
         number.ok_or_else(|| Error::refused(&path, "which belongs to nobody there can be"))
     };
     let owner = (number(header.uid())?, number(header.gid())?);
-    let mode = header.mode().map_err(Error::Archive)? & 0o7777;
+    let mode = header.mode().map_err(Error::archive)? & 0o7777;
     let mtime = header.mtime().unwrap_or(0).min(i64::MAX.unsigned_abs());
-    Ok(About { path, kind, mode, owner, mtime })
+    Ok(About { path, kind, mode, owner, mtime, size: entry.size() })
 }

@@ -71,13 +71,17 @@ pub enum Owned {
 /// The first [`Error`]; what was unpacked before stays.
 pub fn unpack(archive: impl Read, into: BorrowedFd<'_>, how: &Unpacking) -> Result<u64, Error> {
     let ground = Ground::new(into, how.links);
-    let mut at_work = AtWork { ground, how, files: BTreeSet::new(), made: Vec::new(), count: 0 };
+    let mut at_work =
+        AtWork { ground, how, files: BTreeSet::new(), made: Vec::new(), taken: (0, 0), count: 0 };
     entries(archive, |about, content| at_work.entry(about, content))?;
     at_work.finish()
 }
 
-/// The most names that are remembered for hard links.
-const MAX_FILES: usize = 1_000_000;
+/// The most bytes the names of files take that are remembered for hard links, and as many again
+/// for directories: an archive nobody trusts may consist of nothing but the longest names.
+const MAX_NAMES: usize = 256 << 20;
+/// What a name takes beside its bytes.
+const NAME: usize = 96;
 
 struct AtWork<'u> {
     ground: Ground<'u>,
@@ -86,6 +90,8 @@ struct AtWork<'u> {
     files: BTreeSet<PathBuf>,
     /// The directories that were made, with what they are to be.
     made: Vec<(PathBuf, About)>,
+    /// How many bytes both take.
+    taken: (usize, usize),
     count: u64,
 }
 
@@ -130,7 +136,11 @@ impl AtWork<'_> {
             }
             Err(error) => return Err(failed(error)),
         }
-        self.made.push((path, about));
+        if !has_room(&mut self.taken.1, &path) {
+            return Err(Error::refused(&path, "for the archive has too many directories"));
+        }
+        // The name in the archive is not needed again.
+        self.made.push((path, About { path: PathBuf::new(), ..about }));
         Ok(())
     }
 
@@ -142,15 +152,20 @@ impl AtWork<'_> {
         let mode = Mode::from_raw_mode(0o600);
         let file = openat(parent, name, flags | OFlags::CLOEXEC, mode).map_err(failed)?;
         let mut file = File::from(file);
-        if let Err(error) = io::copy(content, &mut file) {
+        let copied = match io::copy(content, &mut file) {
+            Ok(bytes) if bytes < about.size => Err(io::ErrorKind::UnexpectedEof.into()),
+            other => other,
+        };
+        if let Err(error) = copied {
             // Half a file is worse than none.
             let _ = unlinkat(parent, name, AtFlags::empty());
-            return Err(Error::file(&path, error));
+            return Err(match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::archive(error),
+                _ => Error::file(&path, error),
+            });
         }
         self.describe(&OwnedFd::from(file), about).map_err(failed)?;
-        if self.files.len() < MAX_FILES {
-            self.files.insert(path);
-        }
+        self.remember(path);
         Ok(())
     }
 
@@ -182,8 +197,15 @@ impl AtWork<'_> {
         let (parent, name) = self.ground.parent(&path)?;
         make_room(parent, name).map_err(failed)?;
         linkat(&from, old, parent, name, AtFlags::empty()).map_err(failed)?;
-        self.files.insert(path);
+        self.remember(path);
         Ok(())
+    }
+
+    /// Remembers a file for hard links, unless there are too many already.
+    fn remember(&mut self, path: PathBuf) {
+        if has_room(&mut self.taken.0, &path) {
+            self.files.insert(path);
+        }
     }
 
     /// Gives a file that was made what the archive says of it. The owner comes first: a change of
@@ -211,6 +233,16 @@ impl AtWork<'_> {
         }
         Ok(self.count)
     }
+}
+
+/// Tells whether one more name may be remembered, and counts it.
+fn has_room(taken: &mut usize, path: &Path) -> bool {
+    let more = taken.saturating_add(path.as_os_str().len() + NAME);
+    let fits = more <= MAX_NAMES;
+    if fits {
+        *taken = more;
+    }
+    fits
 }
 
 /// Takes away what has a name, unless it is a directory.

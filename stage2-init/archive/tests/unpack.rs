@@ -43,6 +43,7 @@ fn tree(at: &Path) {
     fs::write(at.join("top").join(&long).join(&long), vec![7; 100_000]).unwrap();
     fs::hard_link(at.join("top/file"), at.join("top/second")).unwrap();
     symlink("../elsewhere", at.join("top/link")).unwrap();
+    symlink(".//odd/./", at.join("top/odd")).unwrap();
     fs::set_permissions(at.join("top/file"), fs::Permissions::from_mode(0o4751)).unwrap();
     fs::set_permissions(at.join("top/empty"), fs::Permissions::from_mode(0o1500)).unwrap();
 }
@@ -60,6 +61,7 @@ fn what_went_in_comes_out() {
     let long = "n".repeat(200);
     assert_eq!(fs::read(top.join(&long).join(&long)).unwrap().len(), 100_000);
     assert_eq!(fs::read_link(top.join("link")).unwrap(), Path::new("../elsewhere"));
+    assert_eq!(fs::read_link(top.join("odd")).unwrap().as_os_str(), ".//odd/./");
     let about = |name: &str| fs::metadata(top.join(name)).unwrap();
     assert_eq!(about("file").ino(), about("second").ino());
     assert_eq!(about("file").mode() & 0o7777, 0o751, "nothing grants more than its caller has");
@@ -205,4 +207,59 @@ fn a_directory_swapped_for_a_link_is_not_packed_through() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn an_archive_that_ends_early_leaves_no_half_file() {
+    let from = tempfile::tempdir().unwrap();
+    fs::write(from.path().join("file"), vec![7; 10_000]).unwrap();
+    let whole = packed(from.path(), "file");
+    for at in [512, 513, 5_000, 10_511] {
+        let to = tempfile::tempdir().unwrap();
+        assert!(into(&whole[..at], to.path(), &hostile()).is_err(), "{at}");
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0, "{at}");
+    }
+}
+
+#[test]
+fn what_an_archive_says_is_fit_to_be_repeated() {
+    for field in 0..3 {
+        let mut header = Header::new_gnu();
+        let old = header.as_old_mut();
+        old.name[..5].copy_from_slice(b"\x1b[31m");
+        old.mode = *b"0000644\0";
+        old.mtime = *b"00000000000\0";
+        match field {
+            0 => old.mode = *b"\x1b[41mxx\0",
+            1 => old.size = *b"\x1b[41mxxxxxx\0",
+            _ => old.cksum = *b"\x1b[41mxx\0",
+        }
+        if field != 1 {
+            header.set_size(0);
+        }
+        header.set_uid(0);
+        header.set_gid(0);
+        if field != 2 {
+            header.set_cksum();
+        }
+        let to = tempfile::tempdir().unwrap();
+        let error = into(header.as_bytes(), to.path(), &hostile()).unwrap_err();
+        let told = format!("{error}: {}", error.cause().unwrap());
+        assert!(!told.chars().any(char::is_control), "{field}: {told:?}");
+    }
+}
+
+#[test]
+fn one_name_is_asked_for_and_no_other_comes() {
+    let to = tempfile::tempdir().unwrap();
+    let other = archive(&[
+        (EntryType::Directory, ".ssh", ""),
+        (EntryType::Regular, ".ssh/authorized_keys", ""),
+        (EntryType::Regular, "/./.profile/x", ""),
+    ]);
+    let how = Unpacking { top: Top::Renamed("asked".into()), ..hostile() };
+    into(&other, to.path(), &how).unwrap();
+    let names: Vec<_> = fs::read_dir(to.path()).unwrap().flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(to.path().join("asked/authorized_keys").is_file());
 }

@@ -84,17 +84,23 @@ pub fn forsake_descriptors(then: fn(Pid) -> u8, about: Pid) -> ! {
 pub fn forsake_all_but(kept: BorrowedFd<'_>, then: fn(OwnedFd, &[u8]) -> u8, about: &[u8]) -> ! {
     /// The first number behind the standard streams.
     const FIRST: RawFd = 3;
+    /// The exit status if `kept` could not be kept: pod's own trouble.
+    const NOTHING_KEPT: i32 = 125;
     if kept.as_raw_fd() != FIRST {
         // SAFETY: dup3 takes no pointer. What it replaces belongs to an owner that is never used
         // or dropped again, see below.
-        unsafe { libc::dup3(kept.as_raw_fd(), FIRST, libc::O_CLOEXEC) };
+        let placed = unsafe { libc::dup3(kept.as_raw_fd(), FIRST, libc::O_CLOEXEC) };
+        if placed != FIRST {
+            // A limit of the app on descriptors: what has this number is not to be taken for it.
+            // SAFETY: _exit ends the process at once; nothing of it is touched afterwards.
+            unsafe { libc::_exit(NOTHING_KEPT) }
+        }
     }
     // SAFETY: close_range takes no pointer. It closes what owners in this process believe to be
     // open; none of them is ever used or dropped again, for this function does not return, runs no
     // destructor, and `then` is a plain function that is given bytes and the one descriptor left.
     unsafe { libc::syscall(libc::SYS_close_range, FIRST + 1, u32::MAX, 0) };
-    // SAFETY: the number is open, or the call before has failed and using it fails, too; whoever
-    // owned it is never used again.
+    // SAFETY: the number is open, as it was placed there; whoever owned it is never used again.
     let code = then(unsafe { OwnedFd::from_raw_fd(FIRST) }, about);
     // SAFETY: _exit ends the process at once; nothing of it is touched afterwards.
     unsafe { libc::_exit(code.into()) }

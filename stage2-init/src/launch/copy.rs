@@ -75,14 +75,16 @@ fn into(path: &[u8]) -> Result<(), Failure> {
     let named = format!("`/{}`", path.trim_start_matches('.'));
     let directory = beneath_root(&path, OFlags::PATH | OFlags::DIRECTORY);
     let directory = directory.at(Phase::Copy, &format!("into {named}"))?;
-    let archive = BufReader::with_capacity(CHUNK, stream(io::stdin().as_fd())?);
+    let mut archive = BufReader::with_capacity(CHUNK, stream(io::stdin().as_fd())?);
     let how = Unpacking {
         top: Top::Kept,
         links: Links::Followed,
         owner: Owned::AsPacked,
         privileges: Privileges::Kept,
     };
-    unpack(archive, directory.as_fd(), &how).map(drop).map_err(|error| failed(&error))
+    unpack(&mut archive, directory.as_fd(), &how).map_err(|error| failed(&error))?;
+    // An archive may be filled up behind its end: whoever sends that is not to meet a broken pipe.
+    io::copy(&mut archive, &mut io::sink()).map(drop).at(Phase::Copy, "what follows the archive")
 }
 
 fn beneath_root(path: &str, flags: OFlags) -> io::Result<OwnedFd> {
