@@ -6,11 +6,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use pod_abi::control::{DEADLINE_MS, Hello, Reply, Request};
 use pod_abi::frame::{self, Decoder};
 use pod_abi::{PodId, layout, version};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{CommandError, Context as _, Result};
 use crate::rundir;
@@ -145,11 +147,14 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// `pod.unreachable` if it has just gone.
+    /// `pod.unreachable` if it is not in sight, `storage` if it has just gone.
     pub(crate) fn supervisor(&self) -> Result<OwnedFd> {
-        let peer = sockopt::socket_peercred(&self.stream)
-            .context(|| format!("cannot tell who supervises pod `{}`", self.id))?;
-        pidfd_open(peer.pid, PidfdFlags::empty())
+        let tell = || format!("cannot tell who supervises pod `{}`", self.id);
+        // 0 for a process that another pid namespace holds.
+        let peer = getsockopt(&self.stream, PeerCredentials).context(tell)?.pid();
+        let unseen = || CommandError::new("pod.unreachable", tell());
+        let pid = Some(peer).filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(unseen)?;
+        pidfd_open(pid, PidfdFlags::empty())
             .context(|| format!("cannot open the supervisor of pod `{}`", self.id))
     }
 

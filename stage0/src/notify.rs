@@ -1,16 +1,16 @@
 //! Hearing from a new supervisor that its pod is ready.
 
-use std::io;
-use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Child;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pod_sys::receive_datagram;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -125,14 +125,8 @@ impl NotifySocket {
     /// Takes one message; an empty one for what came from somebody else.
     fn receive(&self) -> Option<Vec<u8>> {
         let mut bytes = [0; 4096];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [io::IoSliceMut::new(&mut bytes)];
-        let count = recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::empty()).ok()?.bytes;
-        let me = rustix::process::geteuid();
-        let mine = control.drain().any(
-            |message| matches!(message, RecvAncillaryMessage::ScmCredentials(who) if who.uid == me),
-        );
-        Some(if mine { bytes[..count].to_vec() } else { Vec::new() })
+        let got = receive_datagram(self.socket.as_fd(), &mut bytes).ok()?;
+        let mine = got.uid == Some(rustix::process::geteuid().as_raw());
+        Some(if mine { bytes[..got.length].to_vec() } else { Vec::new() })
     }
 }

@@ -1,8 +1,12 @@
 //! The apps of a pod: the order they start in, when they are ready, who reaps, and how they come
 //! and go while the pod runs.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread;
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pod_abi::exit::Ended;
@@ -107,6 +111,33 @@ fn whoever_does_not_wait_for_a_pod_to_get_ready_leaves_it_running() {
     assert_eq!(sandbox.status("slow").apps[0].state, AppState::Running);
     assert_eq!(sandbox.status("slow").ready, None);
     sandbox.pod(["stop", "-t", "0", "slow"]).success();
+}
+
+#[test]
+fn nobody_outside_a_pod_says_that_its_app_is_ready() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let words = shell(&image, "app", &["--readiness", "notify"], "echo up; exec sleep 1000");
+    let run = sandbox.call().args(["run", "-d", "--net", "host", "--name", "open"]).args(words);
+    let run = run.start();
+    while !sandbox.pod(["logs", "open"]).stdout.contains("up") {}
+    let pid = sandbox.status("open").apps[0].pid.expect("it has a process on the host");
+    let environ = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let address = environ.split('\0').find_map(|var| var.strip_prefix("NOTIFY_SOCKET=@"));
+    let address = SocketAddr::from_abstract_name(address.unwrap()).unwrap();
+    let network = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    // A thread of its own, for it stays in the network of the sandbox, which the pod shares.
+    let stranger = thread::spawn(move || {
+        setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+        UnixDatagram::unbound().unwrap().send_to_addr(b"READY=1", &address).unwrap();
+    });
+    stranger.join().unwrap();
+    // PID 1 has looked at it once it has answered what came later.
+    sandbox.pod(["exec", "open", "true"]).success();
+    assert_eq!(sandbox.status("open").ready, None);
+    sandbox.pod(["stop", "-t", "0", "open"]).success();
+    let said = run.wait();
+    assert!(said.stderr.contains("ended before it was ready"), "{said}");
 }
 
 #[test]

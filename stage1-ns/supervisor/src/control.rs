@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use pod_abi::control::Reply;
 use pod_abi::layout;
 use rustix::fs::{AtFlags, Mode, chmodat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
 };
@@ -60,8 +61,8 @@ impl Control {
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let stream = accept_with(&self.listener, flags).ok()?;
-        let peer = socket_peercred(&stream).ok()?;
-        if peer.uid != rustix::process::geteuid() {
+        let peer = getsockopt(&stream, PeerCredentials).ok()?;
+        if peer.uid() != rustix::process::geteuid().as_raw() {
             return None;
         }
         let number = self.next;

@@ -10,6 +10,7 @@
 mod bpf;
 mod children;
 mod clone;
+mod datagram;
 mod fds;
 mod keyring;
 mod landlock;
@@ -23,6 +24,7 @@ mod wait;
 pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
 pub use children::{children, kill_children};
 pub use clone::{CloneFlags, Forked, clone3, unshare};
+pub use datagram::{Datagram, receive_datagram};
 pub use fds::{close_on_exec_from, forsake_all_but, forsake_descriptors, inherited, place};
 pub use keyring::join_new_session_keyring;
 pub use landlock::landlock_version;

@@ -2,18 +2,15 @@
 //!
 //! An abstract address in the pod's network namespace, so that no tree needs to hold a file for
 //! it. What comes is anybody's who lives in the pod: one word of it is understood, all of it is
-//! bounded, and descriptors that come along are dropped by the kernel for want of room.
+//! bounded, and descriptors that come along are closed.
 
 use std::fs;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use pod_sys::receive_datagram;
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SocketAddrUnix, SocketFlags, SocketType, bind, recvmsg, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
 /// The longest message that is understood, in bytes: systemd's figure.
 const MAX_MESSAGE: usize = 4096;
@@ -62,18 +59,11 @@ impl Listener {
     /// Takes one message; it is empty if it is not from this pod, or too long.
     fn receive(&self) -> Option<Vec<u8>> {
         let mut bytes = [0; MAX_MESSAGE];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let slices = &mut [IoSliceMut::new(&mut bytes)];
-        let got = recvmsg(&self.socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
-        // In a pod that shares the host's network anybody on the host can reach this address; to
-        // the kernel a process that PID 1 cannot see has the number 0 here.
-        let ours = control.drain().any(|message| {
-            matches!(message, RecvAncillaryMessage::ScmCredentials(who)
-                if who.pid.as_raw_nonzero().get() > 0)
-        });
-        let whole = ours && !got.flags.contains(ReturnFlags::TRUNC);
-        Some(if whole { bytes[..got.bytes].to_vec() } else { Vec::new() })
+        let got = receive_datagram(self.socket.as_fd(), &mut bytes).ok()?;
+        // In a pod that shares the host's network anybody on the host can reach this address; a
+        // process that PID 1 cannot see has no number here.
+        let heard = got.pid.is_some() && got.whole;
+        Some(if heard { bytes[..got.length].to_vec() } else { Vec::new() })
     }
 }
 
@@ -119,6 +109,19 @@ mod tests {
         assert!(listener.hear());
         let long = [&b"READY=1\n"[..], &vec![b'x'; MAX_MESSAGE]].concat();
         app.send_to_addr(&long, &address).unwrap();
+        assert!(!listener.hear());
+    }
+
+    #[test]
+    fn a_sender_out_of_sight_is_not_heard() {
+        let listener = Listener::new().unwrap();
+        let name = listener.address().strip_prefix('@').unwrap();
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let stranger = UnixDatagram::unbound().unwrap();
+        // To the kernel one who was not asked who he is has the number 0, too.
+        set_socket_passcred(&listener.socket, false).unwrap();
+        stranger.send_to_addr(b"READY=1", &address).unwrap();
+        set_socket_passcred(&listener.socket, true).unwrap();
         assert!(!listener.hear());
     }
 }
