@@ -284,7 +284,11 @@ impl<'channel> Pid1<'channel> {
     }
 
     fn start(&mut self, name: AppName) -> Result<(), Error> {
-        self.watches.starts(&name);
+        if let Some(app) = self.apps.get_mut(&name) {
+            self.watches
+                .starts(&mut app.spec, self.epoll.as_fd())
+                .map_err(doing("make a socket for an app's readiness"))?;
+        }
         let launched = match self.apps.get(&name).and_then(Hosted::start) {
             Some(launch) => launch_one(&self.launcher, &launch, &name)?,
             None => {

@@ -11,6 +11,9 @@ mod order;
 mod pod;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::panic;
 use std::process::ExitCode;
 
@@ -20,6 +23,9 @@ use pod_abi::inner::{FromInit, Target, ToInit};
 use pod_abi::isolators::{Capabilities, Capability, Rlimit, RlimitKind, Seccomp};
 use pod_abi::manifest::ExitPolicy;
 use pod_abi::path::PodPath;
+use pod_abi::readiness::Readiness;
+use rustix::event::epoll;
+use stage2_init::readiness::{TAG, Watches};
 
 use pod::{Ids, Pod, shell};
 
@@ -49,6 +55,7 @@ macro_rules! promises {
 }
 
 promises! {
+    what_was_said_before_a_start_is_not_heard_after_it,
     an_app_has_exactly_what_its_specification_gives,
     the_status_of_an_app_is_the_pods,
     a_program_that_cannot_be_executed_is_told_apart,
@@ -93,6 +100,33 @@ fn run(spec: AppSpec) -> (String, Ended, u8) {
 fn fields(status: &str) -> BTreeMap<String, String> {
     let pairs = status.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
+}
+
+fn what_was_said_before_a_start_is_not_heard_after_it() {
+    /// More than are taken at once, where the kernel's queue is as long.
+    const MANY: usize = 100;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let mut watches = Watches::default();
+    let mut spec = shell("app", "true");
+    spec.readiness = Readiness::Notify;
+    watches.add(&mut spec, epoll.as_fd()).unwrap();
+    let address = |spec: &AppSpec| {
+        let values = spec.process.env.iter().filter(|var| var.name() == "NOTIFY_SOCKET");
+        let values: Vec<&str> = values.map(|var| var.as_str()).collect();
+        let [value] = values[..] else { panic!("{values:?}") };
+        SocketAddr::from_abstract_name(value.strip_prefix("NOTIFY_SOCKET=@").unwrap()).unwrap()
+    };
+    let app = UnixDatagram::unbound().unwrap();
+    app.set_nonblocking(true).unwrap();
+    let say = |to: &SocketAddr| app.send_to_addr(b"READY=1", to).is_ok();
+    let heard = |watches: &mut Watches| watches.look(TAG, epoll.as_fd(), 0).is_some();
+    let old = address(&spec);
+    let said = (0..MANY).take_while(|_| say(&old)).count();
+    assert!(said > 0);
+    watches.starts(&mut spec, epoll.as_fd()).unwrap();
+    assert!(!heard(&mut watches), "{said} messages");
+    assert!(!say(&old), "nobody listens there any more");
+    assert!(say(&address(&spec)) && heard(&mut watches));
 }
 
 fn an_app_has_exactly_what_its_specification_gives() {

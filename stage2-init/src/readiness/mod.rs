@@ -79,13 +79,7 @@ impl Watches {
         let way = match &spec.readiness {
             Readiness::Started => return Ok(()),
             Readiness::Notify => {
-                let listener = Listener::new()?;
-                epoll::add(
-                    epoll,
-                    listener.as_fd(),
-                    epoll::EventData::new_u64(data),
-                    epoll::EventFlags::IN,
-                )?;
+                let listener = listen(data, epoll)?;
                 set_address(&mut spec.process.env, listener.address());
                 Way::Listening(listener)
             }
@@ -114,11 +108,23 @@ impl Watches {
         }
     }
 
-    /// Forgets what an earlier process of the app has said. To be called before each start.
-    pub fn starts(&mut self, app: &AppName) {
-        if let Some(Watch { way: Way::Listening(listener), .. }) = self.watches.get(app) {
-            listener.hear();
+    /// Gives an app that is to say itself that it is ready a new socket, and its address to the
+    /// environment: what was said to an earlier one, however much, is gone with it. To be called
+    /// before each start.
+    ///
+    /// # Errors
+    ///
+    /// Those of making the socket.
+    pub fn starts(&mut self, spec: &mut AppSpec, epoll: BorrowedFd<'_>) -> io::Result<()> {
+        let watch = self.watches.get_mut(&spec.name);
+        if let Some(Watch { way: Way::Listening(listener), data }) = watch {
+            let new = listen(*data, epoll)?;
+            // As in `forget`.
+            let _ = epoll::delete(epoll, listener.as_fd());
+            *listener = new;
+            set_address(&mut spec.process.env, listener.address());
         }
+        Ok(())
     }
 
     /// Begins to ask an app whose program was executed.
@@ -202,6 +208,14 @@ impl Watches {
         };
         self.watches.values().filter_map(due).min()
     }
+}
+
+/// Makes a socket that `epoll` tells of under `data`.
+fn listen(data: u64, epoll: BorrowedFd<'_>) -> io::Result<Listener> {
+    let listener = Listener::new()?;
+    let data = epoll::EventData::new_u64(data);
+    epoll::add(epoll, listener.as_fd(), data, epoll::EventFlags::IN)?;
+    Ok(listener)
 }
 
 /// Goes on with a question over the loopback; tells whether the app is ready by its answer.
