@@ -134,7 +134,8 @@ impl Draft<'_> {
         self.files().context(tell)?;
         let mut volumes = self.what.volumes.iter().chain(&self.what.app.volumes);
         volumes.try_for_each(|volume| self.volume(volume, &rootfs))?;
-        let text = serde_json::to_string_pretty(document).unwrap_or_default() + "\n";
+        let mut text = serde_json::to_vec_pretty(document).context(tell)?;
+        text.push(b'\n');
         fs::write(self.directory.join("config.json"), text).context(tell)
     }
 
