@@ -12,7 +12,7 @@
 mod limit;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
@@ -175,7 +175,7 @@ fn read_all(path: &str) -> Option<String> {
 
 /// Returns the pid a process has in the pid namespace next to ours, or in ours if it has no other.
 fn inner_pid(host: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{host}/status")).ok()?;
+    let status = read_all(&format!("/proc/{host}/status"))?;
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     let mut pids = pids.split_whitespace();
     let ours = pids.next()?;
