@@ -65,6 +65,8 @@ impl Error {
 
 /// Makes a name from an archive fit to be repeated.
 fn shown(path: &Path) -> String {
+    // The top itself has no name.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     tamed(&path.to_string_lossy())
 }
 

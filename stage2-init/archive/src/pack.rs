@@ -36,7 +36,7 @@ pub enum Source<'s> {
 pub enum Owner {
     /// Whom they belong to.
     Kept,
-    /// This user and this group.
+    /// This user and this group; bits that let others act as who it was before are dropped.
     Is(u32, u32),
 }
 
@@ -185,9 +185,12 @@ impl<W: Write> Packing<W> {
             Owner::Kept => (about.st_uid, about.st_gid),
             Owner::Is(uid, gid) => (uid, gid),
         };
+        // What a file grants is granted by its owner; a new one has granted nothing.
+        let foreign = |bit, is_foreign| if is_foreign { bit } else { 0 };
+        let lost = foreign(0o4000, uid != about.st_uid) | foreign(0o2000, gid != about.st_gid);
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
-        header.set_mode(about.st_mode & 0o7777);
+        header.set_mode(about.st_mode & 0o7777 & !lost);
         header.set_uid(uid.into());
         header.set_gid(gid.into());
         header.set_mtime(u64::try_from(about.st_mtime).unwrap_or(0));

@@ -263,3 +263,23 @@ fn one_name_is_asked_for_and_no_other_comes() {
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(to.path().join("asked/authorized_keys").is_file());
 }
+
+#[test]
+fn a_new_owner_grants_nothing() {
+    let from = tempfile::tempdir().unwrap();
+    let file = from.path().join("file");
+    fs::write(&file, b"content").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o6755)).unwrap();
+    let own = fs::metadata(&file).unwrap();
+    let (uid, gid) = (own.uid(), own.gid());
+    let owners = [(uid, gid, 0o6755), (uid + 1, gid, 0o2755), (uid, gid + 1, 0o4755)];
+    for (uid, gid, mode) in owners {
+        let (to, mut archive) = (tempfile::tempdir().unwrap(), Vec::new());
+        let opened = File::open(&file).unwrap();
+        let source = Source::Open(opened.as_fd());
+        pack(source, OsStr::new("file"), Owner::Is(uid, gid), &mut archive).unwrap();
+        let kept = Unpacking { privileges: Privileges::Kept, ..hostile() };
+        into(&archive, to.path(), &kept).unwrap();
+        assert_eq!(fs::metadata(to.path().join("file")).unwrap().mode() & 0o7777, mode);
+    }
+}
