@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::app::{
     AppSpec, MAX_ID, MAX_LOG_FILES, MIN_LOG_BYTES, MountSource, PidMode, Restart, Role,
 };
-use crate::manifest::{Dns, ExitPolicy, Ipc, Network, PodSpec, Sandbox};
+use crate::isolators::Capability;
+use crate::manifest::{Dns, ExitPolicy, Ipc, Network, PodSpec, Sandbox, Userns};
 use crate::name::{AppName, VolumeName};
 use crate::readiness::{Check, Readiness};
 use crate::version;
@@ -70,6 +71,10 @@ pub enum SpecError {
     InitRuns(AppName),
     #[error("app `{0}` shares its process numbers, so nothing can be process 1 in its stead")]
     Reaper(AppName),
+    #[error(
+        "app `{0}` has `--pid pod` and `CAP_SYS_PTRACE`: it could trace PID 1 of its pod, which with `--userns host` is root of the host"
+    )]
+    Tracer(AppName),
     #[error("the readiness of app `{0}` cannot be asked for")]
     Readiness(AppName),
     #[error(
@@ -124,6 +129,11 @@ impl PodSpec {
         let all = self.sandbox.volumes.iter().chain(self.apps.iter().flat_map(|app| &app.volumes));
         let volumes = check_volumes(all, &names)?;
         self.apps.iter().try_for_each(|app| app.check(&volumes))?;
+        if self.sandbox.userns == Userns::Host
+            && let Some(app) = self.apps.iter().find(|app| app.can_trace_init())
+        {
+            return Err(SpecError::Tracer(app.name.clone()));
+        }
         check_order(&self.apps)
     }
 }
@@ -227,6 +237,13 @@ impl Sandbox {
 }
 
 impl AppSpec {
+    /// Tells whether the app can come to trace the pod's PID 1, which has every right in the pod's
+    /// user namespace.
+    #[must_use]
+    pub fn can_trace_init(&self) -> bool {
+        self.pid == PidMode::Pod && self.process.capabilities.0.contains(&Capability::SysPtrace)
+    }
+
     /// Checks everything the types of single fields cannot hold, given the pod's volumes.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use images::ImageSettings;
-use pod_abi::app::{EnvVar, ImagePin, MountSource, Verified};
+use pod_abi::app::{EnvVar, ImagePin, MountSource, PidMode, Verified};
 use pod_abi::isolators::Capabilities;
-use pod_abi::manifest::PodSpec;
+use pod_abi::manifest::{PodSpec, Userns};
 use pod_abi::volume::VolumeSource;
 use pod_abi::{Digest, PodName};
 
@@ -183,6 +183,19 @@ fn contradictions_are_refused() {
             "{words}"
         );
     }
+}
+
+#[test]
+fn no_app_with_the_hosts_ids_can_trace_pid_1() {
+    let words = "x --pid pod --- x --name y --pid pod --cap-add SYS_PTRACE";
+    let mut spec = composed(words, &image(settings())).unwrap();
+    spec.sandbox.userns = Userns::Host;
+    let error = spec.check().unwrap_err().to_string();
+    for word in ["app `y`", "`--pid pod`", "`CAP_SYS_PTRACE`", "`--userns host`"] {
+        assert!(error.contains(word), "{error}");
+    }
+    spec.apps[1].pid = PidMode::App;
+    spec.check().unwrap();
 }
 
 #[test]

@@ -154,7 +154,10 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
     let mut pod = read_pod(pod, apps)?;
     fly::settle(&mut pod, caller)?;
     if pod.userns == Some(Userns::Host) {
-        pod.apps.iter().try_for_each(|app| privileges::check_held(&app.privileges, caller))?;
+        for app in &pod.apps {
+            privileges::check_tracing(&app.privileges, app.life.pid)?;
+            privileges::check_held(&app.privileges, caller)?;
+        }
     }
     request.source = Source::Line(Box::new(pod));
     Ok(request)
@@ -173,6 +176,9 @@ pub(crate) fn read_added(
     let mut app = read_app(line, &sandbox.insecure, caller)?;
     if sandbox.stage1 == FLY {
         fly::settle_app(&mut app, caller)?;
+    }
+    if sandbox.userns == Userns::Host {
+        privileges::check_tracing(&app.privileges, app.life.pid)?;
     }
     Ok(app)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use pod_abi::app::PidMode;
 use pod_abi::isolators::{Capabilities, Capability, Device, DeviceAccess, Seccomp};
 use pod_abi::manifest::Insecure;
 
@@ -98,6 +99,24 @@ pub(super) fn check_held(privileges: &Privileges, caller: &Caller<'_>) -> Result
     let message = format!("with `--userns host` nobody gets `{}`", missing.join("`, `"));
     Err(CommandError::usage(format!("{message}, which you do not hold yourself"))
         .hint("leave `--userns host` away, or name what is needed with `--cap-add`"))
+}
+
+/// Refuses that an app with the host's user ids can trace its pod's PID 1, which is root of the
+/// host then.
+///
+/// # Errors
+///
+/// A usage error that names the words.
+pub(super) fn check_tracing(privileges: &Privileges, pid: Option<PidMode>) -> Result<()> {
+    let asked = privileges.capabilities.as_ref();
+    let traces = asked.is_some_and(|asked| asked.0.contains(&Capability::SysPtrace));
+    if !traces || pid != Some(PidMode::Pod) {
+        return Ok(());
+    }
+    let message = "with `--userns host`, `--pid pod` and `CAP_SYS_PTRACE` contradict each other";
+    Err(CommandError::usage(format!("{message}: the app could become root of the host")).hint(
+        "leave `--userns host` or `--pid pod` away, or name with `--cap-add` what else is needed",
+    ))
 }
 
 fn check_contradictions(

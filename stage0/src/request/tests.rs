@@ -84,6 +84,23 @@ fn nobody_gets_more_than_the_caller_holds_with_the_hosts_ids() {
 }
 
 #[test]
+fn no_app_with_the_hosts_ids_can_trace_pid_1() {
+    for grants in [
+        "--userns host --pid pod x --cap-add SYS_PTRACE",
+        "--userns host --pid pod x --cap-add ALL",
+        "--userns host --pid pod x --privileged",
+        "--userns host --pid pod --insecure-options capabilities x",
+        "--userns host x --- y --pid pod --privileged",
+    ] {
+        let error = request(grants).unwrap_err().to_string();
+        let both = "`--pid pod` and `CAP_SYS_PTRACE` contradict each other";
+        assert!(error.contains(both), "{grants}: {error}");
+        assert!(request(&grants.replace("--userns host ", "")).is_ok(), "{grants}");
+    }
+    assert!(request("--userns host --pid pod x").is_ok());
+}
+
+#[test]
 fn plain_http_has_two_words() {
     for words in ["--insecure-http x", "--insecure-options http x"] {
         let request = request(words).unwrap();

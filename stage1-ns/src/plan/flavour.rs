@@ -3,7 +3,7 @@
 //! An order that asks for what its flavour does not give is refused, also where stage0 has let it
 //! pass: an isolation that was asked for and is not there would be taken for one that is.
 
-use pod_abi::app::PidMode;
+use pod_abi::app::{AppSpec, PidMode};
 use pod_abi::manifest::{Ipc, Network, Userns};
 use pod_abi::stage::Order;
 use supervisor::Failure;
@@ -53,17 +53,28 @@ pub(crate) fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
     }
 }
 
-/// Refuses an order that asks for the host's processes.
+/// Refuses an order that asks for the host's processes, or for a way to its root.
 fn check_walled(order: &Order) -> Result<(), Failure> {
-    match order.apps.iter().find(|app| app.spec.pid == PidMode::Host) {
-        Some(app) => Err(refused(
+    let find = |asks: fn(&AppSpec) -> bool| order.apps.iter().find(|app| asks(&app.spec));
+    if let Some(app) = find(|spec| spec.pid == PidMode::Host) {
+        return Err(refused(
             "ns",
             &format!("app `{}`", app.spec.name),
             "the host's processes",
             "use `--pid pod`, or `--stage1 fly` if it shall have no wall at all",
-        )),
-        None => Ok(()),
+        ));
     }
+    if order.pod.sandbox.userns == Userns::Host
+        && let Some(app) = find(AppSpec::can_trace_init)
+    {
+        return Err(refused(
+            "ns",
+            &format!("app `{}`", app.spec.name),
+            "`--pid pod` and `CAP_SYS_PTRACE` with `--userns host`",
+            "leave one of the three away",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses an order that asks for isolation.

@@ -346,6 +346,29 @@ fn what_only_a_wall_could_give_is_refused_without_one() {
 }
 
 #[test]
+fn no_app_that_can_trace_pid_1_has_the_hosts_ids() {
+    for (userns, pid, capability, refused) in [
+        (Userns::Host, PidMode::Pod, Capability::SysPtrace, true),
+        (Userns::Auto, PidMode::Pod, Capability::SysPtrace, false),
+        (Userns::Host, PidMode::App, Capability::SysPtrace, false),
+        (Userns::Host, PidMode::Pod, Capability::Chown, false),
+    ] {
+        let mut order = order(Vec::new());
+        if userns == Userns::Host {
+            order.ids = None;
+        }
+        order.pod.sandbox.userns = userns;
+        order.apps[0].spec.pid = pid;
+        order.apps[0].spec.process.capabilities = Capabilities([capability].into());
+        let planned = of(&order, Flavour::Ns);
+        let words = (userns, pid, capability);
+        assert_eq!(planned.is_err(), refused, "{words:?}");
+        let message = planned.map_or_else(|failure| failure.report().message, |_| String::new());
+        assert_eq!(message.contains("`--pid pod` and `CAP_SYS_PTRACE`"), refused, "{message}");
+    }
+}
+
+#[test]
 fn limits_are_files_of_the_apps_cgroup() {
     let mut order = order(Vec::new());
     assert!(plan(&order).unwrap().apps[0].quotas.is_empty());
