@@ -62,6 +62,8 @@ pub(crate) struct Pod {
     pub(crate) roster: Roster,
     /// The apps PID 1 was asked to forget.
     removing: BTreeSet<AppName>,
+    /// Signals for apps that do not run yet, at most one of a kind for each.
+    early: Vec<(AppName, u8)>,
     execs: BTreeMap<u32, bool>,
     next_exec: u32,
 }
@@ -90,6 +92,7 @@ impl Pod {
             answered: false,
             roster: Roster::of(order),
             removing: BTreeSet::new(),
+            early: Vec::new(),
             execs: BTreeMap::new(),
             next_exec: 0,
         }
@@ -117,8 +120,22 @@ impl Pod {
         let before = self.status.apps.len();
         self.status.apps.retain(|app| app.name != *name);
         self.roster.remove(name);
+        self.early.retain(|(app, _)| app != name);
         self.changed = true;
         self.status.apps.len() < before
+    }
+
+    /// Keeps a signal for an app that is about to run.
+    pub(crate) fn keep_signal(&mut self, name: AppName, signal: u8) {
+        let kept = (name, signal);
+        if !self.early.contains(&kept) {
+            self.early.push(kept);
+        }
+    }
+
+    /// Gives out the signals kept for an app.
+    pub(crate) fn kept_signals(&mut self, name: &AppName) -> Vec<u8> {
+        self.early.extract_if(.., |(app, _)| app == name).map(|(_, signal)| signal).collect()
     }
 
     /// Numbers a new process of `pod exec`; `None` if there are too many.

@@ -250,10 +250,18 @@ fn signal(
         // makes of it.
         (SignalTarget::AllApps, _) if signal == SIGKILL => return Ok(Answer::Kill),
         (SignalTarget::AllApps, _) => Target::AllApps,
-        (SignalTarget::App(app), _) => match state(pod, &app) {
-            Err(refused) => return Ok(refused),
-            Ok(AppState::Running) => Target::App(app),
-            Ok(_) => return Ok(refuse("app.not-running", format!("app `{app}` does not run"))),
+        (SignalTarget::App(app), waiting) => match (state(pod, &app), waiting) {
+            (Err(refused), _) => return Ok(refused),
+            (Ok(AppState::Running), _) => Target::App(app),
+            // Its client has seen it, or is about to: what it does may be heard of before PID 1's
+            // word that it runs.
+            (Ok(AppState::Waiting | AppState::BackingOff), Some(Waiting::Attached)) => {
+                pod.keep_signal(app, signal);
+                return Ok(Answer::Reply(Reply::Done));
+            }
+            (Ok(_), _) => {
+                return Ok(refuse("app.not-running", format!("app `{app}` does not run")));
+            }
         },
     };
     Ok(Answer::Done(ToInit::Signal { target, signal }))
@@ -379,6 +387,20 @@ pub(crate) mod tests {
             assert!(answer(&mut pod, Some(&waiting), resize()).is_err(), "{waiting:?}");
         }
         assert!(answer(&mut pod, Some(&Waiting::Attached), request()).is_ok());
+    }
+
+    #[test]
+    fn a_signal_of_an_attached_client_is_kept_until_the_app_runs() {
+        let mut pod = pod(None);
+        let mut ask = |signal| {
+            let request = Request::Signal { target: SignalTarget::App(web()), signal };
+            answer(&mut pod, Some(&Waiting::Attached), request).ok()
+        };
+        for signal in [15, 2, 15] {
+            assert_eq!(ask(signal), Some(Answer::Reply(Reply::Done)));
+        }
+        assert_eq!(pod.kept_signals(&web()), [15, 2], "one of a kind, as the kernel has it");
+        assert!(pod.kept_signals(&web()).is_empty(), "each is sent once");
     }
 
     #[test]

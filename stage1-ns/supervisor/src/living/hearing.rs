@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pod_abi::Report;
 use pod_abi::control::Reply;
-use pod_abi::inner::FromInit;
+use pod_abi::inner::{FromInit, Target, ToInit};
 
 use super::{LAST_WORDS, Living, PATIENCE, Verdict};
 use crate::client::Waiting;
@@ -78,6 +78,9 @@ impl<W: Wall> Living<'_, W> {
                 let host = self.wall.host_pid(&app, pid);
                 if let Some(app) = self.pod.app(&app) {
                     app.pid = host;
+                }
+                for signal in self.pod.kept_signals(&app) {
+                    self.tell(&ToInit::Signal { target: Target::App(app.clone()), signal });
                 }
                 self.reply(&Waiting::Start(app), &Reply::Done);
             }
