@@ -175,7 +175,7 @@ impl Attendance<'_> {
                         return Err(CommandError::reported(report.tamed()));
                     }
                     Reply::ExecStarted | Reply::Attached => started = true,
-                    Reply::Refused(_) | Reply::Done | Reply::Status(_) => {}
+                    Reply::Refused(_) | Reply::Done | Reply::Status(_) | Reply::Stats(_) => {}
                 }
             }
             let left = (!started).then(|| START.saturating_sub(asked.elapsed()));

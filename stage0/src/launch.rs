@@ -100,6 +100,11 @@ impl Launcher<'_> {
             ids: claim.ids().map(|lease| lease.range),
             output,
             hold,
+            service: None,
+            sockets: Vec::new(),
+            credentials: Vec::new(),
+            journal: false,
+            register: false,
         };
         let pod = into_run()?;
         let error = stage1::hand_over(

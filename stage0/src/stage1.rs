@@ -206,10 +206,14 @@ mod tests {
             let (_dir, word) = stage1(text);
             find(&word).map_err(|error| error.code().to_owned()).map(|_| ()).err()
         };
-        assert_eq!(code(&manifest(1, 2, "run")), None);
+        assert_eq!(code(&manifest(1, version::STAGE_ABI, "run")), None);
         assert_eq!(code(&manifest(98, 99, "run")).as_deref(), Some("stage1.version"));
         for run in ["../run", "/bin/sh", "a/../../b"] {
-            assert_eq!(code(&manifest(1, 2, run)).as_deref(), Some("stage1.invalid"), "{run}");
+            assert_eq!(
+                code(&manifest(1, version::STAGE_ABI, run)).as_deref(),
+                Some("stage1.invalid"),
+                "{run}"
+            );
         }
         assert_eq!(code("{}").as_deref(), Some("stage1.invalid"));
     }

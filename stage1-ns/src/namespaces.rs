@@ -143,7 +143,8 @@ impl<'a> Namespaces<'a> {
         if let Some(devices) = &plan.held_to {
             devices::hold(&plan.name, cgroup.as_ref(), devices)?;
         }
-        let fds = AppFds { mount_namespace: true, cgroup: cgroup.is_some(), stdio: true };
+        let fds =
+            AppFds { mount_namespace: true, cgroup: cgroup.is_some(), stdio: true, sockets: 0 };
         descriptors.extend(cgroup);
         descriptors.extend(its);
         Ok(Added { fds, descriptors, stdio })

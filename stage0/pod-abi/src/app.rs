@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::credential::{Credential, SocketName};
 use crate::digest::Digest;
 use crate::fields::is_default;
 use crate::isolators::{Capabilities, Device, Resources, Rlimit, Seccomp};
@@ -88,6 +89,13 @@ pub struct AppSpec {
     /// Volumes that came with this app after the sandbox was made; their names are the pod's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub volumes: Vec<Volume>,
+    /// Secrets it is given, each name once. Since version 3, like all that follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub credentials: Vec<Credential>,
+    /// Sockets of the service manager it is given, by name, in the order of its descriptors from
+    /// 3 on (`sd_listen_fds(3)`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sockets: Vec<SocketName>,
 }
 
 /// What an app is to its pod.

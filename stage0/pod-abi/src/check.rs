@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::app::{
     AppSpec, MAX_ID, MAX_LOG_FILES, MIN_LOG_BYTES, MountSource, PidMode, Restart, Role,
 };
+use crate::credential::{CredentialName, MAX_CREDENTIALS, MAX_SOCKETS};
 use crate::isolators::Capability;
 use crate::manifest::{Dns, ExitPolicy, Ipc, Network, PodSpec, Sandbox, Userns};
 use crate::name::{AppName, VolumeName};
@@ -78,7 +79,7 @@ pub enum SpecError {
     #[error("the readiness of app `{0}` cannot be asked for")]
     Readiness(AppName),
     #[error(
-        "a limit of app `{0}` is none: memory takes 1 byte or more, processes 1 or more, CPU 1 ms or more of a period of 1 ms to 1 s"
+        "a limit of app `{0}` is none: sizes, counts and rates take 1 or more, weights 1 to 10000, CPU 1 ms or more of a period of 1 ms to 1 s, processors and nodes a list such as `0-3,5`"
     )]
     Limit(AppName),
     #[error("app `{app}` has a device of `{path}`, which is no absolute path of the host")]
@@ -91,6 +92,22 @@ pub enum SpecError {
     SharedSysctl(String),
     #[error("`{0}` is no word of `resolv.conf` or `hosts`")]
     Resolver(String),
+    #[error(
+        "a limit of the pod is none: sizes, counts and rates take 1 or more, weights 1 to 10000, CPU 1 ms or more of a period of 1 ms to 1 s, processors and nodes a list such as `0-3,5`"
+    )]
+    PodLimit,
+    #[error("`{0}` is no property of a unit: it takes NAME=VALUE, as in a unit file")]
+    UnitProperty(String),
+    #[error("app `{app}` is given credential `{name}` twice")]
+    DuplicateCredential { app: AppName, name: CredentialName },
+    #[error("credential `{name}` of app `{app}` names `{path}`, which is no absolute path")]
+    RelativeCredential { app: AppName, name: CredentialName, path: String },
+    #[error("credential `{0}` is read from two places")]
+    TwoCredentials(CredentialName),
+    #[error("the pod has {0} credentials; at most {MAX_CREDENTIALS} are possible")]
+    TooManyCredentials(usize),
+    #[error("app `{app}` takes {sockets} sockets; at most {MAX_SOCKETS} are possible")]
+    TooManySockets { app: AppName, sockets: usize },
 }
 
 /// Where nothing may be mounted by a user: what the runtime itself mounts there would be
@@ -134,6 +151,7 @@ impl PodSpec {
         {
             return Err(SpecError::Tracer(app.name.clone()));
         }
+        check_credentials(&self.apps)?;
         check_order(&self.apps)
     }
 }
@@ -176,6 +194,20 @@ fn check_volumes<'v>(
         }
     }
     Ok(names)
+}
+
+/// Checks that a name means the same secret in all apps.
+fn check_credentials(apps: &[AppSpec]) -> Result<(), SpecError> {
+    let mut known = BTreeMap::new();
+    for credential in apps.iter().flat_map(|app| &app.credentials) {
+        if *known.entry(&credential.name).or_insert(&credential.path) != &credential.path {
+            return Err(SpecError::TwoCredentials(credential.name.clone()));
+        }
+    }
+    match known.len() {
+        0..=MAX_CREDENTIALS => Ok(()),
+        many => Err(SpecError::TooManyCredentials(many)),
+    }
 }
 
 /// Checks that no app waits for itself, nor for one that is not there.
@@ -221,6 +253,17 @@ impl Sandbox {
                 (of_net && self.network == Network::Host) || (of_ipc && self.ipc == Ipc::Host);
             if shared {
                 return Err(SpecError::SharedSysctl(name.clone()));
+            }
+        }
+        if !self.resources.is_sound() {
+            return Err(SpecError::PodLimit);
+        }
+        for property in &self.unit_properties {
+            let name = property.split_once('=').map_or("", |(name, _)| name);
+            let plain = |byte: u8| byte.is_ascii_alphanumeric();
+            let sound = !name.is_empty() && name.bytes().all(plain) && property.len() <= 4096;
+            if !sound || property.contains(['\0', '\n']) {
+                return Err(SpecError::UnitProperty(property.chars().take(80).collect()));
             }
         }
         let words = self.hosts.iter().map(|entry| &entry.name);
@@ -277,7 +320,28 @@ impl AppSpec {
         if !self.resources.is_sound() {
             return Err(SpecError::Limit(name()));
         }
+        self.check_handed()?;
         self.check_mounts(volumes)
+    }
+
+    /// Checks what it is given by name.
+    fn check_handed(&self) -> Result<(), SpecError> {
+        let app = || self.name.clone();
+        let mut names = BTreeSet::new();
+        for credential in &self.credentials {
+            let name = credential.name.clone();
+            if !names.insert(&credential.name) {
+                return Err(SpecError::DuplicateCredential { app: app(), name });
+            }
+            if let Some(path) = credential.path.as_ref().filter(|path| !path.starts_with('/')) {
+                let path = path.chars().take(80).collect();
+                return Err(SpecError::RelativeCredential { app: app(), name, path });
+            }
+        }
+        match self.sockets.len() {
+            0..=MAX_SOCKETS => Ok(()),
+            sockets => Err(SpecError::TooManySockets { app: app(), sockets }),
+        }
     }
 
     fn check_life(&self) -> Result<(), SpecError> {

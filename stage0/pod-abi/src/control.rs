@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::Process;
 use crate::exit::Ended;
+use crate::isolators::Resources;
 use crate::name::AppName;
 use crate::path::PodPath;
 use crate::report::Report;
 use crate::stage::AppOrder;
+use crate::stats::PodStats;
 use crate::status::PodStatus;
 
 /// How long either side waits for the rest of a frame, in milliseconds. Both are local; a second
@@ -114,6 +116,23 @@ pub enum Request {
         /// The number, 1…64.
         signal: u8,
     },
+    /// Changes limits while it runs, and for all its starts to come; what is not named stays. Ends
+    /// with [`Reply::Done`], or refused with nothing changed. The limits of a pod that has a unit
+    /// of ours are the unit's: its client has changed them there, and the supervisor writes them
+    /// down. Since version 3, like the next three.
+    Update {
+        /// Whose; without one, the pod's.
+        app: Option<AppName>,
+        /// What.
+        resources: Box<Resources>,
+    },
+    /// Tells what the pod uses; ends with [`Reply::Stats`].
+    Stats,
+    /// Freezes every process of the pod; ends with [`Reply::Done`] once they stand still. A pod
+    /// that is to end is thawed first.
+    Pause,
+    /// Thaws them; ends with [`Reply::Done`].
+    Resume,
     /// Ends the pod in order; [`Reply::Done`] comes at once. The pod has ended when the process
     /// on the other end of the connection has.
     Shutdown {
@@ -181,4 +200,6 @@ pub enum Reply {
         /// How.
         exit: Ended,
     },
+    /// What the pod uses. Since version 3.
+    Stats(Box<PodStats>),
 }

@@ -132,6 +132,10 @@ pub struct AppFds {
     pub cgroup: bool,
     /// Standard input, output and error: three descriptors, kept for restarts.
     pub stdio: bool,
+    /// How many sockets there are, kept for restarts: the last descriptors, in the order of the
+    /// app's [`AppSpec::sockets`](crate::app::AppSpec::sockets). Since version 3.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sockets: u32,
 }
 
 /// Who gets a signal.
@@ -145,6 +149,25 @@ pub enum Target {
     /// The process started by [`ToInit::Exec`] with this number.
     Exec(u32),
 }
+
+/// What an app says of itself on its `NOTIFY_SOCKET` beside readiness (`sd_notify(3)`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AppWord {
+    /// `STATUS=`, cut to [`MAX_STATUS`] bytes.
+    Status(String),
+    /// `RELOADING=1`; ended by the next [`FromInit::AppReady`].
+    Reloading,
+    /// `STOPPING=1`.
+    Stopping,
+    /// `WATCHDOG=1`.
+    Alive,
+    /// `EXTEND_TIMEOUT_USEC=`.
+    MoreTime(u64),
+}
+
+/// The longest text of [`AppWord::Status`], in bytes.
+pub const MAX_STATUS: usize = 512;
 
 /// What PID 1 tells the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +201,13 @@ pub enum FromInit {
     AppReady {
         /// Which.
         app: AppName,
+    },
+    /// An app has said something of itself. Since version 3.
+    AppSays {
+        /// Which.
+        app: AppName,
+        /// What.
+        word: AppWord,
     },
     /// [`ToInit::RemoveApp`] is done.
     AppRemoved {

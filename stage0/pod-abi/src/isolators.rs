@@ -206,6 +206,33 @@ pub struct Resources {
     /// Processes and threads (`pids.max`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub pids: Option<u64>,
+    /// Bytes of memory above which it is slowed down and made to give back (`memory.high`). Since
+    /// version 3, like all that follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory_high: Option<u64>,
+    /// Bytes of memory it keeps while others have more than theirs (`memory.low`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory_low: Option<u64>,
+    /// Bytes of swap beside its memory (`memory.swap.max`); with [`Resources::memory`] none unless
+    /// given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub swap: Option<u64>,
+    /// Its share of processors where there are too few, 1 to 10 000; 100 is everybody's
+    /// (`cpu.weight`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu_weight: Option<u32>,
+    /// The processors it may run on, such as `0-3,5` (`cpuset.cpus`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpuset_cpus: Option<String>,
+    /// The memory nodes it may use (`cpuset.mems`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpuset_mems: Option<String>,
+    /// Its share of block devices, 1 to 10 000; 100 is everybody's (`io.weight`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub io_weight: Option<u32>,
+    /// The most it may read and write, at most one entry for each device.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub io: Vec<IoLimit>,
 }
 
 impl Resources {
@@ -215,8 +242,102 @@ impl Resources {
         let cpu = self.cpu.is_none_or(|cpu| {
             cpu.quota_us >= 1_000 && (1_000..=1_000_000).contains(&cpu.period_us)
         });
-        cpu && self.memory != Some(0) && self.pids != Some(0)
+        let weight = |weight: Option<u32>| weight.is_none_or(|it| (1..=10_000).contains(&it));
+        let list = |list: &Option<String>| list.as_deref().is_none_or(is_list);
+        cpu && self.memory != Some(0)
+            && self.memory_high != Some(0)
+            && self.pids != Some(0)
+            && weight(self.cpu_weight)
+            && weight(self.io_weight)
+            && list(&self.cpuset_cpus)
+            && list(&self.cpuset_mems)
+            && self.io.iter().all(|io| !io.is_empty())
     }
+
+    /// Takes over every limit that `later` names.
+    #[must_use]
+    pub fn overridden_by(self, later: &Self) -> Self {
+        let mut io = self.io;
+        for limit in &later.io {
+            match io.iter_mut().find(|known| known.device == limit.device) {
+                Some(known) => *known = known.overridden_by(*limit),
+                None => io.push(*limit),
+            }
+        }
+        Self {
+            memory: later.memory.or(self.memory),
+            cpu: later.cpu.or(self.cpu),
+            pids: later.pids.or(self.pids),
+            memory_high: later.memory_high.or(self.memory_high),
+            memory_low: later.memory_low.or(self.memory_low),
+            swap: later.swap.or(self.swap),
+            cpu_weight: later.cpu_weight.or(self.cpu_weight),
+            cpuset_cpus: later.cpuset_cpus.clone().or(self.cpuset_cpus),
+            cpuset_mems: later.cpuset_mems.clone().or(self.cpuset_mems),
+            io_weight: later.io_weight.or(self.io_weight),
+            io,
+        }
+    }
+}
+
+/// Tells whether `text` is a list such as `0-3,5` (`cpuset(7)`, "List format").
+fn is_list(text: &str) -> bool {
+    let number = |word: &str| word.parse::<u16>().ok().filter(|_| !word.starts_with('+'));
+    text.len() <= 256
+        && text.split(',').all(|range| match range.split_once('-') {
+            None => number(range).is_some(),
+            Some((first, last)) => match (number(first), number(last)) {
+                (Some(first), Some(last)) => first <= last,
+                _ => false,
+            },
+        })
+}
+
+/// The most that may be read from and written to one block device, a second (`io.max`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IoLimit {
+    /// Which device.
+    pub device: BlockDevice,
+    /// Bytes read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub write_bytes: Option<u64>,
+    /// Reads.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reads: Option<u64>,
+    /// Writes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub writes: Option<u64>,
+}
+
+impl IoLimit {
+    fn is_empty(&self) -> bool {
+        let limits = [self.read_bytes, self.write_bytes, self.reads, self.writes];
+        limits.iter().all(Option::is_none) || limits.contains(&Some(0))
+    }
+
+    fn overridden_by(self, later: Self) -> Self {
+        Self {
+            device: later.device,
+            read_bytes: later.read_bytes.or(self.read_bytes),
+            write_bytes: later.write_bytes.or(self.write_bytes),
+            reads: later.reads.or(self.reads),
+            writes: later.writes.or(self.writes),
+        }
+    }
+}
+
+/// A block device of the host, by its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockDevice {
+    /// Its major number.
+    pub major: u32,
+    /// Its minor number.
+    pub minor: u32,
 }
 
 /// A share of the time of processors.

@@ -9,6 +9,8 @@
 //!     events.jsonl
 //!     pins
 //!     apps.json                    (only once apps were added or removed)
+//!     limits.json                  (only once limits of the pod were changed)
+//!     start-error.json             (only after a start that never had a supervisor)
 //!     apps/NAME/app.N.json
 //!     apps/NAME/{upper,work,log}/
 //!     volumes/NAME/
@@ -47,6 +49,12 @@ pub const EVENTS: &str = "events.jsonl";
 pub const PINS: &str = "pins";
 /// The list of apps, beneath a pod's directory, once it is no longer the manifest's.
 pub const APP_LIST: &str = "apps.json";
+/// Limits of the pod, beneath a pod's directory, once they are no longer the manifest's. Since
+/// version 3.
+pub const LIMITS: &str = "limits.json";
+/// Why the last start failed before there was a supervisor to record it: a
+/// [`crate::Report`], beneath a pod's directory. Since version 3.
+pub const START_ERROR: &str = "start-error.json";
 /// The apps, beneath a pod's directory.
 pub const APPS: &str = "apps";
 /// What the names of directories beneath [`APPS`] begin with that are no app's any more and wait to be

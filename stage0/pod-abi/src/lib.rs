@@ -26,6 +26,7 @@
 pub mod app;
 pub mod check;
 pub mod control;
+pub mod credential;
 pub mod digest;
 pub mod exit;
 mod fields;
@@ -41,6 +42,7 @@ pub mod readiness;
 pub mod report;
 pub mod seccomp;
 pub mod stage;
+pub mod stats;
 pub mod status;
 pub mod syscalls;
 pub mod time;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::AppSpec;
 use crate::fields::is_default;
+use crate::isolators::Resources;
 use crate::name::{AppName, PodId, PodName};
 use crate::time::Timestamp;
 use crate::volume::Volume;
@@ -75,6 +76,55 @@ pub struct Sandbox {
     /// What was given up for it: everything that `--insecure-options` has switched off.
     #[serde(default, skip_serializing_if = "is_default")]
     pub insecure: BTreeSet<Insecure>,
+    /// The most all of it may use together. Since version 3, like all that follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// What it means to the pod that an app runs out of memory.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub oom_policy: OomPolicy,
+    /// Properties of its unit beyond those we set, in the form `NAME=VALUE` of unit files.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unit_properties: Vec<String>,
+    /// Where its apps' output goes beside their logs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub journal: Journal,
+}
+
+/// `limits.json`: limits of a pod that were changed after it was made. Replaces
+/// [`Sandbox::resources`] where it is there. Since version 3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodLimits {
+    /// [`crate::version::MANIFEST`] of the writer.
+    pub version: u32,
+    /// The limits, all of them.
+    pub resources: Resources,
+}
+
+/// What it means to a pod that memory ran out in an app; the words are systemd's (`OOMPolicy=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OomPolicy {
+    /// The kernel kills one process; if that was an app's first, the app has failed, as by any
+    /// other signal, and its restart policy and the pod's exit policy decide.
+    #[default]
+    Continue,
+    /// All processes of the app are killed (`memory.oom.group`), so that none of it goes on
+    /// without the others; then as above.
+    Kill,
+    /// The pod is stopped in order, and has failed.
+    Stop,
+}
+
+/// Whether apps' output goes to the journal beside their logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Journal {
+    /// Where there is one.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// `apps.json`: the apps of a pod whose apps were changed after it was made. Replaces

@@ -11,6 +11,8 @@
 //! | the layers of all apps | descriptor [`fd::LAYERS`], one directory; the order names each beneath it |
 //! | the run directory | descriptor [`fd::RUN`] |
 //! | the range of user ids | descriptor [`fd::IDS`], a locked file; only with [`Order::ids`] |
+//! | sockets | descriptors from [`fd::FIRST`] on, as many as [`Order::sockets`] |
+//! | credentials | descriptors behind those, as many as [`Order::credentials`], sealed memory |
 //! | where readiness goes | `NOTIFY_SOCKET`, as `sd_notify(3)` says; the only environment |
 //! | standard streams | the caller's |
 //!
@@ -25,6 +27,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::app::AppSpec;
+use crate::credential::{CredentialName, SocketName};
 use crate::fields::is_default;
 use crate::manifest::PodManifest;
 use crate::name::PodId;
@@ -44,6 +47,9 @@ pub mod fd {
     pub const RUN: i32 = 7;
     /// The locked lease of the pod's range of user ids.
     pub const IDS: i32 = 8;
+    /// The first of a row of descriptors that has no fixed length: sockets, then credentials.
+    /// Since version 3.
+    pub const FIRST: i32 = 16;
 }
 
 /// What a supervisor says to `NOTIFY_SOCKET` when its apps are held ([`Order::hold`]) and a client
@@ -97,6 +103,34 @@ pub struct Order {
     /// it does not hear. Since version 2.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hold: bool,
+    /// The unit it is the main process of, if it is one's. Since version 3, like all that follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub service: Option<Service>,
+    /// The names of the sockets handed over, in the order of their descriptors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sockets: Vec<SocketName>,
+    /// The names of the credentials handed over, in the order of their descriptors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub credentials: Vec<CredentialName>,
+    /// Whether apps' output goes to the journal, too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub journal: bool,
+    /// Whether the pod is to be told to machined, by `pod internal-register` through
+    /// [`fd::SELF`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub register: bool,
+}
+
+/// The unit of a service manager whose main process a supervisor is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// Its name, such as `pod-web.service`.
+    pub unit: String,
+    /// Microseconds within which it wants to hear of us again and again (`WATCHDOG_USEC`,
+    /// `sd_watchdog_enabled(3)`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub watchdog_us: Option<u64>,
 }
 
 /// One app of an order.

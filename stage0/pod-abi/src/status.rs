@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Ended;
+use crate::fields::is_default;
 use crate::name::AppName;
 use crate::report::Report;
 use crate::stage::IdRange;
@@ -41,6 +42,12 @@ pub struct PodStatus {
     pub error: Option<Report>,
     /// The apps, in the order of the manifest.
     pub apps: Vec<AppStatus>,
+    /// The unit whose main process the supervisor is. Since version 3, like the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether it is paused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub paused: bool,
 }
 
 /// What is known of one app's run.
@@ -66,6 +73,13 @@ pub struct AppStatus {
     /// When it was last ready. Since version 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Timestamp>,
+    /// What it last said of itself (`STATUS=`, `sd_notify(3)`), tamed. Since version 3, like the
+    /// next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// When it will be started again, while it backs off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts_at: Option<Timestamp>,
 }
 
 /// What an app does.
@@ -140,6 +154,21 @@ pub enum Event {
     },
     /// An app was removed from the living pod.
     AppRemoved {
+        /// Which.
+        app: AppName,
+    },
+    /// It was paused. Since version 3, like all that follows.
+    PodPaused,
+    /// It goes on.
+    PodResumed,
+    /// Its limits, or those of an app, were changed.
+    LimitsChanged {
+        /// Of which app; without one, of the pod.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        app: Option<AppName>,
+    },
+    /// Memory ran out in an app, and the kernel killed processes of it.
+    AppOutOfMemory {
         /// Which.
         app: AppName,
     },

@@ -11,7 +11,7 @@ use std::path::Path;
 use pod_abi::app::AppSpec;
 use pod_abi::control::{Reply, Request};
 use pod_abi::inner::{FromInit, ToInit};
-use pod_abi::manifest::{AppList, PodManifest, PodSpec};
+use pod_abi::manifest::{AppList, PodLimits, PodManifest, PodSpec};
 use pod_abi::stage::{Order, Stage1Manifest};
 use pod_abi::status::{EventRecord, PodStatus};
 use serde::Serialize;
@@ -74,6 +74,24 @@ fn everything_of_version_2_is_read_and_written_alike() {
     holds::<Vec<ToInit>>("to-init.2.json");
     holds::<Vec<FromInit>>("from-init.2.json");
     let spec = holds::<PodSpec>("spec.2.json");
+    assert_eq!(spec.check(), Ok(()));
+}
+
+#[test]
+fn everything_of_version_3_is_read_and_written_alike() {
+    holds::<PodManifest>("pod.3.json");
+    holds::<AppSpec>("app.3.json");
+    holds::<AppList>("apps.3.json");
+    holds::<PodLimits>("limits.3.json");
+    holds::<Order>("order.3.json");
+    holds::<Stage1Manifest>("stage1.3.json");
+    holds::<PodStatus>("status.3.json");
+    holds::<Vec<EventRecord>>("events.3.json");
+    holds::<Vec<Request>>("requests.3.json");
+    holds::<Vec<Reply>>("replies.3.json");
+    holds::<Vec<ToInit>>("to-init.3.json");
+    holds::<Vec<FromInit>>("from-init.3.json");
+    let spec = holds::<PodSpec>("spec.3.json");
     assert_eq!(spec.check(), Ok(()));
 }
 

@@ -73,6 +73,8 @@ fn plain() -> Surrounded {
         devices: Vec::new(),
         resources: Resources::default(),
         volumes: Vec::new(),
+        credentials: Vec::new(),
+        sockets: Vec::new(),
     };
     Surrounded {
         app,
@@ -138,6 +140,7 @@ fn full() -> Surrounded {
         memory: Some(64 << 20),
         cpu: Some(CpuQuota { quota_us: 150_000, period_us: 100_000 }),
         pids: Some(32),
+        ..Resources::default()
     };
     app.pid = PidMode::Pod;
     app.restart = Restart::OnFailure { max: Some(3) };
@@ -399,7 +402,7 @@ fn anything() -> impl Strategy<Value = Surrounded> {
             what.app.annotations.clone_from(&notes);
             what.app.labels = notes;
             let cpu = quota.map(|quota_us| CpuQuota { quota_us, period_us: 5_000 });
-            what.app.resources = Resources { memory, cpu, pids };
+            what.app.resources = Resources { memory, cpu, pids, ..Resources::default() };
             what.app.pid = [PidMode::App, PidMode::Pod, PidMode::Host][usize::from(kind)];
             what.app.stdio = [Stdio::Logged, Stdio::Open, Stdio::Terminal][usize::from(kind)];
             what.ids = ids.then_some(IdRange { base: 1 << 20, count: 65_536 });

@@ -177,6 +177,8 @@ impl Unspoken {
             devices: Vec::new(),
             resources: pod_abi::isolators::Resources::default(),
             volumes: self.app_volumes.clone(),
+            credentials: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 

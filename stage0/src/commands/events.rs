@@ -25,12 +25,14 @@ use crate::ui::{self, Format};
 
 /// What an event may be: what the histories of pods record, and what is told of the pods
 /// themselves.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 16] = [
     CREATED,
     "pod-started",
     "pod-ready",
     "pod-stopping",
     "pod-ended",
+    "pod-paused",
+    "pod-resumed",
     REMOVED,
     "app-started",
     "app-ready",
@@ -38,6 +40,8 @@ const KINDS: [&str; 12] = [
     "app-backing-off",
     "app-added",
     "app-removed",
+    "app-out-of-memory",
+    "limits-changed",
 ];
 const CREATED: &str = "pod-created";
 const REMOVED: &str = "pod-removed";
@@ -371,7 +375,11 @@ mod tests {
             | Event::AppEnded { .. }
             | Event::AppBackingOff { .. }
             | Event::AppAdded { .. }
-            | Event::AppRemoved { .. } => 10,
+            | Event::AppRemoved { .. }
+            | Event::PodPaused
+            | Event::PodResumed
+            | Event::LimitsChanged { .. }
+            | Event::AppOutOfMemory { .. } => 14,
         };
         let app = || AppName::parse("web").unwrap();
         let events = [
@@ -385,6 +393,10 @@ mod tests {
             Event::AppBackingOff { app: app(), delay_ms: 1 },
             Event::AppAdded { app: app() },
             Event::AppRemoved { app: app() },
+            Event::PodPaused,
+            Event::PodResumed,
+            Event::LimitsChanged { app: None },
+            Event::AppOutOfMemory { app: app() },
         ];
         for event in &events {
             assert_eq!(known(event), events.len());

@@ -40,6 +40,10 @@ fn make(pods: &Pods, name: &str, home: Home) -> crate::error::Result<Pod> {
             dns: None,
             hosts: Vec::new(),
             insecure: [].into(),
+            resources: Default::default(),
+            oom_policy: Default::default(),
+            unit_properties: Vec::new(),
+            journal: Default::default(),
         },
     };
     draft.lay_out(&manifest, &[])?;

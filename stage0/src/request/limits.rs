@@ -64,6 +64,7 @@ pub(super) fn read_limits(flags: &LimitFlags) -> Result<Limits> {
                 |word| number(word).filter(|count| *count > 0),
                 "number of processes: it takes 1 or more",
             )?,
+            ..Resources::default()
         },
         rlimits,
         oom_score_adj: flags.oom_score_adj.as_deref().map(read_oom_score_adj).transpose()?,

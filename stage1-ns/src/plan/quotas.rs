@@ -32,7 +32,7 @@ pub(crate) enum Need {
 /// With a limit of memory an app has no swap: what it may use is what was said, behind any wall,
 /// and not twice that, as with docker.
 pub(super) fn of(spec: &AppSpec) -> Vec<Quota> {
-    let Resources { memory, cpu, pids } = &spec.resources;
+    let Resources { memory, cpu, pids, .. } = &spec.resources;
     let quota = |controller, file, value, need| Quota { controller, file, value, need };
     let mut quotas = Vec::new();
     if let Some(bytes) = memory {

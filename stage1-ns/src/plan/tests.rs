@@ -58,6 +58,8 @@ fn spec(name: &str, mounts: Vec<Mount>) -> AppSpec {
         devices: Vec::new(),
         resources: Default::default(),
         volumes: Vec::new(),
+        credentials: Vec::new(),
+        sockets: Vec::new(),
     }
 }
 
@@ -95,9 +97,13 @@ fn order(mounts: Vec<Mount>) -> Order {
         dns: None,
         hosts: Vec::new(),
         insecure: std::collections::BTreeSet::new(),
+        resources: Default::default(),
+        oom_policy: Default::default(),
+        unit_properties: Vec::new(),
+        journal: Default::default(),
     };
     Order {
-        abi: 2,
+        abi: 3,
         pod: PodManifest {
             version: 1,
             uuid: PodId::from_random([0xab; 16]),
@@ -113,6 +119,11 @@ fn order(mounts: Vec<Mount>) -> Order {
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         hosts: "127.0.0.1 localhost\n".to_owned(),
         hold: false,
+        service: None,
+        sockets: Vec::new(),
+        credentials: Vec::new(),
+        journal: false,
+        register: false,
     }
 }
 
@@ -373,7 +384,8 @@ fn limits_are_files_of_the_apps_cgroup() {
     let mut order = order(Vec::new());
     assert!(plan(&order).unwrap().apps[0].quotas.is_empty());
     let cpu = Some(CpuQuota { quota_us: 150_000, period_us: 100_000 });
-    order.apps[0].spec.resources = Resources { memory: Some(64 << 20), cpu, pids: Some(9) };
+    order.apps[0].spec.resources =
+        Resources { memory: Some(64 << 20), cpu, pids: Some(9), ..Resources::default() };
     let quotas = plan(&order).unwrap().apps.remove(0).quotas;
     let files: Vec<_> =
         quotas.iter().map(|one| (one.controller, one.file, one.value.as_str())).collect();

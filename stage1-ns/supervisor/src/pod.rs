@@ -85,6 +85,8 @@ impl Pod {
             code: None,
             error: None,
             apps: order.apps.iter().map(|entry| waiting(&entry.spec.name)).collect(),
+            unit: order.service.as_ref().map(|service| service.unit.clone()),
+            paused: false,
         };
         Self {
             status,
@@ -211,6 +213,10 @@ impl Pod {
                 self.changed = true;
                 Ok(vec![Consequence::Record(Event::AppReady { app })])
             }
+            FromInit::AppSays { app, word: _ } => {
+                self.app(&app).ok_or(UNKNOWN_APP)?;
+                Ok(Vec::new())
+            }
             FromInit::AppRemoved { app } if self.removing.remove(&app) => {
                 Ok(vec![Consequence::Removed(app)])
             }
@@ -302,6 +308,8 @@ fn waiting(name: &AppName) -> AppStatus {
         exit: None,
         error: None,
         ready: None,
+        said: None,
+        restarts_at: None,
     }
 }
 

@@ -111,6 +111,9 @@ pub(crate) fn answer(
         Request::Copy { app, direction, path } => copy(pod, app, direction, path),
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
+        Request::Update { .. } | Request::Stats | Request::Pause | Request::Resume => {
+            refuse("request.unknown", "this supervisor does not do that yet".to_owned())
+        }
     })
 }
 
@@ -277,7 +280,7 @@ pub(crate) mod tests {
     pub(crate) fn order() -> Order {
         let digest = format!("sha256:{}", "a".repeat(64));
         serde_json::from_value(serde_json::json!({
-            "abi": 2,
+            "abi": 3,
             "pod": {
                 "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
                 "created": "2026-01-01T00:00:00Z", "remove": false,

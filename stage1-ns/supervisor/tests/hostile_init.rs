@@ -109,7 +109,7 @@ impl Wall for Stage {
 
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {
         assert_eq!(apps.len(), 1);
-        let fds = AppFds { mount_namespace: false, cgroup: false, stdio: false };
+        let fds = AppFds { mount_namespace: false, cgroup: false, stdio: false, sockets: 0 };
         let stderr = rustix::pipe::pipe().unwrap().0;
         let stdout = self.stdout.take().unwrap();
         let stdio = AppStdio::Streams { input: self.input.take(), stdout, stderr };

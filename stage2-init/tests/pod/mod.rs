@@ -80,6 +80,8 @@ pub(crate) fn shell(name: &str, script: &str) -> AppSpec {
         devices: vec![],
         resources: Default::default(),
         volumes: vec![],
+        credentials: vec![],
+        sockets: vec![],
     }
 }
 
@@ -277,7 +279,7 @@ impl Pod {
         nix::unistd::fchown(&writer, Some(owner), None).unwrap();
         let leaf = self.cgroups.as_ref().map(|cgroups| cgroups.leaf(&format!("app-{}", spec.name)));
         let null = File::open("/dev/null").unwrap();
-        let fds = AppFds { mount_namespace: true, cgroup: leaf.is_some(), stdio: true };
+        let fds = AppFds { mount_namespace: true, cgroup: leaf.is_some(), stdio: true, sockets: 0 };
         let order = ToInit::AddApp { spec: Box::new(spec), fds };
         let mut descriptors = vec![mounts.as_fd()];
         descriptors.extend(leaf.as_ref().map(AsFd::as_fd));

@@ -211,7 +211,7 @@ fn a_manifest_is_a_document() {
     {
       "phase": "prepared",
       "manifest": {
-        "version": 2,
+        "version": 3,
         "uuid": "[UUID]",
         "name": "web",
         "created": "[TIME]",
@@ -232,7 +232,7 @@ fn a_manifest_is_a_document() {
       },
       "apps": [
         {
-          "version": 2,
+          "version": 3,
           "name": "app",
           "image": {
             "reference": "oci:[FIXTURES]/app:app",

@@ -1,0 +1,128 @@
+//! What an app is given by name from outside: secrets, and sockets that a service manager holds.
+//!
+//! Only names and origins stand in documents. Contents and sockets themselves cross between
+//! programs as descriptors and are never written down.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The most bytes all credentials of a pod may hold together; systemd's limit for a unit.
+pub const MAX_CREDENTIAL_BYTES: u64 = 1 << 20;
+/// The most credentials of a pod.
+pub const MAX_CREDENTIALS: usize = 256;
+/// The most sockets a pod may be handed.
+pub const MAX_SOCKETS: usize = 128;
+
+/// Why a word is no name of a credential or of a socket.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{word}` is no name of a {what}: it takes 1 to 255 printable ASCII characters but `/` and `:`, and neither `.` nor `..`"
+)]
+pub struct HandedNameError {
+    what: &'static str,
+    word: String,
+}
+
+macro_rules! handed_name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses a name: a file name without colons, as systemd wants it
+            /// (`systemd.exec(5)`, `systemd.socket(5)`).
+            ///
+            /// # Errors
+            ///
+            /// [`HandedNameError`] for everything else.
+            pub fn parse(word: &str) -> Result<Self, HandedNameError> {
+                let plain = |byte: u8| (b'!'..=b'~').contains(&byte) && byte != b'/' && byte != b':';
+                let sound = (1..=255).contains(&word.len())
+                    && word.bytes().all(plain)
+                    && word != "."
+                    && word != "..";
+                match sound {
+                    true => Ok(Self(word.to_owned())),
+                    false => Err(HandedNameError { what: $what, word: word.chars().take(80).collect() }),
+                }
+            }
+
+            /// Returns the name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = HandedNameError;
+
+            fn from_str(word: &str) -> Result<Self, HandedNameError> {
+                Self::parse(word)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = HandedNameError;
+
+            fn try_from(word: String) -> Result<Self, HandedNameError> {
+                Self::parse(&word)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+    };
+}
+
+handed_name! {
+    /// The name of a credential (`systemd.exec(5)`, `LoadCredential=`).
+    CredentialName, "credential"
+}
+
+handed_name! {
+    /// The name of a socket (`systemd.socket(5)`, `FileDescriptorName=`).
+    SocketName, "socket"
+}
+
+/// A secret an app finds as a file in `$CREDENTIALS_DIRECTORY`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Credential {
+    /// What the app calls it.
+    pub name: CredentialName,
+    /// The absolute path on the host it is read from at every start; without one it is what the
+    /// service manager holds under this name: one of the unit's own credentials, or one of the
+    /// host's credential stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_file_names_without_colons() {
+        for good in ["a", "db.password", "TLS_key@2", "-x"] {
+            assert!(CredentialName::parse(good).is_ok() && SocketName::parse(good).is_ok());
+        }
+        let long = "a".repeat(256);
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "\u{e4}", "a\n", &long] {
+            assert!(CredentialName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
