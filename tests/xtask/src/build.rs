@@ -56,17 +56,23 @@ pub(crate) fn programs(profile: Profile) -> Result<Programs, Error> {
     if !status.success() {
         return Err(Error::new("the programs do not build"));
     }
-    let name = if profile == Profile::Release { "release" } else { "debug" };
-    let directory = target().join(TRIPLE).join(name);
+    let programs = built(profile);
+    let directory = programs.directory();
     for (stage, manifest, program) in STAGES {
-        lay_out(&directory, stage, manifest, program).map_err(|error| {
+        lay_out(directory, stage, manifest, program).map_err(|error| {
             Error::of(
                 &format!("cannot lay out stage1 `{stage}` in `{}`", directory.display()),
                 &error,
             )
         })?;
     }
-    Ok(Programs::beneath(&directory))
+    Ok(programs)
+}
+
+/// Returns where the programs are, built or not.
+pub(crate) fn built(profile: Profile) -> Programs {
+    let name = if profile == Profile::Release { "release" } else { "debug" };
+    Programs::beneath(&target().join(TRIPLE).join(name))
 }
 
 /// Returns cargo's target directory.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::build::{self, Profile};
 use crate::error::Error;
-use crate::machine::Machine;
+use crate::leftovers::Machine;
 use crate::{packages, say};
 
 /// The pod that is shown.

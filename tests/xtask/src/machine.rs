@@ -1,111 +1,103 @@
-//! What a job must leave as it found it on the whole machine: mounts, cgroups, processes of ours,
-//! network, run directory and temporary files.
+//! `cargo xtask machine`: a machine with systemd as process 1, to try things and to test in.
 //!
-//! Looked at before and after; only what is new counts, and of processes and cgroups only what runs
-//! programs of this build or nothing at all, so that pods of somebody else who works on the same
-//! machine are no concern of ours. It never cleans up.
+//! ```text
+//! machine run [--tier booted|qemu] [--release] [--no-build] -- COMMAND…    runs one command in a fresh machine
+//! machine shell [--tier booted|qemu] [--release] [--no-build]              a prompt in it
+//! ```
+//!
+//! Standard output is the command's alone; what there is to say about the machine is said on
+//! standard error. `--no-build` takes the programs as they lie in the target directory.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Instant;
 
-use crate::build;
+use crate::build::{self, Profile};
+use crate::error::Error;
+use crate::say;
 
-/// The state of the machine at one moment, as lines that say what each thing is.
-#[derive(Debug)]
-pub(crate) struct Machine(BTreeSet<String>);
+use self::booted::Booted;
+use self::keeper::Parts;
+use self::tier::{Machine, Streams, Tier};
 
-/// Programs of this build that are no pods: those that are looking.
-const TOOLS: [&str; 1] = ["xtask"];
-/// How long things may take to go by themselves.
-const LAST_BREATH: Duration = Duration::from_secs(3);
-/// How long to wait before looking again.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// Directories whose entries are compared.
-const PLACES: [&str; 4] = ["/run/pod", "/run/netns", "/tmp", "/var/lib/pod"];
+mod booted;
+mod keeper;
+mod payload;
+mod root;
+mod tier;
 
-impl Machine {
-    /// Looks at the machine.
-    pub(crate) fn now() -> Self {
-        let mut seen = BTreeSet::new();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
-        seen.extend(mounts.lines().filter_map(point).map(|at| format!("mount {at}")));
-        if let Some(own) = harness::cgroup::own() {
-            let groups = names(&own).into_iter().filter(|name| name.starts_with("pod-"));
-            let left = groups.map(|name| own.join(name)).filter(|group| !is_anothers(group));
-            seen.extend(left.map(|group| format!("cgroup {}", group.display())));
+/// How it is called.
+const USAGE: &str = "usage: cargo xtask machine run [--tier booted|qemu] [--release] [--no-build] \
+    -- COMMAND… | machine shell [--tier booted|qemu] [--release] [--no-build]";
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Request<'a> {
+    tier: Tier,
+    profile: Profile,
+    build: bool,
+    command: Vec<&'a str>,
+}
+
+/// Carries out the words behind `machine`.
+pub(crate) fn run(words: &[&str]) -> Result<ExitCode, Error> {
+    if let [verb, root, payload, place] = words
+        && *verb == booted::KEEP
+    {
+        let [root, payload, place] = [root, payload, place].map(Path::new);
+        return keeper::keep(&Parts { root, payload, place }).map(|()| ExitCode::SUCCESS);
+    }
+    say::aside();
+    let request = read(words)?;
+    let mut machine = boot(&request)?;
+    machine.run(&request.command, Streams::Ours, None).map(ExitCode::from)
+}
+
+fn read<'a>(words: &[&'a str]) -> Result<Request<'a>, Error> {
+    let (verb, mut rest) = words.split_first().ok_or_else(|| Error::new(USAGE))?;
+    let mut request =
+        Request { tier: Tier::Booted, profile: Profile::Debug, build: true, command: Vec::new() };
+    loop {
+        rest = match rest {
+            ["--tier", tier, rest @ ..] => {
+                request.tier = tier.parse()?;
+                rest
+            }
+            ["--release", rest @ ..] => {
+                request.profile = Profile::Release;
+                rest
+            }
+            ["--no-build", rest @ ..] => {
+                request.build = false;
+                rest
+            }
+            _ => break,
         }
-        let links = names(Path::new("/sys/class/net"));
-        seen.extend(links.into_iter().map(|name| format!("network interface {name}")));
-        for place in PLACES {
-            let entries = names(Path::new(place));
-            let ours = entries.into_iter().filter(|name| place != "/tmp" || is_temporary(name));
-            seen.extend(ours.map(|name| format!("{place}/{name}")));
-        }
-        seen.extend(processes());
-        Self(seen)
     }
-
-    /// Lists what is there now and was not there then. What goes by itself meanwhile, such as the
-    /// empty cgroup of somebody else's pod that is just ending, was not left behind.
-    pub(crate) fn left_behind(&self) -> Vec<String> {
-        let new = || Self::now().0.difference(&self.0).cloned().collect::<BTreeSet<_>>();
-        let mut left = new();
-        let end = Instant::now() + LAST_BREATH;
-        while !left.is_empty() && Instant::now() < end {
-            thread::sleep(BETWEEN_LOOKS);
-            left = &left & &new();
-        }
-        left.into_iter().collect()
-    }
+    request.command = match (*verb, rest) {
+        ("run", ["--", command @ ..]) if !command.is_empty() => command.to_owned(),
+        ("shell", []) => vec!["bash", "-l"],
+        _ => return Err(Error::new(USAGE)),
+    };
+    Ok(request)
 }
 
-/// Tells whether an entry of `/tmp` could be of our making.
-fn is_temporary(name: &str) -> bool {
-    name.starts_with("pod") || name.starts_with(".tmp")
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Tells whether a cgroup lives, and by programs of another build, or is that of a test that runs.
-fn is_anothers(group: &Path) -> bool {
-    let test = group.file_name().and_then(|name| name.to_str()?.strip_prefix("pod-tests-"));
-    if let Some((pid, _)) = test.and_then(|name| name.split_once('-')) {
-        return Path::new("/proc").join(pid).exists() && !is_ours(pid);
-    }
-    let events = fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
-    events.contains("populated 1") && !processes_in(group).iter().any(|pid| is_ours(pid))
-}
-
-fn processes_in(group: &Path) -> Vec<String> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    let mut found: Vec<String> = text.lines().map(str::to_owned).collect();
-    for name in names(group) {
-        found.extend(processes_in(&group.join(name)));
-    }
-    found
-}
-
-/// Tells whether process `pid` runs a program of this build.
-fn is_ours(pid: &str) -> bool {
-    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(build::target()))
-}
-
-fn processes() -> Vec<String> {
-    let pids = names(Path::new("/proc")).into_iter().filter(|name| name.parse::<u32>().is_ok());
-    pids.filter_map(|pid| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let name = name.trim();
-        let ours = is_ours(&pid) && !TOOLS.contains(&name);
-        ours.then(|| format!("process {pid} ({name})"))
-    })
-    .collect()
+/// Boots a fresh machine with the build in it.
+fn boot(request: &Request<'_>) -> Result<Box<dyn Machine>, Error> {
+    let programs = if request.build {
+        build::programs(request.profile)?
+    } else {
+        build::built(request.profile)
+    };
+    let root = root::root()?;
+    let payload = payload::of(&programs)?;
+    let began = Instant::now();
+    let machine: Box<dyn Machine> = match request.tier {
+        Tier::Booted => Box::new(Booted::boot(&root, payload.path())?),
+        Tier::Qemu => return Err(Error::new("there is no tier `qemu` yet")),
+    };
+    say::note(&format!("{} machine up in {:.1} s", request.tier, began.elapsed().as_secs_f64()));
+    Ok(machine)
 }
 
 #[cfg(test)]
@@ -113,10 +105,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unchanged_machine_has_nothing_left_behind() {
-        let before = Machine(BTreeSet::from(["mount /nowhere".to_owned()]));
-        let has = |line: &str| before.left_behind().iter().any(|left| left == line);
-        assert!(!has("mount /nowhere"));
-        assert!(has("mount /proc"), "it was not there before");
+    fn a_line_is_read_as_it_was_meant() {
+        let read = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            read(&words).map(|request| format!("{request:?}")).map_err(|error| error.to_string())
+        };
+        let plain = read("run -- pod --version").expect("it is right");
+        assert!(plain.contains(
+            r#"tier: Booted, profile: Debug, build: true, command: ["pod", "--version"]"#
+        ));
+        let qemu = read("shell --tier qemu --no-build --release").expect("it is right");
+        assert!(qemu.contains("tier: Qemu, profile: Release, build: false"));
+        for wrong in ["run", "run --", "run pod", "shell -- pod", "run --tier vm -- pod", "stop"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! cargo xtask images               makes the fixture images
 //! cargo xtask images DIR           writes an image of busybox to DIR: `oci:DIR:busybox`
 //! cargo xtask demo                 shows a pod of two apps from a real registry
+//! cargo xtask machine run -- …     runs a command in a machine with systemd as process 1
+//! cargo xtask machine shell        a prompt in one
 //! cargo xtask test [FILTER…]       everything CI runs
 //! cargo xtask docs [DIR]           writes `docs/commands.md`; to DIR, manual pages and completions
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
@@ -27,6 +29,7 @@ mod build;
 mod demo;
 mod docs;
 mod error;
+mod leftovers;
 mod machine;
 mod packages;
 mod say;
@@ -48,13 +51,18 @@ fn main() -> ExitCode {
             Ok(rounds) if rounds > 0 => bench::start(Some(rounds)),
             _ => Err(Error::new(format!("`{rounds}` is no number of rounds"))),
         },
+        ["machine", words @ ..] => return exit(machine::run(words)),
         ["test", filter @ ..] => test::run(filter),
         _ => Err(Error::new(
-            "usage: cargo xtask build [--release] | images | demo | docs | test | bench",
+            "usage: cargo xtask build [--release] | images | demo | docs | machine | test | bench",
         )),
     };
+    exit(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit(done: Result<ExitCode, Error>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say::error(&error);
             ExitCode::FAILURE

@@ -3,6 +3,7 @@
 //! What is missing is said before it is installed; what is there is not touched. On other systems
 //! the error names the programs.
 
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -27,6 +28,9 @@ pub(crate) const FIXTURES: &[Need] = &[
     need_of("mmdebstrap", "mmdebstrap"),
     need_of("skopeo", "skopeo"),
 ];
+
+/// For the root of machines.
+pub(crate) const ROOT: &[Need] = &[need_of("mmdebstrap", "mmdebstrap")];
 
 /// Beside those, for the tests.
 pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace")];
@@ -81,6 +85,7 @@ fn apt_get(args: &[&str]) -> Result<(), Error> {
         .args(args)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())
+        .stdout(io::stderr())
         .status()
         .map_err(|error| Error::of("cannot run `apt-get`; install the packages by hand", &error))?;
     if status.success() {

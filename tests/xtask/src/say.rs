@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// SGR codes of what is coloured.
 const BOLD: &str = "1";
@@ -12,12 +13,26 @@ const DIM: &str = "2";
 const GREEN: &str = "32";
 const RED: &str = "31";
 
+/// Whether the standard output belongs to somebody else.
+static ASIDE: AtomicBool = AtomicBool::new(false);
+
+/// From now on says everything on standard error: what is on standard output is a command's.
+pub(crate) fn aside() {
+    ASIDE.store(true, Ordering::Relaxed);
+}
+
 fn coloured(code: &str, text: &str) -> String {
-    if io::stdout().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    let aside = ASIDE.load(Ordering::Relaxed);
+    let terminal = if aside { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+    if terminal { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 fn line(text: &str) {
-    let mut out = io::stdout().lock();
+    let mut out: Box<dyn Write> = if ASIDE.load(Ordering::Relaxed) {
+        Box::new(io::stderr().lock())
+    } else {
+        Box::new(io::stdout().lock())
+    };
     // Nobody reads any more if this fails; the exit status still tells.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

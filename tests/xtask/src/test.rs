@@ -14,7 +14,7 @@ use harness::require;
 
 use crate::build::{self, Profile};
 use crate::error::Error;
-use crate::machine::Machine;
+use crate::leftovers::Machine;
 use crate::{demo, packages, say};
 
 /// What `cargo test` counted.

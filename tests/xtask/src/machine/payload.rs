@@ -1,0 +1,72 @@
+//! What goes into a machine beside its root: the build, installed, and an image to run.
+//!
+//! ```text
+//! usr/bin/pod  usr/lib/pod/stage1/{ns,fly}/    as a package would install them
+//! usr/lib/pod-tests/                           the programs of the tests
+//! fixtures/bb/                                 an OCI layout, busybox, tag `latest`
+//! ```
+//!
+//! A tree in a temporary directory, to be laid over the root.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use harness::fixtures::{self, Fixture};
+use harness::programs::Programs;
+use tempfile::TempDir;
+
+use crate::error::Error;
+use crate::machine::root;
+use crate::packages;
+
+/// Where the programs of the tests lie in a machine, beneath its root.
+const OF_TESTS: &str = "usr/lib/pod-tests";
+
+/// Makes the tree of what `programs` are.
+pub(crate) fn of(programs: &Programs) -> Result<TempDir, Error> {
+    packages::need(packages::FIXTURES)?;
+    let failed = |error: io::Error| Error::of("cannot lay out what goes into the machine", &error);
+    fs::create_dir_all(root::directory()).map_err(failed)?;
+    let tree = TempDir::new_in(root::directory()).map_err(failed)?;
+    lay_out(programs, tree.path()).map_err(failed)?;
+    Ok(tree)
+}
+
+fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
+    // A temporary directory is private; this one becomes `/`.
+    fs::set_permissions(tree, fs::Permissions::from_mode(0o755))?;
+    let bin = tree.join("usr/bin");
+    let tests = tree.join(OF_TESTS);
+    for directory in [&bin, &tests, &tree.join("usr/lib/pod"), &tree.join("fixtures")] {
+        fs::create_dir_all(directory)?;
+    }
+    fs::copy(programs.path("pod"), bin.join("pod"))?;
+    copy(&programs.path("stage1"), &tree.join("usr/lib/pod/stage1"))?;
+    for name in ["probe", "sandbox"] {
+        fs::copy(programs.path(name), tests.join(name))?;
+    }
+    let layout = tree.join("fixtures/bb");
+    copy(&fixtures::layout(programs, Fixture::Busybox)?, &layout)?;
+    tag(&layout, Fixture::Busybox.name(), "latest")
+}
+
+/// Gives the image that is tagged `old` in `layout` the tag `new`.
+fn tag(layout: &Path, old: &str, new: &str) -> io::Result<()> {
+    let index = layout.join("index.json");
+    let mut value: serde_json::Value = serde_json::from_slice(&fs::read(&index)?)?;
+    let name = "org.opencontainers.image.ref.name";
+    for manifest in value["manifests"].as_array_mut().into_iter().flatten() {
+        if manifest["annotations"][name] == old {
+            manifest["annotations"][name] = new.into();
+        }
+    }
+    fs::write(index, value.to_string())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let status = Command::new("cp").arg("-aT").arg(from).arg(to).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("cp ended with {status}"))) }
+}

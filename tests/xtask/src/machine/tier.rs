@@ -1,0 +1,77 @@
+//! What every tier of the machine offers: one interface, so that `machine run`, `machine shell` and
+//! the tests do not know which one they have.
+//!
+//! A machine ends when it is dropped, and leaves nothing; what is wanted of it is fetched before.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Which machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// systemd as process 1 in plain namespaces of this host: native speed, no controllers.
+    Booted,
+    /// A computer of its own in QEMU: controllers, a kernel of its own, slow.
+    Qemu,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Booted => "booted",
+            Self::Qemu => "qemu",
+        })
+    }
+}
+
+impl FromStr for Tier {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self, Error> {
+        match word {
+            "booted" => Ok(Self::Booted),
+            "qemu" => Ok(Self::Qemu),
+            _ => Err(Error::new(format!("there is no tier `{word}`: it is `booted` or `qemu`"))),
+        }
+    }
+}
+
+/// Where the standard streams of a command lead.
+#[derive(Debug)]
+pub(crate) enum Streams {
+    /// To ours; where all three of ours are a terminal, the command has one, too.
+    Ours,
+    #[allow(dead_code, reason = "tests in the machine come next")]
+    /// Nothing to read; what it writes goes to these files or pipes.
+    Into {
+        /// Its standard output.
+        output: OwnedFd,
+        /// Its standard error.
+        errors: OwnedFd,
+    },
+}
+
+/// A machine that runs, with systemd as process 1 and `pod` installed.
+pub(crate) trait Machine {
+    /// Runs a command as a person at a prompt would, in a scope of its own, and returns its exit
+    /// code, 128+n for signal n. With a `limit`, a command that takes longer is an error.
+    fn run(
+        &mut self,
+        words: &[&str],
+        streams: Streams,
+        limit: Option<Duration>,
+    ) -> Result<u8, Error>;
+
+    #[allow(dead_code, reason = "tests in the machine come next")]
+    /// Reboots as an administrator would; what is on the disk stays.
+    fn reboot(&mut self) -> Result<(), Error>;
+
+    #[allow(dead_code, reason = "tests in the machine come next")]
+    /// Names the file that holds what was said on the console, as long as the machine lives.
+    fn console(&self) -> &Path;
+}
