@@ -9,6 +9,7 @@
 
 pub mod cgroup;
 pub mod fixtures;
+pub mod guest;
 pub mod image;
 pub mod leaks;
 pub mod manual;

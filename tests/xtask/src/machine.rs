@@ -18,11 +18,13 @@ use crate::say;
 
 use self::booted::Booted;
 use self::keeper::Parts;
+use self::qemu::Qemu;
 use self::tier::{Machine, Streams, Tier};
 
 mod booted;
 mod keeper;
 mod payload;
+mod qemu;
 mod root;
 mod tier;
 
@@ -94,7 +96,7 @@ fn boot(request: &Request<'_>) -> Result<Box<dyn Machine>, Error> {
     let began = Instant::now();
     let machine: Box<dyn Machine> = match request.tier {
         Tier::Booted => Box::new(Booted::boot(&root, payload.path())?),
-        Tier::Qemu => return Err(Error::new("there is no tier `qemu` yet")),
+        Tier::Qemu => Box::new(Qemu::boot(&root, payload.path())?),
     };
     say::note(&format!("{} machine up in {:.1} s", request.tier, began.elapsed().as_secs_f64()));
     Ok(machine)

@@ -32,6 +32,13 @@ pub(crate) const FIXTURES: &[Need] = &[
 /// For the root of machines.
 pub(crate) const ROOT: &[Need] = &[need_of("mmdebstrap", "mmdebstrap")];
 
+/// For a machine of QEMU.
+pub(crate) const QEMU: &[Need] = &[
+    need_of("mke2fs", "e2fsprogs"),
+    need_of("qemu-system-x86_64", "qemu-system-x86"),
+    need_of("setpriv", "util-linux"),
+];
+
 /// Beside those, for the tests.
 pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace")];
 

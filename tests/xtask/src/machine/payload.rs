@@ -45,7 +45,7 @@ fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
     }
     fs::copy(programs.path("pod"), bin.join("pod"))?;
     copy(&programs.path("stage1"), &tree.join("usr/lib/pod/stage1"))?;
-    for name in ["probe", "sandbox"] {
+    for name in ["agent", "probe", "sandbox"] {
         fs::copy(programs.path(name), tests.join(name))?;
     }
     let layout = tree.join("fixtures/bb");

@@ -1,0 +1,164 @@
+//! The disk a machine of QEMU boots from: the root and what goes into it as one ext4 image, kept
+//! by content in `target/machine/`.
+//!
+//! QEMU never writes to it; what a machine changes is in a file without a name that ends with it.
+//! Whoever uses an image holds a lock on it, and only images nobody uses are removed.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use harness::image::digest;
+use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempDir;
+
+use crate::error::Error;
+use crate::machine::root;
+
+/// How large the file system is, most of it free. The image is sparse.
+const SIZE: &str = "6G";
+/// What images begin with, and what follows.
+const NAME: (&str, &str) = ("disk-", ".ext4");
+/// The unit of the program that runs what we ask for.
+const UNIT: &str = "machine-agent.service";
+const AGENT: &str = "[Unit]
+Description=Runs what is asked for from outside
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+ExecStartPre=modprobe --all virtio_pci virtio_console
+ExecStart=/usr/lib/pod-tests/agent
+Restart=always
+RestartSec=1
+KillMode=process
+OOMScoreAdjust=-1000
+";
+
+/// An image that is there as long as this is held.
+#[derive(Debug)]
+pub(super) struct Disk {
+    path: PathBuf,
+    _held: Flock<File>,
+}
+
+impl Disk {
+    /// Returns where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Finds or makes the image of `root` with the tree `payload` laid over it.
+    pub(super) fn of(root: &Path, payload: &Path) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::of("cannot make the machine's disk", &error);
+        let name = name(root, payload).map_err(failed)?;
+        let path = root::directory().join(name);
+        // Whoever removes old images may be faster than our lock.
+        for _ in 0..3 {
+            if !path.exists() {
+                make(root, payload, &path)?;
+            }
+            if let Some(held) = hold(&path, FlockArg::LockShared) {
+                remove_unused(&path);
+                return Ok(Self { path, _held: held });
+            }
+        }
+        Err(Error::new(format!("`{}` goes away as often as it is made", path.display())))
+    }
+}
+
+fn name(root: &Path, payload: &Path) -> io::Result<String> {
+    // The name of the root is the digest of its recipe.
+    let of_root = root.file_name().unwrap_or(root.as_os_str()).display();
+    let mut inputs = format!("{SIZE}\n{AGENT}\n{of_root}\n").into_bytes();
+    contents(payload, Path::new(""), &mut inputs)?;
+    let digest = digest(&inputs);
+    let short = digest.trim_start_matches("sha256:").get(..16).unwrap_or(&digest).to_owned();
+    Ok(format!("{}{short}{}", NAME.0, NAME.1))
+}
+
+/// Adds to `inputs` what is in the tree, in an order that is always the same.
+fn contents(top: &Path, tree: &Path, inputs: &mut Vec<u8>) -> io::Result<()> {
+    let mut entries = fs::read_dir(top.join(tree))?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let metadata = entry.metadata()?;
+        let inside = tree.join(entry.file_name());
+        inputs.extend(format!("{}\0{:o}\0", inside.display(), metadata.mode()).bytes());
+        if metadata.is_dir() {
+            contents(top, &inside, inputs)?;
+        } else if metadata.is_symlink() {
+            inputs.extend(fs::read_link(&path)?.into_os_string().into_encoded_bytes());
+        } else {
+            let mut bytes = Vec::new();
+            File::open(&path)?.read_to_end(&mut bytes)?;
+            inputs.extend(digest(&bytes).into_bytes());
+        }
+        inputs.push(b'\n');
+    }
+    Ok(())
+}
+
+fn make(root: &Path, payload: &Path, path: &Path) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::of("cannot make the machine's disk", &error);
+    let staging = TempDir::new_in(root::directory()).map_err(failed)?;
+    let tree = staging.path().join("tree");
+    // The root is not copied: its files get second names. Those of the payload take their place.
+    run(Command::new("cp").args(["--archive", "--link", "-T"]).arg(root).arg(&tree))?;
+    run(Command::new("cp")
+        .args(["--archive", "--remove-destination", "-T"])
+        .arg(payload)
+        .arg(&tree))?;
+    add_unit(&tree).map_err(failed)?;
+    let image = staging.path().join("image");
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0", "-d"]);
+    run(mke2fs.arg(&tree).arg(&image).arg(SIZE))?;
+    fs::rename(&image, path).map_err(failed)
+}
+
+fn add_unit(tree: &Path) -> io::Result<()> {
+    let units = tree.join("etc/systemd/system");
+    let wants = units.join("multi-user.target.wants");
+    fs::create_dir_all(&wants)?;
+    fs::write(units.join(UNIT), AGENT)?;
+    symlink(Path::new("..").join(UNIT), wants.join(UNIT))
+}
+
+fn run(command: &mut Command) -> Result<(), Error> {
+    let said = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Error::of(&format!("cannot run {:?}", command.get_program()), &error))?;
+    if said.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    Err(Error::of(&format!("{:?} ended with {}", command.get_program(), said.status), &text.trim()))
+}
+
+/// Locks the image, unless it is not there any more or somebody holds it otherwise.
+fn hold(path: &Path, how: FlockArg) -> Option<Flock<File>> {
+    let held = Flock::lock(File::open(path).ok()?, how).ok()?;
+    let same = held.metadata().ok()?.ino() == fs::metadata(path).ok()?.ino();
+    same.then_some(held)
+}
+
+fn remove_unused(current: &Path) {
+    for entry in fs::read_dir(root::directory()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_image = name.starts_with(NAME.0) && name.ends_with(NAME.1);
+        if !is_image || path == current {
+            continue;
+        }
+        if let Some(_held) = hold(&path, FlockArg::LockExclusiveNonblock) {
+            // Somebody else may have been faster.
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
