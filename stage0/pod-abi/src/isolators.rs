@@ -193,6 +193,12 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+/// No limit, where a limit is a number: what takes one away again. The kernel's word is `max`.
+///
+/// [`Resources::memory`], [`Resources::memory_high`], [`Resources::swap`], [`Resources::pids`],
+/// [`CpuQuota::quota_us`] and the rates of [`IoLimit`] take it.
+pub const UNLIMITED: u64 = u64::MAX;
+
 /// The most an app may use, enforced by its cgroup; what cannot be enforced stops the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -252,6 +258,24 @@ impl Resources {
             && list(&self.cpuset_cpus)
             && list(&self.cpuset_mems)
             && self.io.iter().all(|io| !io.is_empty())
+            && self.contradiction().is_none()
+    }
+
+    /// Names two limits of which one makes the other impossible, the smaller first.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        let (max, high, low) = (self.memory, self.memory_high, self.memory_low);
+        let above =
+            |one: Option<u64>, other: Option<u64>| one.zip(other).is_some_and(|(a, b)| a > b);
+        if above(low, max) {
+            Some(("memory", "memoryLow"))
+        } else if above(low, high) {
+            Some(("memoryHigh", "memoryLow"))
+        } else if above(high.filter(|high| *high != UNLIMITED), max) {
+            Some(("memory", "memoryHigh"))
+        } else {
+            None
+        }
     }
 
     /// Takes over every limit that `later` names.
@@ -314,6 +338,12 @@ pub struct IoLimit {
 }
 
 impl IoLimit {
+    /// Returns a limit of `device` that limits nothing yet.
+    #[must_use]
+    pub const fn of(device: BlockDevice) -> Self {
+        Self { device, read_bytes: None, write_bytes: None, reads: None, writes: None }
+    }
+
     fn is_empty(&self) -> bool {
         let limits = [self.read_bytes, self.write_bytes, self.reads, self.writes];
         limits.iter().all(Option::is_none) || limits.contains(&Some(0))
@@ -466,6 +496,27 @@ mod tests {
             [Capability::Mknod, Capability::AuditWrite, Capability::NetRaw, Capability::SysAdmin]
         {
             assert_eq!(set.bits() & out.bit(), 0, "{out}");
+        }
+    }
+
+    #[test]
+    fn limits_that_exclude_each_other_are_no_sound_set() {
+        let memory = |max: u64, high: u64, low: u64| {
+            let some = |bytes: u64| (bytes > 0).then_some(bytes);
+            let (memory, memory_high, memory_low) = (some(max), some(high), some(low));
+            Resources { memory, memory_high, memory_low, ..Resources::default() }
+        };
+        for (max, high, low, pair) in [
+            (0, 0, 0, None),
+            (2, 2, 2, None),
+            (2, UNLIMITED, 0, None),
+            (1, 0, 2, Some(("memory", "memoryLow"))),
+            (0, 1, 2, Some(("memoryHigh", "memoryLow"))),
+            (1, 2, 0, Some(("memory", "memoryHigh"))),
+        ] {
+            let limits = memory(max, high, low);
+            assert_eq!(limits.contradiction(), pair, "{max} {high} {low}");
+            assert_eq!(limits.is_sound(), pair.is_none(), "{max} {high} {low}");
         }
     }
 }

@@ -12,12 +12,11 @@ use std::os::fd::BorrowedFd;
 use pod_abi::app::AppSpec;
 use pod_abi::manifest::AppList;
 use pod_abi::{AppName, layout, version};
-use rustix::fs::{
-    AtFlags, Mode, OFlags, RenameFlags, chmodat, fsync, mkdirat, openat, renameat, renameat_with,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, chmodat, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::{During, Failure};
+use crate::whole;
 
 /// The name a list has until it is whole.
 const LIST_TEMPORARY: &str = ".apps.json.tmp";
@@ -83,16 +82,8 @@ pub(crate) fn put_aside(pod: BorrowedFd<'_>, name: &AppName) -> Result<(), Failu
 ///
 /// What could not be done; the old list is still there, whole.
 pub(crate) fn write_list(pod: BorrowedFd<'_>, apps: Vec<AppName>) -> Result<(), Failure> {
-    let writing = || format!("cannot write `{}`", layout::APP_LIST);
     let list = AppList { version: version::MANIFEST, apps };
-    let text = serde_json::to_vec(&list).map_err(io::Error::other).during(writing)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o600);
-    let file = openat(pod, LIST_TEMPORARY, flags | OFlags::NOFOLLOW, mode).during(writing)?;
-    let mut file = File::from(file);
-    file.write_all(&text).during(writing)?;
-    fsync(&file).during(writing)?;
-    renameat(pod, LIST_TEMPORARY, pod, layout::APP_LIST).during(writing)
+    whole::write(pod, LIST_TEMPORARY, layout::APP_LIST, &list)
 }
 
 #[cfg(test)]

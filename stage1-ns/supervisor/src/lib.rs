@@ -24,6 +24,7 @@ mod control;
 mod error;
 mod events;
 mod handover;
+mod limits;
 mod link;
 mod living;
 mod log;
@@ -39,6 +40,7 @@ mod sink;
 mod stream;
 mod terminal;
 mod wall;
+mod whole;
 
 pub use error::{During, Failure};
 pub use handover::{Handover, Inherited};

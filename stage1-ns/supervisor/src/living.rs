@@ -11,6 +11,7 @@
 mod attending;
 mod changing;
 mod hearing;
+mod limiting;
 mod serving;
 mod showing;
 
@@ -286,6 +287,9 @@ impl<'a, W: Wall> Living<'a, W> {
 
     fn obey(&mut self, meaning: Meaning) {
         match meaning {
+            Meaning::Forward(signal) if self.pod.status.paused => {
+                self.pod.keep_for_resume(Target::AllApps, signal);
+            }
             Meaning::Forward(signal) => {
                 self.tell(&ToInit::Signal { target: Target::AllApps, signal });
             }
@@ -302,6 +306,10 @@ impl<'a, W: Wall> Living<'a, W> {
             self.stopping = Some(stopping);
             self.records.event(records::now(), Event::PodStopping);
             self.notify.stopping();
+        }
+        // What stands still cannot end in order.
+        if let Err(failure) = self.go_on() {
+            self.fail(failure.report());
         }
         self.tell(&ToInit::Shutdown { grace_ms });
     }

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
-use pod_abi::inner::FromInit;
+use pod_abi::inner::{FromInit, Target};
 use pod_abi::stage::Order;
 use pod_abi::status::{AppState, AppStatus, Event, PodStatus};
-use pod_abi::{AppName, Report, Timestamp, version};
+use pod_abi::{AppName, PodName, Report, Timestamp, version};
 
 use crate::roster::Roster;
 
@@ -52,6 +52,8 @@ pub(crate) enum Consequence {
 /// The living pod.
 #[derive(Debug)]
 pub(crate) struct Pod {
+    /// Its name.
+    pub(crate) name: PodName,
     /// Its record.
     pub(crate) status: PodStatus,
     /// Whether the record has changed since it was last written.
@@ -64,6 +66,8 @@ pub(crate) struct Pod {
     removing: BTreeSet<AppName>,
     /// Signals for apps that do not run yet, at most one of a kind for each.
     early: Vec<(AppName, u8)>,
+    /// Signals that came while it is paused, at most one of a kind for each target.
+    standing: Vec<(Target, u8)>,
     execs: BTreeMap<u32, bool>,
     next_exec: u32,
 }
@@ -89,12 +93,14 @@ impl Pod {
             paused: false,
         };
         Self {
+            name: order.pod.name.clone(),
             status,
             changed: true,
             answered: false,
             roster: Roster::of(order),
             removing: BTreeSet::new(),
             early: Vec::new(),
+            standing: Vec::new(),
             execs: BTreeMap::new(),
             next_exec: 0,
         }
@@ -138,6 +144,19 @@ impl Pod {
     /// Gives out the signals kept for an app.
     pub(crate) fn kept_signals(&mut self, name: &AppName) -> Vec<u8> {
         self.early.extract_if(.., |(app, _)| app == name).map(|(_, signal)| signal).collect()
+    }
+
+    /// Keeps a signal until the pod goes on.
+    pub(crate) fn keep_for_resume(&mut self, target: Target, signal: u8) {
+        let kept = (target, signal);
+        if !self.standing.contains(&kept) {
+            self.standing.push(kept);
+        }
+    }
+
+    /// Gives out the signals kept while it was paused, in the order they came.
+    pub(crate) fn standing_signals(&mut self) -> Vec<(Target, u8)> {
+        std::mem::take(&mut self.standing)
     }
 
     /// Numbers a new process of `pod exec`; `None` if there are too many.
@@ -290,6 +309,7 @@ impl Pod {
             app.pid = None;
         }
         self.status.init = None;
+        self.status.paused = false;
         self.status.ended = Some(now);
         self.status.code = Some(code);
         self.status.error = error;

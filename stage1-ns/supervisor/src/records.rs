@@ -22,7 +22,8 @@ use crate::error::{During, Failure};
 /// The name a status has until it is whole.
 const STATUS_TEMPORARY: &str = ".status.json.tmp";
 
-/// The size of the history at which only the pod's own events are still added, in bytes: an app
+/// The size of the history at which only the pod's own events, and what
+/// somebody has asked for, are still added, in bytes: an app
 /// that is restarted for ever must not fill the disk.
 const MAX_EVENTS: u64 = 4 << 20;
 
@@ -49,7 +50,13 @@ impl Records {
     pub(crate) fn event(&mut self, time: Timestamp, event: Event) {
         let of_pod = matches!(
             event,
-            Event::PodStarted | Event::PodReady | Event::PodStopping | Event::PodEnded { .. }
+            Event::PodStarted
+                | Event::PodReady
+                | Event::PodStopping
+                | Event::PodEnded { .. }
+                | Event::PodPaused
+                | Event::PodResumed
+                | Event::LimitsChanged { .. }
         );
         if self.size > MAX_EVENTS && !of_pod {
             return;

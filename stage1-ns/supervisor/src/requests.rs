@@ -8,6 +8,7 @@
 use pod_abi::app::{MAX_ID, Process};
 use pod_abi::control::{Direction, Reply, Request, SignalTarget, WindowSize};
 use pod_abi::inner::{Target, ToInit};
+use pod_abi::isolators::Resources;
 use pod_abi::stage::AppOrder;
 use pod_abi::status::AppState;
 use pod_abi::{AppName, PodPath, Report};
@@ -39,6 +40,14 @@ pub(crate) enum Answer {
     EndInput,
     /// Change the size of the client's terminal, and reply that it is done.
     Resize(WindowSize),
+    /// Change limits to these, which are all there are to be, and reply that it is done.
+    Limit(Option<AppName>, Box<Resources>),
+    /// Count what the pod uses, and reply it.
+    Count,
+    /// Freeze the pod, and reply that it is done.
+    Pause,
+    /// Thaw the pod, and reply that it is done.
+    Resume,
 }
 
 /// A process to start on a terminal of its own.
@@ -76,6 +85,9 @@ pub(crate) fn answer(
     if !may_ask(waiting, &request) {
         return Err(Over);
     }
+    if pod.status.paused && needs_motion(&request) {
+        return Ok(paused(pod));
+    }
     Ok(match request {
         Request::Ps => Answer::Reply(Reply::Status(Box::new(pod.status.clone()))),
         Request::Start { app } => match state(pod, &app) {
@@ -111,10 +123,57 @@ pub(crate) fn answer(
         Request::Copy { app, direction, path } => copy(pod, app, direction, path),
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
-        Request::Update { .. } | Request::Stats | Request::Pause | Request::Resume => {
-            refuse("request.unknown", "this supervisor does not do that yet".to_owned())
-        }
+        Request::Update { app, resources } => update(pod, app, &resources),
+        Request::Stats => Answer::Count,
+        Request::Pause if pod.status.paused => Answer::Reply(Reply::Done),
+        Request::Pause => Answer::Pause,
+        Request::Resume if pod.status.paused => Answer::Resume,
+        Request::Resume => Answer::Reply(Reply::Done),
     })
+}
+
+/// Tells whether a request can only be fulfilled by processes that run. Signals are kept until the
+/// pod goes on, as the kernel keeps them for a process that stands still.
+fn needs_motion(request: &Request) -> bool {
+    match request {
+        Request::Start { .. }
+        | Request::Stop { .. }
+        | Request::Exec { .. }
+        | Request::Attach { .. }
+        | Request::Copy { .. }
+        | Request::AddApp { .. }
+        | Request::RemoveApp { .. } => true,
+        Request::Ps
+        | Request::EndInput
+        | Request::Resize { .. }
+        | Request::Signal { .. }
+        | Request::Update { .. }
+        | Request::Stats
+        | Request::Pause
+        | Request::Resume
+        | Request::Shutdown { .. } => false,
+    }
+}
+
+fn paused(pod: &Pod) -> Answer {
+    let name = &pod.name;
+    let report = Report::new("pod.paused", format!("pod `{name}` is paused"))
+        .hint(format!("`pod unpause {name}` lets it go on"));
+    Answer::Reply(Reply::Refused(Box::new(report)))
+}
+
+fn update(pod: &mut Pod, app: Option<AppName>, changes: &Resources) -> Answer {
+    if let Some(Err(refused)) = app.as_ref().map(|app| state(pod, app)) {
+        return refused;
+    }
+    let limits = pod.roster.resources(app.as_ref()).overridden_by(changes);
+    if let Some((one, other)) = limits.contradiction() {
+        return refuse("limit.invalid", format!("`{other}` would be above `{one}`"));
+    }
+    if !limits.is_sound() {
+        return refuse("limit.invalid", "one of the limits is none".to_owned());
+    }
+    Answer::Limit(app, Box::new(limits))
 }
 
 /// Tells whether a client that waits for `waiting` may ask this meanwhile.
@@ -267,6 +326,10 @@ fn signal(
             }
         },
     };
+    if pod.status.paused {
+        pod.keep_for_resume(target, signal);
+        return Ok(Answer::Reply(Reply::Done));
+    }
     Ok(Answer::Done(ToInit::Signal { target, signal }))
 }
 
@@ -358,6 +421,75 @@ pub(crate) mod tests {
             let asked = format!("{request:?}");
             assert_eq!(refused(answer(&mut pod(running), None, request)), code, "{asked}");
         }
+    }
+
+    #[test]
+    fn what_takes_processes_that_run_is_refused_while_the_pod_is_paused() {
+        let process = Box::new(order().apps.remove(0).spec.process);
+        let path = PodPath::parse("/x").unwrap();
+        let mut paused = pod(Some(2));
+        paused.status.paused = true;
+        for request in [
+            Request::Start { app: web() },
+            Request::Stop { app: web(), grace_ms: None },
+            Request::Exec { app: web(), process, terminal: None },
+            Request::Attach { app: None, input: false, ends_input: false, size: None },
+            Request::Copy { app: web(), direction: Direction::Out, path },
+            Request::RemoveApp { app: web() },
+        ] {
+            let asked = format!("{request:?}");
+            assert_eq!(refused(answer(&mut paused, None, request)), "pod.paused", "{asked}");
+        }
+        let done = Answer::Reply(Reply::Done);
+        assert_eq!(answer(&mut paused, None, Request::Pause).ok(), Some(done));
+        assert_eq!(answer(&mut paused, None, Request::Resume).ok(), Some(Answer::Resume));
+        let shutdown = Request::Shutdown { grace_ms: None };
+        assert_eq!(answer(&mut paused, None, shutdown).ok(), Some(Answer::Stop(None)));
+        assert_eq!(answer(&mut pod(None), None, Request::Pause).ok(), Some(Answer::Pause));
+    }
+
+    #[test]
+    fn signals_for_a_paused_pod_are_kept_once_each_and_its_kill_is_not() {
+        let mut pod = pod(Some(2));
+        pod.status.paused = true;
+        let signal = |target, signal| Request::Signal { target, signal };
+        for (target, number) in
+            [(SignalTarget::AllApps, 1), (SignalTarget::App(web()), 10), (SignalTarget::AllApps, 1)]
+        {
+            let kept = answer(&mut pod, None, signal(target, number)).ok();
+            assert_eq!(kept, Some(Answer::Reply(Reply::Done)));
+        }
+        let kept = vec![(Target::AllApps, 1), (Target::App(web()), 10)];
+        assert_eq!(pod.standing_signals(), kept);
+        assert_eq!(pod.standing_signals(), Vec::new());
+        let kill = answer(&mut pod, None, signal(SignalTarget::AllApps, 9)).ok();
+        assert_eq!(kill, Some(Answer::Kill));
+    }
+
+    #[test]
+    fn limits_are_changed_to_all_there_are_then() {
+        let mut pod = pod(Some(2));
+        let now = Resources { memory: Some(1 << 20), pids: Some(9), ..Resources::default() };
+        pod.roster.limit(Some(&web()), &now);
+        let update = |app: Option<AppName>, resources: Resources| Request::Update {
+            app,
+            resources: Box::new(resources),
+        };
+        let more = Resources { memory: Some(2 << 20), ..Resources::default() };
+        let all = Resources { pids: Some(9), ..more.clone() };
+        let answered = answer(&mut pod, None, update(Some(web()), more.clone())).ok();
+        assert_eq!(answered, Some(Answer::Limit(Some(web()), Box::new(all))));
+        let answered = answer(&mut pod, None, update(None, more.clone())).ok();
+        assert_eq!(answered, Some(Answer::Limit(None, Box::new(more))));
+        let low = Resources { memory_low: Some(2 << 20), ..Resources::default() };
+        let none = Resources { pids: Some(0), ..Resources::default() };
+        for wrong in [low, none] {
+            let answered = answer(&mut pod, None, update(Some(web()), wrong));
+            assert_eq!(refused(answered), "limit.invalid");
+        }
+        let other = AppName::parse("other").unwrap();
+        let answered = answer(&mut pod, None, update(Some(other), Resources::default()));
+        assert_eq!(refused(answered), "app.unknown");
     }
 
     #[test]

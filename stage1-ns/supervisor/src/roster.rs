@@ -5,6 +5,7 @@
 
 use pod_abi::app::AppSpec;
 use pod_abi::check::SpecError;
+use pod_abi::isolators::Resources;
 use pod_abi::manifest::{ExitPolicy, PodSpec, Sandbox};
 use pod_abi::stage::Order;
 use pod_abi::{AppName, version};
@@ -49,6 +50,31 @@ impl Roster {
     /// Removes an app.
     pub(crate) fn remove(&mut self, name: &AppName) {
         self.specs.retain(|spec| spec.name != *name);
+    }
+
+    /// Returns the limits of an app, or of the pod.
+    pub(crate) fn resources(&self, app: Option<&AppName>) -> Resources {
+        match app {
+            None => self.sandbox.resources.clone(),
+            Some(app) => self.spec(app).map(|spec| spec.resources.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Changes the limits of an app, or of the pod.
+    pub(crate) fn limit(&mut self, app: Option<&AppName>, resources: &Resources) {
+        match app {
+            None => self.sandbox.resources.clone_from(resources),
+            Some(app) => {
+                for spec in self.specs.iter_mut().filter(|spec| spec.name == *app) {
+                    spec.resources.clone_from(resources);
+                }
+            }
+        }
+    }
+
+    /// Returns what an app is.
+    pub(crate) fn spec(&self, app: &AppName) -> Option<&AppSpec> {
+        self.specs.iter().find(|spec| spec.name == *app)
     }
 
     /// Returns the names, in order.

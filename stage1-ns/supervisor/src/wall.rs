@@ -9,7 +9,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use pod_abi::AppName;
 use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
+use pod_abi::isolators::Resources;
 use pod_abi::stage::AppOrder;
+use pod_abi::stats::Usage;
 
 use crate::error::Failure;
 use crate::terminal::Terminal;
@@ -67,7 +69,48 @@ pub trait Wall {
     /// What could not be done; `app.no-terminals` if there can be none.
     fn terminal(&self, app: &AppName, uid: u32, size: WindowSize) -> Result<Terminal, Failure>;
 
-    /// Ends everything behind the wall at once; returns without waiting.
+    /// Changes the limits of a living pod, or of one of its apps, to `resources`, which are all
+    /// limits it is to have. Those of a pod that has a unit of ours are the unit's: its client has
+    /// changed them there before.
+    ///
+    /// # Errors
+    ///
+    /// What could not be limited; everything is as it was.
+    fn limit(&mut self, app: Option<&AppName>, resources: &Resources) -> Result<(), Failure> {
+        let _ = (app, resources);
+        Err(Failure::new("this pod has no cgroup whose limits could be changed")
+            .code("limit.no-cgroup")
+            .hint("stop it and start it where there is cgroup v2; `pod info` tells"))
+    }
+
+    /// Counts what the pod uses, or one of its apps; `None` if nobody counts it. What is not
+    /// counted is not there.
+    fn usage(&self, app: Option<&AppName>) -> Option<Usage> {
+        let _ = app;
+        None
+    }
+
+    /// Freezes everything behind the wall, PID 1 included; returns once it stands still.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; everything goes on.
+    fn pause(&mut self) -> Result<(), Failure> {
+        Err(Failure::new("this pod has no cgroup that could be frozen")
+            .code("pause.no-cgroup")
+            .hint("start it where there is cgroup v2; `pod info` tells"))
+    }
+
+    /// Thaws everything behind the wall; nothing happens if it is not frozen.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done; it is frozen still, and can be killed.
+    fn resume(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Ends everything behind the wall at once, be it frozen or not; returns without waiting.
     fn kill(&mut self);
 
     /// Waits for PID 1, which has ended or was killed, and takes away all the wall was made of.

@@ -42,7 +42,7 @@ impl<W: Wall> Living<'_, W> {
     }
 
     /// Tells whether the pod has not begun to run its apps, or ends.
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.held.is_some() || self.stopping.is_some() || self.verdict.is_some()
     }
 

@@ -103,6 +103,10 @@ impl<W: Wall> Living<'_, W> {
                 let what = "there is no terminal to change the size of";
                 Reply::Refused(Box::new(Report::new("terminal.none", what)))
             }
+            Answer::Limit(app, limits) => self.limit(app, &limits),
+            Answer::Count => self.count(),
+            Answer::Pause => self.pause(),
+            Answer::Resume => self.resume(),
             Answer::Kill => {
                 self.kill();
                 Reply::Done
