@@ -184,6 +184,9 @@ fn content(from: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
+    if kind[0] == GREETING[0] {
+        return Err(io::Error::other("it has started anew by itself"));
+    }
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?;
@@ -255,6 +258,8 @@ mod tests {
         let mut rest = bytes.as_slice();
         assert!(await_greeting(&mut rest).expect("memory is readable"));
         assert_eq!(FromGuest::read(&mut rest).expect("a frame"), Some(FromGuest::Taken));
+        let anew = FromGuest::read(&mut &GREETING[..]).expect_err("it is no frame");
+        assert!(anew.to_string().contains("anew"), "{anew}");
         assert!(!await_greeting(&mut &b"\0pod agent"[..]).expect("memory is readable"));
     }
 }

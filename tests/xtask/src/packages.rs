@@ -35,6 +35,7 @@ pub(crate) const ROOT: &[Need] = &[need_of("mmdebstrap", "mmdebstrap")];
 /// For a machine of QEMU.
 pub(crate) const QEMU: &[Need] = &[
     need_of("mke2fs", "e2fsprogs"),
+    need_of("qemu-img", "qemu-utils"),
     need_of("qemu-system-x86_64", "qemu-system-x86"),
     need_of("setpriv", "util-linux"),
 ];

@@ -1,18 +1,19 @@
 //! The disk a machine of QEMU boots from: the root and what goes into it as one ext4 image, kept
 //! by content in `target/machine/`.
 //!
-//! QEMU never writes to it; what a machine changes is in a file without a name that ends with it.
-//! Whoever uses an image holds a lock on it, and only images nobody uses are removed.
+//! QEMU never writes to it: what a machine changes lies in a file of its own, which has no name and
+//! ends with it. Whoever uses an image holds a lock on it, and only images nobody uses are removed.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use harness::image::digest;
 use nix::fcntl::{Flock, FlockArg};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::Error;
 use crate::machine::root;
@@ -38,20 +39,31 @@ KillMode=process
 OOMScoreAdjust=-1000
 ";
 
-/// An image that is there as long as this is held.
+/// Units nobody needs here beside those that are masked in every machine.
+const MASKED: [&str; 3] =
+    ["modprobe@drm.service", "systemd-update-utmp-runlevel.service", "systemd-update-utmp.service"];
+/// Where the programs lie that make units of `fstab`, partitions and scripts the root does not have:
+/// a second of every boot.
+const GENERATORS: &str = "usr/lib/systemd/system-generators";
+/// As on any computer, it stays the same from boot to boot.
+const MACHINE_ID: &str = "6d616368696e65206f6620706f642121\n";
+
+/// The disk of one machine.
 #[derive(Debug)]
 pub(super) struct Disk {
-    path: PathBuf,
-    _held: Flock<File>,
+    /// What the machine has written, in QEMU's own format.
+    changes: File,
+    /// The image beneath, which stays as long as this is held.
+    _image: Flock<File>,
 }
 
 impl Disk {
-    /// Returns where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Returns where QEMU finds it, in the format `qcow2`, as long as this is held.
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", process::id(), self.changes.as_raw_fd()))
     }
 
-    /// Finds or makes the image of `root` with the tree `payload` laid over it.
+    /// Makes a fresh disk that begins as `root` with the tree `payload` laid over it.
     pub(super) fn of(root: &Path, payload: &Path) -> Result<Self, Error> {
         let failed = |error: io::Error| Error::of("cannot make the machine's disk", &error);
         let name = name(root, payload).map_err(failed)?;
@@ -63,17 +75,28 @@ impl Disk {
             }
             if let Some(held) = hold(&path, FlockArg::LockShared) {
                 remove_unused(&path);
-                return Ok(Self { path, _held: held });
+                return Ok(Self { changes: changes(&path)?, _image: held });
             }
         }
         Err(Error::new(format!("`{}` goes away as often as it is made", path.display())))
     }
 }
 
+/// Makes an empty file of changes to `image`.
+fn changes(image: &Path) -> Result<File, Error> {
+    let failed = |error: io::Error| Error::of("cannot make the machine's disk", &error);
+    let file = NamedTempFile::new_in(root::directory()).map_err(failed)?;
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image).arg(file.path());
+    run(&mut create)?;
+    // The name goes; what is open stays.
+    Ok(file.into_file())
+}
+
 fn name(root: &Path, payload: &Path) -> io::Result<String> {
     // The name of the root is the digest of its recipe.
     let of_root = root.file_name().unwrap_or(root.as_os_str()).display();
-    let mut inputs = format!("{SIZE}\n{AGENT}\n{of_root}\n").into_bytes();
+    let mut inputs = format!("{SIZE}\n{AGENT}\n{MASKED:?}\n{MACHINE_ID}{of_root}\n").into_bytes();
     contents(payload, Path::new(""), &mut inputs)?;
     let digest = digest(&inputs);
     let short = digest.trim_start_matches("sha256:").get(..16).unwrap_or(&digest).to_owned();
@@ -113,7 +136,7 @@ fn make(root: &Path, payload: &Path, path: &Path) -> Result<(), Error> {
         .args(["--archive", "--remove-destination", "-T"])
         .arg(payload)
         .arg(&tree))?;
-    add_unit(&tree).map_err(failed)?;
+    settle(root, &tree).map_err(failed)?;
     let image = staging.path().join("image");
     let mut mke2fs = Command::new("mke2fs");
     mke2fs.args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0", "-d"]);
@@ -121,12 +144,25 @@ fn make(root: &Path, payload: &Path, path: &Path) -> Result<(), Error> {
     fs::rename(&image, path).map_err(failed)
 }
 
-fn add_unit(tree: &Path) -> io::Result<()> {
+/// Adds what makes `tree` a machine that takes orders, and takes out what only costs it time.
+fn settle(root: &Path, tree: &Path) -> io::Result<()> {
     let units = tree.join("etc/systemd/system");
     let wants = units.join("multi-user.target.wants");
     fs::create_dir_all(&wants)?;
     fs::write(units.join(UNIT), AGENT)?;
-    symlink(Path::new("..").join(UNIT), wants.join(UNIT))
+    symlink(Path::new("..").join(UNIT), wants.join(UNIT))?;
+    for unit in MASKED {
+        symlink("/dev/null", units.join(unit))?;
+    }
+    let masks = tree.join("etc/systemd/system-generators");
+    fs::create_dir_all(&masks)?;
+    for generator in fs::read_dir(root.join(GENERATORS))? {
+        symlink("/dev/null", masks.join(generator?.file_name()))?;
+    }
+    // It shares its file with the root: another must take its place.
+    let id = tree.join("etc/machine-id");
+    fs::remove_file(&id)?;
+    fs::write(&id, MACHINE_ID)
 }
 
 fn run(command: &mut Command) -> Result<(), Error> {

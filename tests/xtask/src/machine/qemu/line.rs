@@ -58,6 +58,17 @@ impl Line {
         }
     }
 
+    /// Waits until there is nobody at the other end; false if there still is in the end.
+    pub(super) fn await_end(&mut self, limit: Duration) -> io::Result<bool> {
+        let end = Instant::now() + limit;
+        match io::copy(&mut Until { line: &self.0, end }, &mut io::sink()) {
+            Err(error) if is_timeout(&error) => Ok(false),
+            // What was not read by it when it went.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(true),
+            read => read.map(|_| true),
+        }
+    }
+
     /// Asks for a command whose end nobody waits for.
     pub(super) fn order(&mut self, words: Vec<String>) -> io::Result<()> {
         ToGuest::Start(Start { words, terminal: None }).write(&mut self.0)
