@@ -1,5 +1,6 @@
 //! Hearing from a new supervisor that its pod is ready.
 
+use std::iter;
 use std::os::fd::AsFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -19,6 +20,9 @@ use crate::pods::Pod;
 
 /// What a supervisor says once its pod is ready (`sd_notify(3)`).
 pub(crate) const READY: &str = "READY=1";
+
+/// How many messages are taken at once: more than an honest supervisor has to say.
+const AT_ONCE: usize = 64;
 
 /// What waiting for a supervisor has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +112,8 @@ impl NotifySocket {
                 Err(error) => return Err(error).context(tell),
             }
             let ended = !fds[1].revents().is_empty();
-            while let Some(message) = self.receive() {
+            // Some at a time: one who talks without end must not keep the rest from being looked at.
+            for message in iter::from_fn(|| self.receive()).take(AT_ONCE) {
                 if message.split(|byte| *byte == b'\n').any(|line| line == word.as_bytes()) {
                     return Ok(Heard::Word);
                 }

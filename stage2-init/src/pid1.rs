@@ -237,6 +237,7 @@ impl<'channel> Pid1<'channel> {
                     self.exec(Exec { id, app, process, deed, stdio: &stdio, terminal })?
                 }
                 ToInit::Signal { target, signal } => self.pass_on(&target, signal),
+                ToInit::Ping => vec![Action::Tell(FromInit::Pong)],
             };
             self.todo.extend(actions);
             // Carried out at once, so that the next order meets what this one has done.

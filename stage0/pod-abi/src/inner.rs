@@ -102,6 +102,8 @@ pub enum ToInit {
         /// Milliseconds until SIGKILL, if other than each app's own grace.
         grace_ms: Option<u64>,
     },
+    /// Asks for a [`FromInit::Pong`], which only a PID 1 that works gives. Since version 3.
+    Ping,
 }
 
 /// What PID 1 must lay out before any app.
@@ -209,6 +211,8 @@ pub enum FromInit {
         /// What.
         word: AppWord,
     },
+    /// The answer to [`ToInit::Ping`]. Since version 3.
+    Pong,
     /// [`ToInit::RemoveApp`] is done.
     AppRemoved {
         /// Which.

@@ -38,8 +38,11 @@ mod screen;
 mod signals;
 mod sink;
 mod stream;
+mod summary;
+mod telling;
 mod terminal;
 mod wall;
+mod watchdog;
 mod whole;
 
 pub use error::{During, Failure};

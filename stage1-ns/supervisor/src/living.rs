@@ -14,6 +14,7 @@ mod hearing;
 mod limiting;
 mod serving;
 mod showing;
+mod telling;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,9 +24,9 @@ use std::time::{Duration, Instant};
 use pod_abi::exit;
 use pod_abi::inner::{Setup, Target, ToInit};
 use pod_abi::manifest::Network;
-use pod_abi::stage::{Order, Output};
+use pod_abi::stage::{self, Order, Output};
 use pod_abi::status::Event;
-use pod_abi::{Report, version};
+use pod_abi::{AppName, Report, version};
 
 use crate::control::{self, Control};
 use crate::error::{During, Failure};
@@ -38,7 +39,9 @@ use crate::outputs::Outputs;
 use crate::pod::Pod;
 use crate::records::{self, Records};
 use crate::signals::{Meaning, SIGHUP, Signals};
+use crate::telling::Telling;
 use crate::wall::{Born, Wall};
+use crate::watchdog::Watchdog;
 
 /// How long PID 1 may take to answer its first frame, and to end once it has said that the pod
 /// is over. It does next to nothing in either; a machine under load may be a thousand times slow.
@@ -46,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the channel is read after PID 1 has ended: more than a socket can hold.
 const LAST_WORDS: usize = 256;
+
+/// How much later than it came what an app says of itself is in the record: it may say it often.
+const TALK: Duration = Duration::from_secs(1);
 
 /// Runs a pod from its first status to its last and returns its exit status.
 ///
@@ -125,6 +131,15 @@ struct Living<'a, W> {
     pod: Pod,
     outputs: Outputs,
     notify: Notify,
+    telling: Telling,
+    watchdog: Option<Watchdog>,
+    /// The apps that reload.
+    reloading: BTreeSet<AppName>,
+    /// How the pod was summed up last, and when that is to be done anew.
+    summary: String,
+    summed_until: Option<Instant>,
+    /// When what apps say of themselves is written.
+    talk_due: Option<Instant>,
     link: Option<Link>,
     end: Option<OwnedFd>,
     stopping: Option<Stopping>,
@@ -150,6 +165,12 @@ impl<'a, W: Wall> Living<'a, W> {
             events: stage.events,
             pod,
             notify: Notify::from_environment(),
+            telling: Telling::default(),
+            watchdog: telling::watchdog(stage.order, Instant::now()),
+            reloading: BTreeSet::new(),
+            summary: String::new(),
+            summed_until: Some(Instant::now()),
+            talk_due: None,
             link: None,
             end: None,
             stopping: None,
@@ -196,7 +217,7 @@ impl<'a, W: Wall> Living<'a, W> {
             self.outputs
                 .add(spec.name.clone(), Some(log), added.stdio)
                 .during(|| format!("cannot take the streams of app `{}`", spec.name))?;
-            let message = ToInit::AddApp { spec: Box::new(spec.clone()), fds: added.fds };
+            let message = ToInit::AddApp { spec: self.as_told(spec), fds: added.fds };
             let descriptors: Vec<_> = added.descriptors.iter().map(AsFd::as_fd).collect();
             link.send(&message, &descriptors)?;
         }
@@ -210,7 +231,7 @@ impl<'a, W: Wall> Living<'a, W> {
         self.watch_streams();
         self.wall.settle();
         if self.order.hold {
-            self.notify.held();
+            self.telling.add(stage::HELD);
         }
         Ok(())
     }
@@ -224,8 +245,20 @@ impl<'a, W: Wall> Living<'a, W> {
 
     /// Writes the status if it has changed.
     fn record(&mut self) {
+        let now = Instant::now();
+        if std::mem::take(&mut self.pod.talked) {
+            self.talk_due.get_or_insert(now + TALK);
+            self.summed_until = Some(now);
+        }
+        if self.talk_due.is_some_and(|due| due <= now) {
+            self.pod.changed = true;
+        }
+        if self.pod.changed {
+            self.summed_until = Some(now);
+        }
         if self.pod.changed && !self.pod.is_about_to_end() {
             self.pod.changed = false;
+            self.talk_due = None;
             // A full disk must not end the pod; the next change tries again.
             let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
         }
@@ -234,7 +267,9 @@ impl<'a, W: Wall> Living<'a, W> {
     fn run(&mut self) -> Result<(), Failure> {
         loop {
             self.record();
-            let deadlines = [self.patience, self.held, self.control.deadline()];
+            let told = self.tell_manager(Instant::now());
+            let deadlines =
+                [self.patience, self.held, self.control.deadline(), self.talk_due, told];
             let deadline = deadlines.into_iter().flatten().min();
             let tokens = self.events.wait(deadline).during(|| "cannot wait, epoll_wait()")?;
             for token in tokens {
@@ -296,6 +331,8 @@ impl<'a, W: Wall> Living<'a, W> {
             // A terminal or session that goes says so twice, or beside a SIGTERM: nobody is in a
             // hurry because of it.
             Meaning::End(SIGHUP) if self.stopping.is_some() => {}
+            // A service has no terminal that could go.
+            Meaning::End(SIGHUP) if self.order.service.is_some() => self.reload(),
             Meaning::End(_) if self.stopping.is_some() => self.kill(),
             Meaning::End(signal) => self.stop(Stopping::Signal(signal), None),
         }
@@ -305,12 +342,12 @@ impl<'a, W: Wall> Living<'a, W> {
         if self.stopping.is_none() {
             self.stopping = Some(stopping);
             self.records.event(records::now(), Event::PodStopping);
-            self.notify.stopping();
         }
         // What stands still cannot end in order.
         if let Err(failure) = self.go_on() {
             self.fail(failure.report());
         }
+        self.tell_stop(grace_ms);
         self.tell(&ToInit::Shutdown { grace_ms });
     }
 

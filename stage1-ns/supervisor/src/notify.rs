@@ -1,4 +1,4 @@
-//! Readiness, told to whoever set `NOTIFY_SOCKET` (`sd_notify(3)`).
+//! The socket of whoever set `NOTIFY_SOCKET` (`sd_notify(3)`).
 //!
 //! Best effort by nature: a service manager that does not listen must not harm the pod, so
 //! nothing here fails and nothing waits.
@@ -9,9 +9,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use pod_abi::stage;
+use rustix::io::Errno;
 
-/// Where readiness goes, if anywhere.
+/// Where words go, if anywhere.
 #[derive(Debug)]
 pub(crate) struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -23,26 +23,23 @@ impl Notify {
         Self { socket: env::var_os("NOTIFY_SOCKET").and_then(|path| open(&path)) }
     }
 
-    /// Tells that every app is ready.
-    pub(crate) fn ready(&self, apps: usize) {
-        self.send(&format!("READY=1\nSTATUS={apps} apps run"));
+    /// Tells whether anybody listens, as far as is known.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.socket.is_some()
     }
 
-    /// Tells that the apps are held until a client attaches.
-    pub(crate) fn held(&self) {
-        self.send(stage::HELD);
-    }
-
-    /// Tells that the pod is ending.
-    pub(crate) fn stopping(&self) {
-        self.send("STOPPING=1\nSTATUS=apps are being stopped");
-    }
-
-    fn send(&self, text: &str) {
-        if let Some((socket, address)) = &self.socket {
-            // Whoever listened may have gone; the pod goes on.
-            let _ = socket.send_to_addr(text.as_bytes(), address);
+    /// Sends a message; `false` if it was not taken and is to be sent again.
+    pub(crate) fn send(&mut self, text: &str) -> bool {
+        let Some((socket, address)) = &self.socket else { return true };
+        let Err(error) = socket.send_to_addr(text.as_bytes(), address) else { return true };
+        // A command line that has heard what it waited for has gone, and its address with it. One in
+        // the file system is a service manager's, who comes back.
+        if address.as_pathname().is_none()
+            && Errno::from_io_error(&error) == Some(Errno::CONNREFUSED)
+        {
+            self.socket = None;
         }
+        false
     }
 }
 

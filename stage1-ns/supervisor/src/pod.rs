@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
-use pod_abi::inner::{FromInit, Target};
+use pod_abi::inner::{AppWord, FromInit, MAX_STATUS, Target};
 use pod_abi::stage::Order;
 use pod_abi::status::{AppState, AppStatus, Event, PodStatus};
 use pod_abi::{AppName, PodName, Report, Timestamp, version};
@@ -33,6 +33,12 @@ pub(crate) enum Consequence {
     Ready,
     /// An app was executed; its process id as PID 1 sees it.
     Started(AppName, u32),
+    /// An app has said something of itself.
+    Said(AppName, AppWord),
+    /// An app is ready, perhaps once more.
+    AppReady(AppName),
+    /// PID 1 works.
+    Pong,
     /// An app ended or could not be executed; for good unless it is started again.
     AppEnded { app: AppName, exit: Ended, error: Option<Report>, for_good: bool },
     /// A process of `pod exec` runs.
@@ -58,6 +64,8 @@ pub(crate) struct Pod {
     pub(crate) status: PodStatus,
     /// Whether the record has changed since it was last written.
     pub(crate) changed: bool,
+    /// Whether apps have said something of themselves since: no reason to write it at once.
+    pub(crate) talked: bool,
     /// Whether PID 1 has answered the first frame.
     pub(crate) answered: bool,
     /// What it is made of.
@@ -96,6 +104,7 @@ impl Pod {
             name: order.pod.name.clone(),
             status,
             changed: true,
+            talked: false,
             answered: false,
             roster: Roster::of(order),
             removing: BTreeSet::new(),
@@ -230,12 +239,22 @@ impl Pod {
                 }
                 known.ready = Some(now);
                 self.changed = true;
-                Ok(vec![Consequence::Record(Event::AppReady { app })])
+                let record = Consequence::Record(Event::AppReady { app: app.clone() });
+                Ok(vec![record, Consequence::AppReady(app)])
             }
-            FromInit::AppSays { app, word: _ } => {
-                self.app(&app).ok_or(UNKNOWN_APP)?;
-                Ok(Vec::new())
+            FromInit::AppSays { app, word } => {
+                let known = self.app(&app).ok_or(UNKNOWN_APP)?;
+                if known.state != AppState::Running {
+                    return Err(Violation("it told the words of an app that does not run"));
+                }
+                if let AppWord::Status(text) = word {
+                    known.said = Some(tamed(&text)).filter(|said| !said.is_empty());
+                    self.talked = true;
+                    return Ok(Vec::new());
+                }
+                Ok(vec![Consequence::Said(app, word)])
             }
+            FromInit::Pong => Ok(vec![Consequence::Pong]),
             FromInit::AppRemoved { app } if self.removing.remove(&app) => {
                 Ok(vec![Consequence::Removed(app)])
             }
@@ -260,6 +279,8 @@ impl Pod {
         app.started = Some(now);
         app.pid = None;
         app.error = None;
+        app.said = None;
+        app.restarts_at = None;
         self.changed = true;
         Ok(())
     }
@@ -279,6 +300,8 @@ impl Pod {
         app.ended = Some(now);
         app.exit = Some(exit);
         app.error.clone_from(&error);
+        app.restarts_at = restart_in_ms
+            .map(|delay| Timestamp(now.0.saturating_add(delay.saturating_mul(1_000_000))));
         self.changed = true;
         let mut consequences =
             vec![Consequence::Record(Event::AppEnded { app: name.clone(), exit })];
@@ -307,6 +330,7 @@ impl Pod {
                 app.state = AppState::Exited;
             }
             app.pid = None;
+            app.restarts_at = None;
         }
         self.status.init = None;
         self.status.paused = false;
@@ -331,6 +355,18 @@ fn waiting(name: &AppName) -> AppStatus {
         said: None,
         restarts_at: None,
     }
+}
+
+/// Makes one line of bounded length of what an app is told to have said.
+fn tamed(text: &str) -> String {
+    let mut tamed = String::new();
+    for c in text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
+        if tamed.len() + c.len_utf8() > MAX_STATUS {
+            break;
+        }
+        tamed.push(c);
+    }
+    tamed
 }
 
 const UNKNOWN_APP: Violation = Violation("it spoke of an app the pod does not have");
@@ -392,6 +428,8 @@ mod tests {
             ended("other", Ended::Exited { code: 0 }),
             FromInit::AppReady { app: name("other") },
             FromInit::AppReady { app: name("web") },
+            FromInit::AppSays { app: name("web"), word: AppWord::Alive },
+            FromInit::AppSays { app: name("other"), word: AppWord::Alive },
             FromInit::AppRemoved { app: name("web") },
             ended("web", Ended::Signaled { signal: 0, oom }),
             ended("web", Ended::Signaled { signal: 200, oom }),
@@ -402,6 +440,27 @@ mod tests {
             let said = format!("{word:?}");
             assert!(pod().hear(word, Timestamp(0)).is_err(), "{said}");
         }
+    }
+
+    #[test]
+    fn what_an_app_says_is_tamed_and_lasts_until_it_starts_anew() {
+        let mut pod = pod();
+        pod.hear(started("web"), Timestamp(1)).unwrap();
+        let says =
+            |text: String| FromInit::AppSays { app: name("web"), word: AppWord::Status(text) };
+        pod.changed = false;
+        assert_eq!(pod.hear(says("\u{1b}[2Jü".repeat(500)), Timestamp(2)), Ok(Vec::new()));
+        let said = pod.status.apps[0].said.clone().unwrap();
+        assert!(said.len() <= MAX_STATUS && said.starts_with("\u{fffd}[2Jü"), "{said}");
+        assert!(pod.talked && !pod.changed);
+        let exit = Ended::Exited { code: 1 };
+        let restart_in_ms = Some(4000);
+        let end = FromInit::AppEnded { app: name("web"), exit, error: None, restart_in_ms };
+        pod.hear(end, Timestamp(7)).unwrap();
+        assert_eq!(pod.status.apps[0].restarts_at, Some(Timestamp(4_000_000_007)));
+        pod.hear(started("web"), Timestamp(8)).unwrap();
+        let web = &pod.status.apps[0];
+        assert_eq!((&web.said, web.restarts_at), (&None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A change is sound if the pod that would come of it is: the same check that a pod passes before
 //! it is made.
 
-use pod_abi::app::AppSpec;
+use pod_abi::app::{AppSpec, Role};
 use pod_abi::check::SpecError;
 use pod_abi::isolators::Resources;
 use pod_abi::manifest::{ExitPolicy, PodSpec, Sandbox};
@@ -80,6 +80,19 @@ impl Roster {
     /// Returns the names, in order.
     pub(crate) fn names(&self) -> Vec<AppName> {
         self.specs.iter().map(|spec| spec.name.clone()).collect()
+    }
+
+    /// Returns what an app is to the pod.
+    pub(crate) fn role(&self, name: &AppName) -> Option<Role> {
+        self.specs.iter().find(|spec| spec.name == *name).map(|spec| spec.role)
+    }
+
+    /// Returns how long it may take, in milliseconds, to stop these apps one after the other: each
+    /// its own grace, or `grace_ms`.
+    pub(crate) fn stop_ms(&self, apps: &[AppName], grace_ms: Option<u64>) -> u64 {
+        let stopped = self.specs.iter().filter(|spec| apps.contains(&spec.name));
+        let graces = stopped.map(|spec| grace_ms.unwrap_or(spec.stop.grace_ms));
+        graces.fold(0, u64::saturating_add)
     }
 
     /// Tells whether the pod ends by itself.

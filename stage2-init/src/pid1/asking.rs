@@ -5,12 +5,14 @@
 use std::os::fd::AsFd;
 
 use pod_abi::app::Process;
+use pod_abi::inner::FromInit;
 use pod_abi::name::AppName;
 
 use super::{Error, Pid1, doing};
 use crate::launch::{Deed, Streams};
+use crate::machine::Action;
 use crate::processes::Role;
-use crate::readiness::Due;
+use crate::readiness::{Due, Turn, Word};
 
 impl Pid1<'_> {
     /// Looks after a socket of [`Watches`](crate::readiness::Watches).
@@ -25,10 +27,17 @@ impl Pid1<'_> {
 
     /// Asks those whose time has come.
     pub(super) fn ask(&mut self) -> Result<(), Error> {
-        let (dues, ready) = self.watches.tick(self.epoll.as_fd(), self.now());
+        let Turn { dues, ready, said } = self.watches.tick(self.epoll.as_fd(), self.now());
         for app in ready {
             let actions = self.machine.ready(&app);
             self.todo.extend(actions);
+        }
+        for (app, word) in said {
+            let news = match word {
+                Word::Says(word) => FromInit::AppSays { app, word },
+                Word::Reloaded => FromInit::AppReady { app },
+            };
+            self.todo.push_back(Action::Tell(news));
         }
         for due in dues {
             match due {

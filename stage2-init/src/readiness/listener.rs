@@ -1,11 +1,13 @@
-//! The socket by which an app says that it is ready (`sd_notify(3)`).
+//! The socket by which an app speaks of itself (`sd_notify(3)`).
 //!
 //! An abstract address in the pod's network namespace, so that no tree needs to hold a file for
-//! it. What comes is anybody's who lives in the pod: one word of it is understood, all of it is
-//! bounded, and descriptors that come along are closed.
+//! it. What comes is anybody's who lives in the pod: all of it is bounded, and descriptors that come
+//! along are closed, which is also the answer one waits for who asks whether he was heard
+//! (`BARRIER=1`).
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pod_sys::receive_datagram;
@@ -44,16 +46,9 @@ impl Listener {
         &self.address
     }
 
-    /// Takes what was said; tells whether it was that the app is ready.
-    pub(super) fn hear(&self) -> bool {
-        let mut ready = false;
-        for _ in 0..AT_ONCE {
-            match self.receive() {
-                None => break,
-                Some(said) => ready |= says_ready(&said),
-            }
-        }
-        ready
+    /// Takes what was said, in order; some of it if there is much.
+    pub(super) fn hear(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        iter::from_fn(|| self.receive()).take(AT_ONCE)
     }
 
     /// Takes one message; it is empty if it is not from this pod, or too long.
@@ -73,29 +68,14 @@ impl AsFd for Listener {
     }
 }
 
-/// Tells whether a message says so. Every other word is for later: `STATUS=` and its kin.
-fn says_ready(message: &[u8]) -> bool {
-    message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-    #[test]
-    fn only_a_whole_line_says_so() {
-        for (message, says) in [
-            (&b"READY=1"[..], true),
-            (b"STATUS=up\nREADY=1\n", true),
-            (b"READY=10", false),
-            (b"X=READY=1", false),
-            (b"", false),
-            (b"\xff\0", false),
-        ] {
-            assert_eq!(says_ready(message), says, "{message:?}");
-        }
+    fn heard(listener: &Listener) -> Vec<u8> {
+        listener.hear().flatten().collect()
     }
 
     #[test]
@@ -104,12 +84,12 @@ mod tests {
         let name = listener.address().strip_prefix('@').unwrap();
         let address = SocketAddr::from_abstract_name(name).unwrap();
         let app = UnixDatagram::unbound().unwrap();
-        assert!(!listener.hear());
+        assert_eq!(heard(&listener), b"");
         app.send_to_addr(b"READY=1", &address).unwrap();
-        assert!(listener.hear());
+        assert_eq!(heard(&listener), b"READY=1");
         let long = [&b"READY=1\n"[..], &vec![b'x'; MAX_MESSAGE]].concat();
         app.send_to_addr(&long, &address).unwrap();
-        assert!(!listener.hear());
+        assert_eq!(heard(&listener), b"");
     }
 
     #[test]
@@ -122,6 +102,6 @@ mod tests {
         set_socket_passcred(&listener.socket, false).unwrap();
         stranger.send_to_addr(b"READY=1", &address).unwrap();
         set_socket_passcred(&listener.socket, true).unwrap();
-        assert!(!listener.hear());
+        assert_eq!(heard(&listener), b"");
     }
 }

@@ -1,5 +1,5 @@
 //! Finding out who is ready, of the apps that do not become so by their start: a socket to be told
-//! by, or a question asked again and again.
+//! by, or a question asked again and again. What else comes through the socket is passed on.
 //!
 //! ```text
 //!   executed ──▶ Schedule ──▶ Ask ──▶ a process in the app, or an Exchange over the loopback
@@ -13,6 +13,7 @@
 mod exchange;
 mod listener;
 mod schedule;
+mod voice;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +27,8 @@ use rustix::event::epoll;
 use self::exchange::{Exchange, Post};
 use self::listener::Listener;
 use self::schedule::{Schedule, Step};
+use self::voice::Voice;
+pub use self::voice::Word;
 use crate::machine::Millis;
 
 /// What the numbers of [`Watches`] have in an epoll that no process id has.
@@ -47,6 +50,17 @@ pub enum Due {
     Kill(AppName),
 }
 
+/// What has come of [`Watches::tick`].
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// What only the caller can do.
+    pub dues: Vec<Due>,
+    /// The apps that are ready by it.
+    pub ready: Vec<AppName>,
+    /// What the supervisor is to be told of which app, in order.
+    pub said: Vec<(AppName, Word)>,
+}
+
 /// All apps that have to be listened to or asked.
 #[derive(Debug, Default)]
 pub struct Watches {
@@ -63,7 +77,7 @@ struct Watch {
 /// How an app's readiness is found out.
 #[derive(Debug)]
 enum Way {
-    Listening(Listener),
+    Listening { listener: Listener, voice: Voice },
     Asking { check: Check, schedule: Schedule, exchange: Option<Exchange> },
 }
 
@@ -81,7 +95,7 @@ impl Watches {
             Readiness::Notify => {
                 let listener = listen(data, epoll)?;
                 set_address(&mut spec.process.env, listener.address());
-                Way::Listening(listener)
+                Way::Listening { listener, voice: Voice::default() }
             }
             Readiness::Probe(probe) => {
                 let schedule = Schedule::new(probe.interval_ms, probe.timeout_ms);
@@ -95,7 +109,7 @@ impl Watches {
 
     /// Lets go of an app, which does not run.
     pub fn forget(&mut self, app: &AppName, epoll: BorrowedFd<'_>) {
-        if let Some(Watch { way: Way::Listening(listener), .. }) = self.watches.remove(app) {
+        if let Some(Watch { way: Way::Listening { listener, .. }, .. }) = self.watches.remove(app) {
             // It is in there. By hand, for copies of it may live in children until they execute.
             let _ = epoll::delete(epoll, listener.as_fd());
         }
@@ -103,7 +117,7 @@ impl Watches {
 
     /// Gives a further process of an app the address its main process has.
     pub fn lend_address(&self, app: &AppName, env: &mut Vec<EnvVar>) {
-        if let Some(Watch { way: Way::Listening(listener), .. }) = self.watches.get(app) {
+        if let Some(Watch { way: Way::Listening { listener, .. }, .. }) = self.watches.get(app) {
             set_address(env, listener.address());
         }
     }
@@ -117,8 +131,9 @@ impl Watches {
     /// Those of making the socket.
     pub fn starts(&mut self, spec: &mut AppSpec, epoll: BorrowedFd<'_>) -> io::Result<()> {
         let watch = self.watches.get_mut(&spec.name);
-        if let Some(Watch { way: Way::Listening(listener), data }) = watch {
+        if let Some(Watch { way: Way::Listening { listener, voice }, data }) = watch {
             let new = listen(*data, epoll)?;
+            voice.end();
             // As in `forget`.
             let _ = epoll::delete(epoll, listener.as_fd());
             *listener = new;
@@ -127,19 +142,24 @@ impl Watches {
         Ok(())
     }
 
-    /// Begins to ask an app whose program was executed.
+    /// Begins to ask an app whose program was executed, and to pass on what it says.
     pub fn executed(&mut self, app: &AppName, now: Millis) {
-        if let Some(Watch { way: Way::Asking { schedule, .. }, .. }) = self.watches.get_mut(app) {
-            schedule.begin(now);
+        match self.watches.get_mut(app).map(|watch| &mut watch.way) {
+            Some(Way::Asking { schedule, .. }) => schedule.begin(now),
+            Some(Way::Listening { voice, .. }) => voice.begin(),
+            None => {}
         }
     }
 
-    /// Stops asking an app that has ended.
+    /// Stops asking an app that has ended, and forgets what it has said.
     pub fn ended(&mut self, app: &AppName, epoll: BorrowedFd<'_>) {
-        let watch = self.watches.get_mut(app);
-        if let Some(Watch { data, way: Way::Asking { schedule, exchange, .. } }) = watch {
-            schedule.stop();
-            give_up(exchange, Post { epoll, data: *data });
+        let Some(Watch { data, way }) = self.watches.get_mut(app) else { return };
+        match way {
+            Way::Asking { schedule, exchange, .. } => {
+                schedule.stop();
+                give_up(exchange, Post { epoll, data: *data });
+            }
+            Way::Listening { voice, .. } => voice.end(),
         }
     }
 
@@ -157,7 +177,11 @@ impl Watches {
     pub fn look(&mut self, data: u64, epoll: BorrowedFd<'_>, now: Millis) -> Option<AppName> {
         let (app, watch) = self.watches.iter_mut().find(|(_, watch)| watch.data == data)?;
         let ready = match &mut watch.way {
-            Way::Listening(listener) => listener.hear(),
+            Way::Listening { listener, voice } => {
+                // Everything is heard, whatever the first word of it was.
+                let ready = listener.hear().filter(|said| voice.hear(said));
+                ready.count() > 0
+            }
             Way::Asking { schedule, exchange, .. } => {
                 advance(exchange, schedule, Post { epoll, data }, now)
             }
@@ -166,10 +190,16 @@ impl Watches {
     }
 
     /// Does what is due, and returns what only the caller can do.
-    pub fn tick(&mut self, epoll: BorrowedFd<'_>, now: Millis) -> (Vec<Due>, Vec<AppName>) {
-        let (mut dues, mut ready) = (Vec::new(), Vec::new());
+    pub fn tick(&mut self, epoll: BorrowedFd<'_>, now: Millis) -> Turn {
+        let Turn { mut dues, mut ready, mut said } = Turn::default();
         for (app, Watch { data, way }) in &mut self.watches {
-            let Way::Asking { check, schedule, exchange } = way else { continue };
+            let (check, schedule, exchange) = match way {
+                Way::Asking { check, schedule, exchange } => (check, schedule, exchange),
+                Way::Listening { voice, .. } => {
+                    said.extend(voice.speak(now).into_iter().map(|word| (app.clone(), word)));
+                    continue;
+                }
+            };
             let post = Post { epoll, data: *data };
             match (schedule.due(now), &*check) {
                 (None, _) => {}
@@ -196,7 +226,7 @@ impl Watches {
                 }
             }
         }
-        (dues, ready)
+        Turn { dues, ready, said }
     }
 
     /// Returns when [`Self::tick`] has something to do next.
@@ -204,7 +234,7 @@ impl Watches {
     pub fn deadline(&self) -> Option<Millis> {
         let due = |watch: &Watch| match &watch.way {
             Way::Asking { schedule, .. } => schedule.deadline(),
-            Way::Listening(_) => None,
+            Way::Listening { voice, .. } => voice.deadline(),
         };
         self.watches.values().filter_map(due).min()
     }

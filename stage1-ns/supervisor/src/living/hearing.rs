@@ -72,7 +72,14 @@ impl<W: Wall> Living<'_, W> {
             Consequence::Ready => {
                 // Whoever is told looks at the record next.
                 self.record();
-                self.notify.ready(self.pod.status.apps.len());
+                self.telling.add("READY=1");
+            }
+            Consequence::Said(app, word) => self.said(app, &word),
+            Consequence::AppReady(app) => self.reloaded(&app),
+            Consequence::Pong => {
+                if let Some(watchdog) = &mut self.watchdog {
+                    watchdog.answered();
+                }
             }
             Consequence::Started(app, pid) => {
                 let host = self.wall.host_pid(&app, pid);
@@ -86,6 +93,10 @@ impl<W: Wall> Living<'_, W> {
             }
             Consequence::AppEnded { app, exit, error, for_good } => {
                 self.app_ended(&app, exit, for_good);
+                self.reloaded(&app);
+                if let Some(watchdog) = &mut self.watchdog {
+                    watchdog.forget(&app);
+                }
                 let report = error.unwrap_or_else(|| {
                     Report::new("app.ended", format!("app `{app}` ended before it ran"))
                 });
