@@ -47,6 +47,8 @@ mod signal;
 mod span;
 mod stage1;
 mod streams;
+#[allow(dead_code, unused_imports, reason = "commands come to use it one by one")]
+mod systemd;
 mod terminal;
 mod ui;
 mod volumes;
