@@ -1,7 +1,8 @@
 //! What is left of a pod in the cgroup tree: killing it and taking its directories away.
 //!
 //! The supervisor makes and removes cgroups; this is for when it could not. Only directories
-//! called `pod-UUID` for a pod of ours are touched. Source: kernel `cgroup-v2.rst`.
+//! called `pod-UUID` for a pod of ours are touched, and those called `pod`, in a unit, that bear
+//! its mark: the same unit may have another pod by now. Source: kernel `cgroup-v2.rst`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use pod_abi::{AppName, PodId, layout};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fgetxattr, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{CommandError, Context as _, Result};
@@ -47,8 +48,12 @@ fn mount_point_in(mountinfo: &str) -> Option<&str> {
 /// What ends meanwhile is passed over.
 pub(crate) fn members(recorded: &str, id: &PodId) -> Vec<(u32, Option<AppName>)> {
     let (Some(mount), Some(path)) = (mount_point(), own(recorded, id)) else { return Vec::new() };
+    let path = mount.join(path);
+    if !open(&path).is_ok_and(|dir| is_of(&path, &dir, id)) {
+        return Vec::new();
+    }
     let mut found = Vec::new();
-    let mut left = vec![(mount.join(path), None, 0)];
+    let mut left = vec![(path, None, 0)];
     let mut seen = 0;
     while let Some((path, app, depth)) = left.pop() {
         let procs = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
@@ -68,8 +73,11 @@ pub(crate) fn members(recorded: &str, id: &PodId) -> Vec<(u32, Option<AppName>)>
     found
 }
 
+/// The name of a pod's directory in that of a unit.
+const IN_UNIT: &str = "pod";
+
 /// Returns the path of the pod's own directory in what it has recorded, which may be one beneath
-/// it; never one above or beside it.
+/// it; never one above or beside it. One whose name does not tell must bear the pod's mark.
 fn own(recorded: &str, id: &PodId) -> Option<PathBuf> {
     let name = layout::cgroup(id);
     let mut path = PathBuf::new();
@@ -82,7 +90,25 @@ fn own(recorded: &str, id: &PodId) -> Option<PathBuf> {
             return None;
         }
     }
-    None
+    (path.file_name()? == IN_UNIT && path.parent()? != Path::new("")).then_some(path)
+}
+
+fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, DIRECTORY, Mode::empty())
+}
+
+/// Tells whether the open directory at `path` is the pod's.
+fn is_of(path: &Path, dir: &OwnedFd, id: &PodId) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(pod_of).as_ref() == Some(id)
+        || (name == Some(IN_UNIT) && marked(dir).as_ref() == Some(id))
+}
+
+/// Returns the pod whose mark a directory bears.
+fn marked(dir: &OwnedFd) -> Option<PodId> {
+    let mut mark = [0; 64];
+    let count = fgetxattr(dir, layout::CGROUP_MARK, &mut mark).ok()?;
+    PodId::parse(std::str::from_utf8(&mark[..count]).ok()?).ok()
 }
 
 /// Kills what lives in the cgroup a pod has recorded, and removes it.
@@ -114,7 +140,11 @@ pub(crate) fn remove_everywhere(ids: &BTreeSet<PodId>) -> Result<usize> {
                 continue;
             }
             seen += 1;
-            let id = entry.file_name().to_str().and_then(pod_of);
+            let name = entry.file_name();
+            let id = match name.to_str() {
+                Some(IN_UNIT) => open(&entry.path()).ok().as_ref().and_then(marked),
+                name => name.and_then(pod_of),
+            };
             match id.filter(|id| ids.contains(id)) {
                 Some(id) => found.push((entry.path(), id)),
                 None if depth < MAX_DEPTH && seen < MAX_DIRECTORIES => {
@@ -135,8 +165,9 @@ fn pod_of(name: &str) -> Option<PodId> {
 }
 
 fn remove(path: &Path, id: &PodId) -> Result<()> {
-    let dir = match rustix::fs::open(path, DIRECTORY, Mode::empty()) {
-        Ok(dir) => dir,
+    let dir = match open(path) {
+        Ok(dir) if is_of(path, &dir, id) => dir,
+        Ok(_) => return Ok(()),
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => {
             return Err(error).context(|| format!("cannot open cgroup `{}`", path.display()));
@@ -210,6 +241,43 @@ mod tests {
                     36 23 0:33 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 none rw\n";
         assert_eq!(mount_point_in(text), Some("/sys/fs/cgroup/unified"));
         assert_eq!(mount_point_in("1 2 3:4 / /cgroup2 rw - tmpfs cgroup2 rw\n"), None);
+    }
+
+    #[test]
+    fn what_is_recorded_is_the_pods_own_or_nothing() {
+        let id = PodId::parse("0b6a1f2e-3c4d-4e5f-8a9b-0c1d2e3f4a5b").unwrap();
+        let own = |recorded: &str| own(recorded, &id).map(|path| path.display().to_string());
+        let name = layout::cgroup(&id);
+        let beneath = format!("user.slice/{name}");
+        assert_eq!(own(&format!("/{beneath}")), Some(beneath.clone()));
+        assert_eq!(own(&format!("/{beneath}/pod/init")), Some(beneath));
+        let unit = "machine.slice/pod-web.service/pod";
+        assert_eq!(own(&format!("/{unit}")).as_deref(), Some(unit));
+        for other in
+            ["", "/", "/pod", "/../pod", "/a/../b/pod", "/system.slice/a.service", "/x/podx"]
+        {
+            assert_eq!(own(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_marked_directory_of_a_unit_is_the_pods() {
+        // Marks of users can be had on most file systems; on none of them does this test less.
+        let root = tempfile::tempdir().unwrap();
+        let id = PodId::parse("0b6a1f2e-3c4d-4e5f-8a9b-0c1d2e3f4a5b").unwrap();
+        let other = PodId::parse("1b6a1f2e-3c4d-4e5f-8a9b-0c1d2e3f4a5b").unwrap();
+        let path = root.path().join("pod");
+        fs::create_dir(&path).unwrap();
+        let dir = open(&path).unwrap();
+        assert!(!is_of(&path, &dir, &id));
+        let mark = id.to_string();
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::fsetxattr(&dir, layout::CGROUP_MARK, mark.as_bytes(), flags).is_ok() {
+            assert!(is_of(&path, &dir, &id));
+        }
+        assert!(!is_of(&path, &dir, &other));
+        remove(&path, &other).unwrap();
+        assert!(path.exists());
     }
 
     #[test]

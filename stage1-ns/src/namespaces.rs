@@ -8,7 +8,9 @@ use pod_abi::AppName;
 use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
+use pod_abi::isolators::Resources;
 use pod_abi::stage::{AppOrder, Order};
+use pod_abi::stats::Usage;
 use pod_abi::volume::Volume;
 use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
@@ -33,6 +35,8 @@ pub(crate) struct Namespaces<'a> {
     flavour: Flavour,
     plan: Result<Plan, Failure>,
     cgroup: Option<Cgroup>,
+    /// The limits in force: each app's, and the pod's.
+    limits: BTreeMap<Option<AppName>, Resources>,
     init: Option<Init>,
     home: Option<Home>,
     helpers: Vec<Helper>,
@@ -55,8 +59,14 @@ impl<'a> Namespaces<'a> {
     ) -> Self {
         let plan = plan::of(order, flavour);
         // What cannot be planned makes no cgroup either; it is refused when the wall is raised.
-        let cgroup =
-            plan.as_ref().ok().and_then(|plan| Cgroup::find(&order.pod.uuid, &plan.cgroups));
+        let service = order.service.as_ref();
+        let cgroup = plan
+            .as_ref()
+            .ok()
+            .and_then(|plan| Cgroup::find(&order.pod.uuid, service, &plan.cgroups));
+        let of_apps =
+            order.apps.iter().map(|app| (Some(app.spec.name.clone()), app.spec.resources.clone()));
+        let of_pod = (None, order.pod.sandbox.resources.clone());
         Self {
             order,
             inherited,
@@ -64,6 +74,7 @@ impl<'a> Namespaces<'a> {
             flavour,
             plan,
             cgroup,
+            limits: of_apps.chain([of_pod]).collect(),
             init: None,
             home: None,
             helpers: Vec::new(),
@@ -210,7 +221,7 @@ impl Wall for Namespaces<'_> {
 
     fn raise(&mut self) -> Result<Born, Failure> {
         self.plan()?;
-        let leaf = match &self.cgroup {
+        let leaf = match &mut self.cgroup {
             None => None,
             Some(cgroup) => {
                 cgroup.make(self.order.ids)?;
@@ -218,7 +229,7 @@ impl Wall for Namespaces<'_> {
             }
         };
         if let Ok(plan) = &self.plan {
-            cgroup::enforce(self.cgroup.as_mut(), &plan.apps)?;
+            cgroup::enforce(self.cgroup.as_mut(), plan)?;
         }
         let mut init = None;
         let born = init::start(self.plan()?, leaf.as_ref(), &mut init);
@@ -246,7 +257,8 @@ impl Wall for Namespaces<'_> {
         let plan = plan::addition(self.order, app, there, self.flavour)?;
         let ids = self.order.ids;
         self.cgroup.as_mut().map_or(Ok(()), |cgroup| cgroup.extend(&plan.cgroups, ids))?;
-        cgroup::enforce(self.cgroup.as_mut(), &plan.apps)?;
+        cgroup::enforce(self.cgroup.as_mut(), &plan)?;
+        self.limits.insert(Some(app.spec.name.clone()), app.spec.resources.clone());
         let init = self.init.take().ok_or_else(|| Failure::new("the pod has no PID 1 any more"))?;
         let built = self.stage(&init, &plan, layers).and_then(|()| self.build(&init, &plan));
         self.init = Some(init);
@@ -259,6 +271,7 @@ impl Wall for Namespaces<'_> {
 
     fn remove_app(&mut self, app: &AppName) {
         self.multiplexers.remove(app);
+        self.limits.remove(&Some(app.clone()));
         for volume in self.volumes.remove(app).into_iter().flatten() {
             self.memories.forget(&volume.name);
         }
@@ -285,6 +298,40 @@ impl Wall for Namespaces<'_> {
             .during(|| format!("cannot make a terminal for app `{app}`"))
     }
 
+    fn limit(&mut self, app: Option<&AppName>, limits: &Resources) -> Result<(), Failure> {
+        let whose = app.cloned();
+        let old = self.limits.get(&whose).cloned().unwrap_or_default();
+        let new = old.clone().overridden_by(limits);
+        cgroup::change(self.cgroup.as_mut(), app, &old, &new)?;
+        self.limits.insert(whose, new);
+        Ok(())
+    }
+
+    fn usage(&self, app: Option<&AppName>) -> Option<Usage> {
+        self.cgroup.as_ref()?.usage(app)
+    }
+
+    fn pause(&mut self) -> Result<(), Failure> {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.freeze(),
+            None => Err(Failure::new("this host has no cgroup v2 that can be written")
+                .code("pause.no-cgroup")
+                .hint("start it where there is one; `pod info` tells")),
+        }
+    }
+
+    fn resume(&mut self) -> Result<(), Failure> {
+        self.cgroup.as_ref().map_or(Ok(()), Cgroup::thaw)
+    }
+
+    fn memory_alarm(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup.as_ref()?.memory_alarm()
+    }
+
+    fn out_of_memory(&mut self) -> Vec<AppName> {
+        self.cgroup.as_mut().map(Cgroup::out_of_memory).unwrap_or_default()
+    }
+
     fn kill(&mut self) {
         if let Some(init) = &self.init {
             // It may have ended already; with it ends everything in its pid namespace.
@@ -307,8 +354,9 @@ impl Wall for Namespaces<'_> {
             // What cannot be found cannot be killed either.
             let _ = pod_sys::kill_children(strangers);
         }
-        if let Some(cgroup) = &self.cgroup {
-            if !self.has_pid_namespace() {
+        let has_pid_namespace = self.has_pid_namespace();
+        if let Some(cgroup) = &mut self.cgroup {
+            if !has_pid_namespace {
                 cgroup.kill();
             }
             cgroup.remove();

@@ -9,10 +9,10 @@
 
 use std::fmt;
 
+use pod_abi::AppName;
 use pod_abi::isolators::Device;
 use pod_abi::manifest::{Ipc, Network};
 use pod_abi::stage::{AppOrder, IdRange, Order};
-use pod_abi::{AppName, layout};
 use supervisor::Failure;
 
 use crate::device_rules;
@@ -20,7 +20,7 @@ use crate::device_rules;
 mod addition;
 mod flavour;
 mod fly;
-mod quotas;
+pub(crate) mod quotas;
 mod steps;
 mod volumes;
 
@@ -38,8 +38,12 @@ const SHM_SIZE: u64 = 64 << 20;
 /// All that is to be done for one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// The cgroup's directories beneath our own, outer ones first.
+    /// The cgroup's directories, outer ones first, beneath the unit's or one of the pod's own.
     pub(crate) cgroups: Vec<String>,
+    /// The most all of it may use, as files of its cgroup.
+    pub(crate) quotas: Vec<Quota>,
+    /// The same for what its apps have in common.
+    pub(crate) passed_on: Vec<Quota>,
     /// The namespaces PID 1 is born into.
     pub(crate) namespaces: Vec<Namespace>,
     /// The ids of the pod, if it has its own.
@@ -81,7 +85,10 @@ fn plan(order: &Order) -> Result<Plan, Failure> {
     let (staging, cgroups) = (staging(order)?, cgroups(order));
     let settings = order.pod.sandbox.sysctls.iter();
     let sysctls = settings.map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok(Plan { cgroups, namespaces, ids: order.ids, sysctls, staging, apps })
+    let quotas = quotas::of(&order.pod.sandbox.resources);
+    let limits = order.apps.iter().map(|app| &app.spec.resources);
+    let passed_on = quotas::passing_on(limits).collect();
+    Ok(Plan { cgroups, quotas, passed_on, namespaces, ids: order.ids, sysctls, staging, apps })
 }
 
 /// Returns the pod's namespaces that all its processes share.
@@ -99,11 +106,8 @@ fn shared(order: &Order) -> Vec<Namespace> {
 }
 
 fn cgroups(order: &Order) -> Vec<String> {
-    let outer = layout::cgroup(&order.pod.uuid);
-    let pod = format!("{outer}/pod");
-    let init = format!("{pod}/init");
-    let apps = order.apps.iter().map(|app| format!("{pod}/app-{}", app.spec.name));
-    [outer, pod.clone(), init].into_iter().chain(apps).collect()
+    let apps = order.apps.iter().map(|app| format!("pod/app-{}", app.spec.name));
+    ["pod", "pod/init"].map(str::to_owned).into_iter().chain(apps).collect()
 }
 
 fn staging(order: &Order) -> Result<Vec<StagingStep>, Failure> {
@@ -151,7 +155,9 @@ fn app_plan(order: &Order, app: &AppOrder) -> Result<AppPlan, Failure> {
         steps.push(TreeStep::Lock);
     }
     let held_to = device_rules::are_needed(order, app).then(|| spec.devices.clone());
-    let (name, owner, quotas) = (spec.name.clone(), owner(order.ids, app)?, quotas::of(spec));
+    let mut quotas = quotas::of(&spec.resources);
+    quotas.extend(quotas::of_policy(order.pod.sandbox.oom_policy));
+    let (name, owner) = (spec.name.clone(), owner(order.ids, app)?);
     Ok(AppPlan { name, owner, quotas, held_to, steps })
 }
 
@@ -178,6 +184,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();
         lines.extend(self.cgroups.iter().map(|path| format!("pod: make cgroup `{path}`")));
+        lines.extend(self.quotas.iter().map(|quota| format!("pod: write {quota} in its cgroup")));
+        let passed_on = self.passed_on.iter();
+        lines.extend(passed_on.map(|quota| format!("pod: write {quota} in cgroup `pod`")));
         let ids = self.ids.map(|ids| format!("; ids from {}", ids.base)).unwrap_or_default();
         lines.push(format!(
             "pod: start PID 1 in new namespaces: {}{ids}",

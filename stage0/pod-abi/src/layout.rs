@@ -121,7 +121,12 @@ pub fn filled(name: &VolumeName) -> String {
     format!("{FILLED}/{name}")
 }
 
-/// Returns the name of a pod's cgroup: one directory beneath the supervisor's own.
+/// The extended attribute of a cgroup in the directory of a unit that tells which pod's it is: its
+/// id. Since version 3.
+pub const CGROUP_MARK: &str = "user.pod.uuid";
+
+/// Returns the name of a pod's cgroup: one directory beneath the supervisor's own,
+/// unless it has the directory of its unit.
 #[must_use]
 pub fn cgroup(id: &PodId) -> String {
     format!("pod-{id}")

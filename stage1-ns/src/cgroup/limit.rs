@@ -1,64 +1,72 @@
-//! Limits of an app, written into its leaf, and the controllers they take, switched on above it.
+//! Limits, written into the files of cgroups, and the controllers they take, handed down above.
 //!
-//! A cgroup that hands controllers down may hold no process itself, but the root. So, and only
-//! then, the supervisor moves into a leaf beside the pod's. Where a limit cannot be had, nothing
-//! has been started yet, and nothing is.
+//! A cgroup that hands controllers down may hold no process itself, but the root. In a unit the
+//! supervisor has left its directory anyway; elsewhere it moves into a leaf beside the pod's only if
+//! something is to be limited. Where a limit cannot be had, nothing has been started yet, and
+//! nothing is.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use pod_abi::AppName;
-use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, fgetxattr, mkdirat, openat, unlinkat};
-use rustix::io::{Errno, read, write};
+use rustix::fs::{Access, AtFlags, accessat, unlinkat};
+use rustix::io::Errno;
 use supervisor::{During, Failure};
 
-use super::{Cgroup, read_all};
-use crate::plan::{AppPlan, Need, Quota};
+use super::files::read_all;
+use super::met::{is_met, members};
+use super::place::{Place, is_handed_over};
+use super::{Cgroup, SUPERVISOR};
+use crate::plan::{Need, Plan, Quota};
 
-/// Where the supervisor goes.
-const SUPERVISOR: &str = "supervisor";
-
-/// Marks a cgroup that systemd keeps its hands off; the first for everybody to see.
-const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
-
-/// The longest list of controllers or members read, in bytes.
-const MAX_LIST: usize = 4096;
+/// Controllers that only count unless told to limit: where a cgroup is ours to divide anyway, each
+/// app has its own count.
+const COUNTING: [&str; 3] = ["io", "memory", "pids"];
 
 const HYBRID: &str = "cgroup v1 has this controller here: boot with `systemd.unified_cgroup_hierarchy=1`, or do without the limit";
 const DELEGATE: &str = "run it in a unit with `Delegate=yes`, as in `systemd-run -p Delegate=yes pod run …`, or do without the limit";
 
-/// Limits apps whose leaves are there; to be called again for apps that come later.
+/// Something that is to be limited: an app's or the pod's, and how.
+pub(super) type Wish<'p> = (Option<&'p AppName>, &'p Quota);
+
+/// Limits a pod and its apps, whose leaves are there; to be called again for apps that come later.
 ///
 /// # Errors
 ///
-/// `app.limit`, which names the app, what cannot be limited, and the way out.
-pub(crate) fn enforce(cgroup: Option<&mut Cgroup>, apps: &[AppPlan]) -> Result<(), Failure> {
-    let Some(first) = apps.iter().find(|app| !app.quotas.is_empty()) else { return Ok(()) };
-    let limited = |app: &AppName, what: &str| format!("app `{app}` cannot be limited: {what}");
-    let refuse = |failure: Failure| failure.code("app.limit");
-    let Some(cgroup) = cgroup else {
-        let what = limited(&first.name, "this host has no cgroup v2 that can be written");
-        return Err(refuse(Failure::new(what).hint(HYBRID)));
-    };
-    let wanted: BTreeSet<_> =
-        apps.iter().flat_map(|app| &app.quotas).map(|quota| quota.controller).collect();
-    let there = cgroup.list("cgroup.controllers").map_err(refuse)?;
-    if let Some(missing) = missing(&there, &wanted) {
-        let asks = |app: &&AppPlan| app.quotas.iter().any(|quota| quota.controller == missing);
-        let name = apps.iter().find(asks).map_or(&first.name, |app| &app.name);
-        let own = read_all("/proc/self/cgroup").unwrap_or_default();
-        let what = limited(name, &format!("controller `{missing}` is not there in its cgroup"));
-        return Err(refuse(Failure::new(what).hint(way_out(&own, missing))));
+/// `app.limit` or `pod.limit`: what cannot be limited, and the way out.
+pub(crate) fn enforce(cgroup: Option<&mut Cgroup>, plan: &Plan) -> Result<(), Failure> {
+    let of_pod = plan.quotas.iter().map(|quota| (None, quota));
+    let of_apps = plan.apps.iter().flat_map(|app| {
+        let name = Some(&app.name);
+        app.quotas.iter().map(move |quota| (name, quota))
+    });
+    let wishes: Vec<Wish<'_>> = of_pod.chain(of_apps).collect();
+    let Some(cgroup) = cgroup else { return nowhere(&wishes) };
+    cgroup.hand_down(&wishes)?;
+    for (whose, quota) in wishes {
+        cgroup.limit(whose, quota)?;
     }
-    if !cgroup.is_ours_to_divide() {
-        let what = limited(&first.name, "systemd has not handed its cgroup over");
-        return Err(refuse(Failure::new(what).hint(DELEGATE)));
+    for quota in &plan.passed_on {
+        cgroup.write(&format!("{}/{}", cgroup.pod(), quota.file), None, quota)?;
     }
-    cgroup.divide(&wanted).map_err(refuse)?;
-    for app in apps {
-        app.quotas.iter().try_for_each(|quota| cgroup.write_quota(&app.name, quota))?;
-    }
+    cgroup.watch_memory(plan.apps.iter().map(|app| &app.name));
     Ok(())
+}
+
+/// Refuses whatever is wished for where there is no cgroup.
+pub(super) fn nowhere(wishes: &[Wish<'_>]) -> Result<(), Failure> {
+    let Some((whose, _)) = wishes.first() else { return Ok(()) };
+    Err(refused(*whose, "this host has no cgroup v2 that can be written").hint(HYBRID))
+}
+
+/// Makes the refusal of a limit.
+pub(super) fn refused(whose: Option<&AppName>, why: &str) -> Failure {
+    match whose {
+        Some(app) => {
+            Failure::new(format!("app `{app}` cannot be limited: {why}")).code("app.limit")
+        }
+        None => Failure::new(format!("the pod cannot be limited: {why}")).code("pod.limit"),
+    }
 }
 
 /// Returns the first controller that is not in the list.
@@ -75,90 +83,215 @@ fn way_out(own: &str, controller: &str) -> &'static str {
 }
 
 impl Cgroup {
-    fn list(&self, file: &str) -> Result<String, Failure> {
-        let reading = || format!("cannot read `{file}` of our cgroup");
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let list = openat(&self.ours, file, flags, Mode::empty()).during(reading)?;
-        let mut text = [0; MAX_LIST];
-        let count = read(&list, &mut text[..]).during(reading)?;
-        Ok(String::from_utf8_lossy(&text[..count]).into_owned())
-    }
-
-    fn put(&self, file: &str, value: &str) -> rustix::io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        write(openat(&self.ours, file, flags, Mode::empty())?, value.as_bytes()).map(drop)
+    /// Hands the controllers down that wishes take, and in a unit those that count.
+    pub(super) fn hand_down(&mut self, wishes: &[Wish<'_>]) -> Result<(), Failure> {
+        let wanted: BTreeSet<_> = wishes.iter().map(|(_, quota)| quota.controller).collect();
+        let in_unit = matches!(self.place, Place::Unit { .. });
+        if wanted.is_subset(&self.controllers) && (wanted.is_empty() != in_unit) {
+            return Ok(());
+        }
+        let there = self
+            .get("cgroup.controllers")
+            .during(|| "cannot read `cgroup.controllers` of our cgroup")?;
+        if let Some(missing) = missing(&there, &wanted) {
+            let asks = wishes.iter().find(|(_, quota)| quota.controller == missing);
+            let whose = asks.and_then(|(whose, _)| *whose);
+            let own = read_all("/proc/self/cgroup").unwrap_or_default();
+            let what = format!("controller `{missing}` is not there in its cgroup");
+            return Err(refused(whose, &what).hint(way_out(&own, missing)));
+        }
+        let mut switched = wanted.clone();
+        if in_unit {
+            let there: Vec<_> = there.split_whitespace().collect();
+            switched.extend(COUNTING.iter().filter(|one| there.contains(one)));
+        }
+        let new: BTreeSet<_> = switched.difference(&self.controllers).copied().collect();
+        let Some((whose, _)) = wishes.first().copied() else {
+            // Nobody has asked; without it less is counted.
+            let _ = self.divide(None, &new);
+            return Ok(());
+        };
+        if !self.is_ours_to_divide() {
+            let what = "systemd has not handed its cgroup over";
+            return Err(refused(whose, what).hint(DELEGATE));
+        }
+        self.divide(whose, &new)
     }
 
     fn is_root(&self) -> bool {
-        accessat(&self.ours, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
+        accessat(&self.ground, "cgroup.type", Access::EXISTS, AtFlags::empty()).is_err()
     }
 
     /// Tells whether nobody else manages the cgroup we are in.
     fn is_ours_to_divide(&self) -> bool {
-        if self.is_root() || !Path::new("/run/systemd/system").is_dir() {
-            return true;
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(ours) = openat(&self.ours, ".", flags, Mode::empty()) else { return false };
-        DELEGATED.iter().any(|mark| fgetxattr(&ours, *mark, &mut [0_u8; 8][..]).is_ok())
+        matches!(self.place, Place::Unit { .. })
+            || self.is_root()
+            || !Path::new("/run/systemd/system").is_dir()
+            || is_handed_over(&self.ground)
     }
 
-    /// Hands controllers down to the leaves.
-    fn divide(&mut self, wanted: &BTreeSet<&'static str>) -> Result<(), Failure> {
-        if !self.is_root() && !self.moved {
-            self.move_aside()?;
+    /// Switches controllers on for the leaves, on all the way to them.
+    fn divide(
+        &mut self,
+        whose: Option<&AppName>,
+        new: &BTreeSet<&'static str>,
+    ) -> Result<(), Failure> {
+        if new.is_empty() {
+            return Ok(());
         }
-        let switched: Vec<String> = wanted.iter().map(|one| format!("+{one}")).collect();
-        let switched = switched.join(" ");
-        let pod = format!("{}/pod", self.name);
-        for directory in [".", self.name.as_str(), pod.as_str()] {
+        if !self.is_root() {
+            self.be_alone(whose)?;
+        }
+        let switched: Vec<String> = new.iter().map(|one| format!("+{one}")).collect();
+        let (switched, pod) = (switched.join(" "), self.pod());
+        let outer = self.place.own().map(str::to_owned);
+        for directory in [Some(".".to_owned()), outer, Some(pod)].into_iter().flatten() {
             let file = format!("{directory}/cgroup.subtree_control");
             self.put(&file, &switched)
                 .during(|| format!("cannot write `{switched}` to `{file}`"))?;
         }
-        self.controllers.extend(wanted);
+        self.controllers.extend(new);
         Ok(())
     }
 
-    /// Leaves the cgroup that is to be divided, which must hold no other process.
-    fn move_aside(&mut self) -> Result<(), Failure> {
+    /// Sees to it that no process is in the directory that is to be divided.
+    fn be_alone(&mut self, whose: Option<&AppName>) -> Result<(), Failure> {
         let own = std::process::id().to_string();
-        if let Some(other) = self.list("cgroup.procs")?.lines().find(|pid| *pid != own) {
-            let what =
-                format!("no limit can be set: process {other} is in the cgroup of the pod, too");
-            return Err(Failure::new(what).hint(DELEGATE));
+        let members = self.get("cgroup.procs").during(|| "cannot read `cgroup.procs`")?;
+        if let Some(other) = members.lines().find(|pid| *pid != own) {
+            let what = format!("process {other} is in the cgroup of the pod, too");
+            return Err(refused(whose, &what).hint(DELEGATE));
         }
-        match mkdirat(&self.ours, SUPERVISOR, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).during(|| "cannot make cgroup `supervisor`"),
+        match self.place {
+            Place::Beneath(_) if !self.moved => self.enter_aside(),
+            Place::Beneath(_) | Place::Unit { .. } => Ok(()),
         }
-        self.moved = true;
-        self.put(&format!("{SUPERVISOR}/cgroup.procs"), "0")
-            .during(|| "cannot move into cgroup `supervisor`")
     }
 
-    fn write_quota(&self, app: &AppName, quota: &Quota) -> Result<(), Failure> {
-        let file = format!("{}/pod/app-{app}/{}", self.name, quota.file);
-        match self.put(&file, &quota.value) {
-            Err(Errno::NOENT) if quota.need == Need::May => Ok(()),
-            done => done
-                .during(|| format!("app `{app}` cannot be limited: cannot write {quota}"))
-                .map_err(|failure| failure.code("app.limit")),
+    /// Makes one limit hold.
+    pub(super) fn limit(&self, whose: Option<&AppName>, quota: &Quota) -> Result<(), Failure> {
+        match self.target(whose, quota)? {
+            Some(path) => self.write(&path, whose, quota),
+            None => Ok(()),
         }
+    }
+
+    /// Returns the file a limit is to be written to, or none if it holds already.
+    ///
+    /// What limits a whole pod is written to its own directory. In a unit, that is the unit's and
+    /// systemd's: what it says already holds, and whatever it does not say is said beneath it.
+    /// But a share only counts against others beside the unit.
+    pub(super) fn target(
+        &self,
+        whose: Option<&AppName>,
+        quota: &Quota,
+    ) -> Result<Option<String>, Failure> {
+        if let Some(app) = whose {
+            return Ok(Some(format!("{}/{}", self.leaf(app), quota.file)));
+        }
+        if let Some(own) = self.place.own() {
+            return Ok(Some(format!("{own}/{}", quota.file)));
+        }
+        if self.get(quota.file).is_ok_and(|text| is_met(quota, &text)) {
+            return Ok(None);
+        }
+        if quota.is_share() {
+            let (what, property) = share(quota);
+            let what = format!("its unit {what}, and only the unit can");
+            let hint = format!("set `{property}` in the unit");
+            return Err(refused(None, &what).hint(hint));
+        }
+        Ok(Some(format!("{}/{}", self.pod(), quota.file)))
+    }
+
+    /// Writes one limit.
+    pub(super) fn write(
+        &self,
+        path: &str,
+        whose: Option<&AppName>,
+        quota: &Quota,
+    ) -> Result<(), Failure> {
+        let written = self.put(path, &quota.value);
+        let written = match (&quota.need, written) {
+            (Need::May, Err(Errno::NOENT)) => return Ok(()),
+            (Need::Or(file, value), Err(Errno::NOENT)) => {
+                self.put(&path.replace(quota.file, file), value)
+            }
+            (_, written) => written,
+        };
+        match written {
+            Ok(()) => self.check_members(path, whose, quota),
+            Err(Errno::NOENT) => {
+                let what = format!("this kernel has no `{}`", quota.file);
+                Err(refused(whose, &what).hint(of_kernel(quota)))
+            }
+            Err(Errno::NODEV | Errno::NXIO) if let Some(device) = quota.device => {
+                let what = format!("there is no disk {}:{}", device.major, device.minor);
+                Err(refused(whose, &what).hint("name a whole disk, as `lsblk` shows it"))
+            }
+            Err(error) => {
+                let what = refused(whose, &format!("cannot write {quota}")).report().message;
+                let code = if whose.is_some() { "app.limit" } else { "pod.limit" };
+                Err(Failure::of(what, error).code(code))
+            }
+        }
+    }
+
+    /// Refuses processors and nodes that are not there: the kernel takes them for a wish, and all
+    /// others instead if it has none of them.
+    fn check_members(
+        &self,
+        path: &str,
+        whose: Option<&AppName>,
+        quota: &Quota,
+    ) -> Result<(), Failure> {
+        if quota.controller != "cpuset" {
+            return Ok(());
+        }
+        let file = format!("{path}.effective");
+        let there = self.get(&file).during(|| format!("cannot read `{file}`"))?;
+        if members(&there) == members(&quota.value) {
+            return Ok(());
+        }
+        let what = match quota.file {
+            "cpuset.cpus" => "processors",
+            _ => "memory nodes",
+        };
+        let (asked, there) = (&quota.value, there.trim());
+        let what = format!("{what} {asked} are not all there, only {there}");
+        Err(refused(whose, &what).hint(format!("choose from {there}")))
     }
 
     /// Goes back to where the supervisor was, so that what was made for it can go. What others
     /// still divide stays as it is.
     pub(super) fn move_back(&self) {
-        if !self.moved {
-            return;
-        }
         let switched: Vec<String> = self.controllers.iter().map(|one| format!("-{one}")).collect();
         // Whoever divides it still will remove it at last: systemd, or the next pod in it.
         let _ = self
             .put("cgroup.subtree_control", &switched.join(" "))
             .and_then(|()| self.put("cgroup.procs", "0"))
-            .and_then(|()| unlinkat(&self.ours, SUPERVISOR, AtFlags::REMOVEDIR));
+            .and_then(|()| unlinkat(&self.ground, SUPERVISOR, AtFlags::REMOVEDIR));
+    }
+}
+
+/// Returns what is wrong with a unit's share, and the property that mends it.
+fn share(quota: &Quota) -> (&'static str, String) {
+    let value = quota.value.trim_start_matches("default ");
+    match quota.file {
+        "cpu.weight" => ("has another share of processors", format!("CPUWeight={value}")),
+        "io.weight" => ("has another share of disks", format!("IOWeight={value}")),
+        _ => ("keeps less memory", format!("MemoryLow={value}")),
+    }
+}
+
+/// Returns what helps against a file that the kernel does not have.
+fn of_kernel(quota: &Quota) -> &'static str {
+    match quota.file {
+        "io.weight" => {
+            "boot a kernel with `CONFIG_BLK_CGROUP_IOCOST` or `CONFIG_BFQ_GROUP_IOSCHED`, or do without the limit"
+        }
+        "memory.swap.max" => "boot without `swapaccount=0`, or do without the limit",
+        _ => "boot a newer kernel, or do without the limit",
     }
 }
 

@@ -38,5 +38,6 @@ pub(crate) fn addition<'v>(
         .map(|volume| Volume { fill: None, ..volume.clone() })
         .collect();
     order.apps = vec![app.clone()];
-    of(&order, flavour)
+    // Limits of the pod are in force, and may have changed.
+    Ok(Plan { quotas: Vec::new(), ..of(&order, flavour)? })
 }

@@ -5,7 +5,7 @@ use pod_abi::app::{ImagePin, MountSource, PidMode};
 use pod_abi::isolators::{
     Capabilities, Capability, CpuQuota, Device, DeviceAccess, Resources, Seccomp,
 };
-use pod_abi::manifest::{ExitPolicy, Insecure, Ipc, PodManifest, Sandbox, Userns};
+use pod_abi::manifest::{ExitPolicy, Insecure, Ipc, OomPolicy, PodManifest, Sandbox, Userns};
 use pod_abi::readiness::Readiness;
 use pod_abi::stage::Output;
 use pod_abi::volume::{Fill, Volume, VolumeSource};
@@ -133,35 +133,34 @@ fn a_plan_is_printed_step_by_step() {
     let printed = plan(&order(mounts)).unwrap().to_string();
     assert_eq!(
         printed,
-        "  1 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab`
-  2 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod`
-  3 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod/init`
-  4 pod: make cgroup `pod-abababab-abab-4bab-abab-abababababab/pod/app-web`
-  5 pod: start PID 1 in new namespaces: user, pid, ipc, uts, network, mount; ids from 100000
-  6 pod: stage the layers
-  7 pod: stage the writable layer of app `web`
-  8 pod: stage `/srv/data` as volume `data`
-  9 pod: make and stage volumes `cache` (mode 1777)
- 10 pod: make the pod's shared memory
- 11 pod: write `/etc/resolv.conf`, 21 bytes
- 12 pod: write `/etc/hosts`, 20 bytes
- 13 pod: write `/etc/hostname`, 5 bytes
- 14 app `web`: join the pod's namespaces: ipc, uts, network
- 15 app `web`: make files as id 100000
- 16 app `web`: mount a volatile overlay of 2 layers
- 17 app `web`: link `/etc/mtab`, if missing
- 18 app `web`: mount `/proc`
- 19 app `web`: mount `/sys` read-only
- 20 app `web`: mount `/dev` with its devices
- 21 app `web`: mount volume `data` at `/data`
- 22 app `web`: mount volume `cache` at `/data/wal`
- 23 app `web`: mount the pod's shared memory at `/dev/shm`
- 24 app `web`: mount `/etc/hostname` read-only
- 25 app `web`: mount `/etc/hosts` read-only
- 26 app `web`: mount `/etc/resolv.conf` read-only
- 27 app `web`: make the root read-only
- 28 app `web`: make the tree the root
- 29 app `web`: lock every mount in the pod's user namespace
+        "  1 pod: make cgroup `pod`
+  2 pod: make cgroup `pod/init`
+  3 pod: make cgroup `pod/app-web`
+  4 pod: start PID 1 in new namespaces: user, pid, ipc, uts, network, mount; ids from 100000
+  5 pod: stage the layers
+  6 pod: stage the writable layer of app `web`
+  7 pod: stage `/srv/data` as volume `data`
+  8 pod: make and stage volumes `cache` (mode 1777)
+  9 pod: make the pod's shared memory
+ 10 pod: write `/etc/resolv.conf`, 21 bytes
+ 11 pod: write `/etc/hosts`, 20 bytes
+ 12 pod: write `/etc/hostname`, 5 bytes
+ 13 app `web`: join the pod's namespaces: ipc, uts, network
+ 14 app `web`: make files as id 100000
+ 15 app `web`: mount a volatile overlay of 2 layers
+ 16 app `web`: link `/etc/mtab`, if missing
+ 17 app `web`: mount `/proc`
+ 18 app `web`: mount `/sys` read-only
+ 19 app `web`: mount `/dev` with its devices
+ 20 app `web`: mount volume `data` at `/data`
+ 21 app `web`: mount volume `cache` at `/data/wal`
+ 22 app `web`: mount the pod's shared memory at `/dev/shm`
+ 23 app `web`: mount `/etc/hostname` read-only
+ 24 app `web`: mount `/etc/hosts` read-only
+ 25 app `web`: mount `/etc/resolv.conf` read-only
+ 26 app `web`: make the root read-only
+ 27 app `web`: make the tree the root
+ 28 app `web`: lock every mount in the pod's user namespace
 "
     );
 }
@@ -386,21 +385,24 @@ fn limits_are_files_of_the_apps_cgroup() {
     let cpu = Some(CpuQuota { quota_us: 150_000, period_us: 100_000 });
     order.apps[0].spec.resources =
         Resources { memory: Some(64 << 20), cpu, pids: Some(9), ..Resources::default() };
-    let quotas = plan(&order).unwrap().apps.remove(0).quotas;
-    let files: Vec<_> =
-        quotas.iter().map(|one| (one.controller, one.file, one.value.as_str())).collect();
+    order.pod.sandbox.resources.pids = Some(20);
+    order.pod.sandbox.oom_policy = OomPolicy::Kill;
+    order.apps[0].spec.resources.memory_low = Some(4096);
+    let plan = plan(&order).unwrap();
+    let files = |quotas: &[Quota]| quotas.iter().map(Quota::to_string).collect::<Vec<_>>();
     assert_eq!(
-        files,
+        files(&plan.apps[0].quotas),
         [
-            ("memory", "memory.max", "67108864"),
-            ("memory", "memory.swap.max", "0"),
-            ("cpu", "cpu.max", "150000 100000"),
-            ("pids", "pids.max", "9"),
+            "`67108864` to `memory.max`",
+            "`4096` to `memory.low`",
+            "`0` to `memory.swap.max`",
+            "`150000 100000` to `cpu.max`",
+            "`9` to `pids.max`",
+            "`1` to `memory.oom.group`",
         ]
     );
-    // A kernel without swap has no file for it; every other must be there.
-    let lacking: Vec<_> = quotas.iter().filter(|one| one.need == Need::May).collect();
-    assert!(matches!(lacking[..], [one] if one.file == "memory.swap.max"));
+    assert_eq!(files(&plan.quotas), ["`20` to `pids.max`"]);
+    assert_eq!(files(&plan.passed_on), ["`max` to `memory.low`"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Errors here end the pod and are shown to a person, never matched on; so there is one type that
 //! says what could not be done to which object, and no list of variants that nobody reads.
 
+use std::borrow::Cow;
 use std::io;
 
 use pod_abi::Report;
@@ -15,7 +16,7 @@ pub struct Failure {
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     code: &'static str,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
     told: Option<Box<Report>>,
 }
 
@@ -50,8 +51,8 @@ impl Failure {
 
     /// Says what to do about it.
     #[must_use]
-    pub fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -62,8 +63,8 @@ impl Failure {
             return Report::clone(told);
         }
         let report = Report::of(self.code, self);
-        match self.hint {
-            Some(hint) => report.hint(hint),
+        match &self.hint {
+            Some(hint) => report.hint(hint.clone()),
             None => report,
         }
     }

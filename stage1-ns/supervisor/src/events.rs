@@ -36,6 +36,8 @@ pub(crate) enum Token {
     Feed(u32),
     /// Where an attached client hears, by its number.
     Outlet(u32, Source),
+    /// What tells that memory may have run out in an app.
+    Memory,
 }
 
 impl Token {
@@ -54,6 +56,7 @@ impl Token {
             Self::Feed(client) => (9, client),
             Self::Outlet(client, Source::Stdout) => (10, client),
             Self::Outlet(client, Source::Stderr) => (11, client),
+            Self::Memory => (12, 0),
         };
         (kind << 32) | u64::from(which)
     }
@@ -74,6 +77,7 @@ impl Token {
             9 => Self::Feed(which),
             10 => Self::Outlet(which, Source::Stdout),
             11 => Self::Outlet(which, Source::Stderr),
+            12 => Self::Memory,
             _ => return None,
         })
     }
@@ -169,6 +173,7 @@ mod tests {
             Token::Channel,
             Token::End,
             Token::Listener,
+            Token::Memory,
             Token::Screen(Source::Stdout),
             Token::Screen(Source::Stderr),
             Token::Input(3),

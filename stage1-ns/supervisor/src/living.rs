@@ -12,6 +12,7 @@ mod attending;
 mod changing;
 mod hearing;
 mod limiting;
+mod memory;
 mod serving;
 mod showing;
 mod telling;
@@ -117,6 +118,8 @@ enum Stopping {
     Signal(u8),
     /// A client.
     Request,
+    /// Nobody: memory ran out in an app, and that is to end the pod.
+    OutOfMemory,
 }
 
 /// A pod whose supervisor waits.
@@ -150,6 +153,8 @@ struct Living<'a, W> {
     held: Option<Instant>,
     /// The streams the epoll waits for.
     watched: BTreeSet<Token>,
+    /// Whether the epoll waits for memory to run out.
+    memory_watched: bool,
 }
 
 impl<'a, W: Wall> Living<'a, W> {
@@ -179,6 +184,7 @@ impl<'a, W: Wall> Living<'a, W> {
             patience: None,
             held: None,
             watched: BTreeSet::new(),
+            memory_watched: false,
         }
     }
 
@@ -229,6 +235,7 @@ impl<'a, W: Wall> Living<'a, W> {
         self.watch(&link, &end).during(|| "cannot wait for the pod, epoll_ctl()")?;
         (self.link, self.end) = (Some(link), Some(end));
         self.watch_streams();
+        self.watch_memory();
         self.wall.settle();
         if self.order.hold {
             self.telling.add(stage::HELD);
@@ -294,6 +301,7 @@ impl<'a, W: Wall> Living<'a, W> {
                 self.hear();
             }
             Token::Listener => self.accept(),
+            Token::Memory => self.heed_memory(),
             Token::Client(number) => self.serve(number),
             Token::Stream(..)
             | Token::Screen(_)
@@ -398,6 +406,8 @@ impl<'a, W: Wall> Living<'a, W> {
 
     fn outcome(&mut self) -> (u8, Option<Report>) {
         let by_signal = match (self.stopping, self.order.output) {
+            // Whatever status its apps end with when they are stopped, it has failed.
+            (Some(Stopping::OutOfMemory), _) => Some(exit::KILLED),
             (Some(Stopping::Signal(signal)), Output::Shown) => Some(exit::by_signal(signal)),
             _ => None,
         };

@@ -69,9 +69,9 @@ pub trait Wall {
     /// What could not be done; `app.no-terminals` if there can be none.
     fn terminal(&self, app: &AppName, uid: u32, size: WindowSize) -> Result<Terminal, Failure>;
 
-    /// Changes the limits of a living pod, or of one of its apps, to `resources`, which are all
-    /// limits it is to have. Those of a pod that has a unit of ours are the unit's: its client has
-    /// changed them there before.
+    /// Changes limits of a living pod, or of one of its apps: all that `resources` names or, if one
+    /// of them cannot be had, none. What it does not name stays. Those of a pod that has a unit of
+    /// ours are the unit's: its client has changed them there before.
     ///
     /// # Errors
     ///
@@ -108,6 +108,18 @@ pub trait Wall {
     /// What could not be done; it is frozen still, and can be killed.
     fn resume(&mut self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Returns what becomes readable when memory may have run out in an app, if anything does.
+    /// Asked for once the apps are laid out, and whenever an app has come or limits have changed.
+    fn memory_alarm(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Tells in which apps memory has run out, so that the kernel killed, since this was last
+    /// asked. Never waits.
+    fn out_of_memory(&mut self) -> Vec<AppName> {
+        Vec::new()
     }
 
     /// Ends everything behind the wall at once, be it frozen or not; returns without waiting.

@@ -34,6 +34,7 @@ impl<W: Wall> Living<'_, W> {
         match self.try_add(app, layers) {
             Ok(()) => {
                 self.pod.add(app.spec.clone());
+                self.watch_memory();
                 self.records.event(records::now(), Event::AppAdded { app: app.spec.name.clone() });
                 Reply::Done
             }

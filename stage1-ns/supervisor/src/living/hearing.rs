@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use pod_abi::Report;
 use pod_abi::control::Reply;
+use pod_abi::exit::Ended;
 use pod_abi::inner::{FromInit, Target, ToInit};
+use pod_abi::status::Event;
 
 use super::{LAST_WORDS, Living, PATIENCE, Verdict};
 use crate::client::Waiting;
@@ -68,7 +70,14 @@ impl<W: Wall> Living<'_, W> {
 
     pub(super) fn follow(&mut self, consequence: Consequence) {
         match consequence {
-            Consequence::Record(event) => self.records.event(records::now(), event),
+            Consequence::Record(event) => {
+                // The cause comes before its effect.
+                if matches!(event, Event::AppEnded { exit: Ended::Signaled { oom: true, .. }, .. })
+                {
+                    self.heed_memory();
+                }
+                self.records.event(records::now(), event);
+            }
             Consequence::Ready => {
                 // Whoever is told looks at the record next.
                 self.record();

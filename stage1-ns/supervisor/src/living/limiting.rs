@@ -24,6 +24,7 @@ impl<W: Wall> Living<'_, W> {
         if let Err(failure) = self.wall.limit(app.as_ref(), resources) {
             return refused(&failure);
         }
+        self.watch_memory();
         self.pod.roster.limit(app.as_ref(), resources);
         if let Err(failure) = self.write_limits(app.as_ref(), resources) {
             self.pod.roster.limit(app.as_ref(), &before);

@@ -67,7 +67,12 @@ impl<W: Wall> Living<'_, W> {
                 self.outputs.flush_client(number);
                 self.conclude();
             }
-            Token::Signals | Token::Channel | Token::End | Token::Listener | Token::Client(_) => {}
+            Token::Signals
+            | Token::Channel
+            | Token::End
+            | Token::Listener
+            | Token::Memory
+            | Token::Client(_) => {}
         }
         self.outputs.pass_on_hang_up(now);
     }
