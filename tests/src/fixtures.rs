@@ -62,8 +62,11 @@ impl Fixture {
 /// Returns the directory all fixtures lie in.
 #[must_use]
 pub fn directory(programs: &Programs) -> PathBuf {
-    programs.target().join("fixtures")
+    if programs.are_installed() { IN_MACHINE.into() } else { programs.target().join("fixtures") }
 }
+
+/// Where the fixtures lie in a machine: made outside, as digest and name say here, too.
+pub const IN_MACHINE: &str = "/fixtures";
 
 /// Returns the reference of `fixture`, which is made if it is not there yet.
 ///
@@ -83,6 +86,11 @@ pub fn reference(programs: &Programs, fixture: Fixture) -> String {
 ///
 /// What the file system says, or `mmdebstrap`; nothing is left then.
 pub fn layout(programs: &Programs, fixture: Fixture) -> io::Result<PathBuf> {
+    if programs.are_installed() {
+        let digests = fs::read_dir(directory(programs))?.flatten().map(|entry| entry.path());
+        let place = digests.map(|parent| parent.join(fixture.name())).find(|place| place.is_dir());
+        return place.ok_or_else(|| io::Error::other("it is not in this machine"));
+    }
     let busybox = || fs::read("/bin/busybox");
     let probe = || fs::read(programs.path("probe"));
     match fixture {

@@ -17,6 +17,8 @@ pub enum Debris {
     None,
     /// Everything but processes: somebody was killed.
     UntilGc,
+    /// Everything: whoever comes after the machine's reboot looks.
+    OfNextBoot,
 }
 
 /// How long the last process of a pod that has ended may take to be gone, in milliseconds.
@@ -49,12 +51,7 @@ pub fn of(sandbox: &World<'_>, debris: Debris, pod: &dyn Fn(&[&str]) -> Said) ->
     if !sandbox.directory.join("root/pods").is_dir() {
         return found;
     }
-    for args in [&["gc"][..], &["image", "gc"]] {
-        let said = pod(args);
-        if said.code != 0 {
-            found.push(format!("`{}` failed:\n{said}", said.command));
-        }
-    }
+    found.extend(collect(pod));
     processes(sandbox, &mut found);
     mounts(sandbox, &mut found);
     volatile(sandbox, &mut found);
@@ -62,6 +59,14 @@ pub fn of(sandbox: &World<'_>, debris: Debris, pod: &dyn Fn(&[&str]) -> Said) ->
     found.sort();
     found.dedup();
     found
+}
+
+/// Has everything collected that `pod gc` collects; tells what failed.
+#[must_use]
+pub fn collect(pod: &dyn Fn(&[&str]) -> Said) -> Vec<String> {
+    let said = [&["gc"][..], &["image", "gc"]].map(pod);
+    let failed = said.into_iter().filter(|said| said.code != 0);
+    failed.map(|said| format!("`{}` failed:\n{said}", said.command)).collect()
 }
 
 fn processes(sandbox: &World<'_>, found: &mut Vec<String>) {

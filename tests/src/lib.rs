@@ -20,4 +20,5 @@ pub mod registry;
 pub mod require;
 pub mod said;
 pub mod sandbox;
+pub mod system;
 pub mod terminal;

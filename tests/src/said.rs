@@ -4,6 +4,7 @@
 //! hanging test must explain itself. Waiting is done on pipes and condition variables, never by
 //! sleeping.
 
+use std::env;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -19,6 +20,16 @@ use serde::de::DeserializeOwned;
 /// How long a command may take unless a test says otherwise: a pod starts in milliseconds, but
 /// two cores may be busy with a compiler.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The variable that says how many times slower than a computer this machine is.
+pub const SLOWNESS: &str = "POD_TESTS_SLOWNESS";
+
+/// Returns how many times longer everything may take here: more than once in a machine whose
+/// processor is emulated.
+#[must_use]
+pub fn slowness() -> u32 {
+    env::var(SLOWNESS).ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
 
 /// What a command said, and how it ended.
 #[derive(Clone, Debug)]

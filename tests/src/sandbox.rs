@@ -4,12 +4,17 @@
 //! and blamed on it. So every `pod` of a sandbox is born in namespaces and in a cgroup of its own,
 //! with an environment made from nothing, and when the sandbox is dropped, [`leaks`] looks through
 //! all of them.
+//!
+//! In a machine made for tests the sandbox is the whole machine, with `pod` as it is installed and
+//! systemd above it. Tests run one after the other there, and [`system`](crate::system) looks for
+//! what they leave.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,7 +29,8 @@ use crate::image::Image;
 use crate::leaks::{self, Debris, World};
 use crate::programs::Programs;
 use crate::registry::Registry;
-use crate::said::{PATIENCE, Running, Said};
+use crate::said::{self, PATIENCE, Running, Said};
+use crate::system::System;
 use crate::terminal::Terminal;
 
 /// The world of one test.
@@ -32,13 +38,24 @@ use crate::terminal::Terminal;
 pub struct Sandbox {
     programs: Programs,
     directory: TempDir,
-    cgroup: Option<Cgroup>,
-    keeper: Child,
-    /// Closed to end the keeper, which waits for just that.
-    leash: Option<ChildStdin>,
+    walls: Walls,
     mounts: String,
     debris: Cell<Debris>,
     fetched: RefCell<BTreeSet<&'static str>>,
+}
+
+/// What is around a sandbox.
+#[derive(Debug)]
+enum Walls {
+    /// Namespaces and a cgroup of its own.
+    Own {
+        cgroup: Option<Cgroup>,
+        keeper: Child,
+        /// Closed to end the keeper, which waits for just that.
+        leash: Option<ChildStdin>,
+    },
+    /// Those of the machine, as it was at first.
+    Machine(System),
 }
 
 impl Default for Sandbox {
@@ -79,19 +96,47 @@ impl Sandbox {
             Cgroup::make(&name).expect("a cgroup can be made beneath our own")
         });
         let (keeper, leash) = keep(&programs);
+        let walls = Walls::Own { cgroup, keeper, leash: Some(leash) };
+        Self::within(walls, programs, directory)
+    }
+
+    /// Makes a sandbox of the whole machine, which must be one made for tests: stores, run
+    /// directory and units are those a user has.
+    ///
+    /// # Panics
+    ///
+    /// When systemd is not process 1 of it.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let directory = TempDir::new_in("/var/tmp").expect("the machine's disk can be written");
+        for (name, place) in [("root", "/var/lib/pod"), ("run", "/run/pod")] {
+            symlink(place, directory.path().join(name)).expect("the sandbox is new");
+        }
+        fs::create_dir(directory.path().join("tmp")).expect("the sandbox is new");
+        let walls = Walls::Machine(System::now());
+        Self::within(walls, Programs::of_this_machine(), directory)
+    }
+
+    fn within(walls: Walls, programs: Programs, directory: TempDir) -> Self {
         let mut sandbox = Self {
             programs,
             directory,
-            cgroup,
-            keeper,
-            leash: Some(leash),
+            walls,
             mounts: String::new(),
             debris: Cell::new(Debris::None),
             fetched: RefCell::default(),
         };
-        let mountinfo = format!("/proc/{}/mountinfo", sandbox.keeper.id());
+        let mountinfo = sandbox.proc().join("mountinfo");
         sandbox.mounts = fs::read_to_string(mountinfo).expect("the keeper lives");
         sandbox
+    }
+
+    /// Returns the directory beneath `/proc` of a process in the sandbox's namespaces.
+    fn proc(&self) -> PathBuf {
+        match &self.walls {
+            Walls::Own { keeper, .. } => Path::new("/proc").join(keeper.id().to_string()),
+            Walls::Machine(_) => PathBuf::from("/proc/self"),
+        }
     }
 
     /// Runs `pod` with `args` and waits for its end.
@@ -159,7 +204,10 @@ impl Sandbox {
     /// Returns the sandbox's cgroup, in which all its processes are.
     #[must_use]
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref()
+        match &self.walls {
+            Walls::Own { cgroup, .. } => cgroup.as_ref(),
+            Walls::Machine(_) => None,
+        }
     }
 
     /// Returns the programs under test.
@@ -171,6 +219,13 @@ impl Sandbox {
     /// Says that the test kills processes of ours: what they held may lie about until `pod gc`.
     pub fn expect_debris(&self) {
         self.debris.set(Debris::UntilGc);
+    }
+
+    /// Leaves everything as it is for the tests after the machine's reboot: nothing is looked for.
+    pub fn leave_to_the_next_boot(mut self) {
+        self.debris.set(Debris::OfNextBoot);
+        // Its own directory is left, too: an app may look at it.
+        self.directory.disable_cleanup(true);
     }
 
     /// Replaces what differs from run to run: the sandbox's path, ids, digests and times.
@@ -192,14 +247,22 @@ impl Sandbox {
     /// Checks that nothing was left behind, as dropping does.
     #[must_use]
     pub fn leaks(&self) -> Vec<String> {
-        let proc = Path::new("/proc").join(self.keeper.id().to_string());
         let world = World {
             directory: self.directory.path(),
-            cgroup: self.cgroup.as_ref(),
-            proc: &proc,
+            cgroup: self.cgroup(),
+            proc: &self.proc(),
             mounts: &self.mounts,
         };
-        leaks::of(&world, self.debris.get(), &|args| self.pod(args))
+        let of_system = || match &self.walls {
+            Walls::Own { .. } => Vec::new(),
+            Walls::Machine(system) => system.left_behind(),
+        };
+        let mut found = if self.debris.get() == Debris::None { of_system() } else { Vec::new() };
+        found.extend(leaks::of(&world, self.debris.get(), &|args| self.pod(args)));
+        found.extend(of_system());
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// Starts a registry in the sandbox's network, where nobody else listens. It belongs to the
@@ -228,8 +291,11 @@ impl Sandbox {
 
     /// Returns the words that run a program in the sandbox's network, but outside its cgroup.
     fn network_prefix(&self) -> Vec<OsString> {
+        let Walls::Own { keeper, .. } = &self.walls else {
+            return vec!["env".into()];
+        };
         let sandbox = self.programs.path("sandbox").into_os_string();
-        let words = ["enter".into(), self.keeper.id().to_string().into(), "-".into(), "/".into()];
+        let words = ["enter".into(), keeper.id().to_string().into(), "-".into(), "/".into()];
         [sandbox].into_iter().chain(words).collect()
     }
 
@@ -240,7 +306,7 @@ impl Sandbox {
     /// When the kernel has no such kind.
     #[must_use]
     pub fn namespace(&self, kind: &str) -> String {
-        let link = fs::read_link(format!("/proc/{}/ns/{kind}", self.keeper.id()));
+        let link = fs::read_link(self.proc().join("ns").join(kind));
         link.unwrap_or_else(|error| panic!("namespace `{kind}`: {error}")).display().to_string()
     }
 }
@@ -262,12 +328,23 @@ fn keep(programs: &Programs) -> (Child, ChildStdin) {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let leaks = if thread::panicking() { Vec::new() } else { self.leaks() };
-        if let Some(cgroup) = self.cgroup.take() {
-            cgroup.kill();
+        let left = self.debris.get() == Debris::OfNextBoot;
+        let leaks = if left || thread::panicking() { Vec::new() } else { self.leaks() };
+        match &mut self.walls {
+            Walls::Own { cgroup, keeper, leash } => {
+                if let Some(cgroup) = cgroup.take() {
+                    cgroup.kill();
+                }
+                drop(leash.take());
+                let _ = keeper.wait();
+            }
+            // So that the next test finds what it expects; this one has failed already.
+            Walls::Machine(system) if thread::panicking() || !leaks.is_empty() => {
+                system.clean_up();
+                let _ = leaks::collect(&|args| self.pod(args));
+            }
+            Walls::Machine(_) => {}
         }
-        drop(self.leash.take());
-        let _ = self.keeper.wait();
         assert!(leaks.is_empty(), "left behind:\n  {}", leaks.join("\n  "));
     }
 }
@@ -284,18 +361,27 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn of(sandbox: &'a Sandbox, program: &Path, name: &str) -> Self {
-        let mut command = Command::new(sandbox.programs.path("sandbox"));
-        let nowhere = Path::new("-");
-        let cgroup = sandbox.cgroup.as_ref().map_or(nowhere, Cgroup::path);
-        command.arg("enter").arg(sandbox.keeper.id().to_string()).arg(cgroup);
-        command.arg(sandbox.directory.path()).arg(program);
-        command.env_clear();
+        let mut command = match &sandbox.walls {
+            Walls::Own { cgroup, keeper, .. } => {
+                let mut command = Command::new(sandbox.programs.path("sandbox"));
+                let cgroup = cgroup.as_ref().map_or(Path::new("-"), Cgroup::path);
+                command.arg("enter").arg(keeper.id().to_string()).arg(cgroup);
+                command.arg(sandbox.directory.path()).arg(program).env_clear();
+                command.env("POD_ROOT", sandbox.path("root"));
+                command.env("POD_RUN_ROOT", sandbox.path("run"));
+                command
+            }
+            Walls::Machine(_) => {
+                let mut command = Command::new(program);
+                command.current_dir(sandbox.directory.path()).env_clear();
+                command
+            }
+        };
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("TMPDIR", sandbox.path("tmp"));
-        command.env("POD_ROOT", sandbox.path("root"));
-        command.env("POD_RUN_ROOT", sandbox.path("run"));
         command.stdin(Stdio::null());
-        Self { sandbox, command, name: name.to_owned(), input: None, patience: PATIENCE }
+        let patience = PATIENCE * said::slowness();
+        Self { sandbox, command, name: name.to_owned(), input: None, patience }
     }
 
     /// Adds arguments.

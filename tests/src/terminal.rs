@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 
-use crate::said::PATIENCE;
+use crate::said::{self, PATIENCE};
 
 /// A terminal and who looks at it.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Terminal {
     ///
     /// When that takes too long.
     pub fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE * said::slowness();
         let (heard, changed) = &*self.heard;
         let mut heard = heard.lock().expect("the reader does not panic");
         loop {

@@ -12,7 +12,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use harness::programs::Programs;
+
 use crate::build::{self, Profile};
+use crate::count::Count;
 use crate::error::Error;
 use crate::say;
 
@@ -26,7 +29,8 @@ mod keeper;
 mod payload;
 mod qemu;
 mod root;
-mod tier;
+pub(crate) mod tier;
+mod trial;
 
 /// How it is called.
 const USAGE: &str = "usage: cargo xtask machine run [--tier booted|qemu] [--release] [--no-build] \
@@ -51,7 +55,12 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, Error> {
     }
     say::aside();
     let request = read(words)?;
-    let mut machine = boot(&request)?;
+    let programs = if request.build {
+        build::programs(request.profile)?
+    } else {
+        build::built(request.profile)
+    };
+    let mut machine = boot(request.tier, &programs, None)?;
     machine.run(&request.command, Streams::Ours, None).map(ExitCode::from)
 }
 
@@ -84,21 +93,23 @@ fn read<'a>(words: &[&'a str]) -> Result<Request<'a>, Error> {
     Ok(request)
 }
 
-/// Boots a fresh machine with the build in it.
-fn boot(request: &Request<'_>) -> Result<Box<dyn Machine>, Error> {
-    let programs = if request.build {
-        build::programs(request.profile)?
-    } else {
-        build::built(request.profile)
-    };
+/// Runs the tests of `tier` whose names hold a word of `filter`, or all, on `programs`.
+pub(crate) fn test(tier: Tier, programs: &Programs, filter: &[&str]) -> Result<Count, Error> {
+    let program = trial::program()?;
+    let mut machine = boot(tier, programs, Some(&program))?;
+    trial::run(machine.as_mut(), tier, &trial::steps(tier, filter), tier.budget())
+}
+
+/// Boots a fresh machine with `programs` installed and the test program `tests`, if there is one.
+fn boot(tier: Tier, programs: &Programs, tests: Option<&Path>) -> Result<Box<dyn Machine>, Error> {
     let root = root::root()?;
-    let payload = payload::of(&programs)?;
+    let payload = payload::of(programs, tests)?;
     let began = Instant::now();
-    let machine: Box<dyn Machine> = match request.tier {
+    let machine: Box<dyn Machine> = match tier {
         Tier::Booted => Box::new(Booted::boot(&root, payload.path())?),
         Tier::Qemu => Box::new(Qemu::boot(&root, payload.path())?),
     };
-    say::note(&format!("{} machine up in {:.1} s", request.tier, began.elapsed().as_secs_f64()));
+    say::note(&format!("{tier} machine up in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(machine)
 }
 

@@ -7,7 +7,7 @@
 //! cargo xtask demo                 shows a pod of two apps from a real registry
 //! cargo xtask machine run -- …     runs a command in a machine with systemd as process 1
 //! cargo xtask machine shell        a prompt in one
-//! cargo xtask test [FILTER…]       everything CI runs
+//! cargo xtask test [FILTER…]       everything CI runs; `--tier host|booted|qemu` a part of it
 //! cargo xtask docs [DIR]           writes `docs/commands.md`; to DIR, manual pages and completions
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
 //! ```
@@ -26,6 +26,7 @@ use crate::error::Error;
 
 mod bench;
 mod build;
+mod count;
 mod demo;
 mod docs;
 mod error;

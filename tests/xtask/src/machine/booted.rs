@@ -5,11 +5,13 @@
 //! `nsenter`, and let go.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +20,13 @@ use tempfile::TempDir;
 use crate::error::Error;
 use crate::machine::keeper::Parts;
 use crate::machine::root;
-use crate::machine::tier::{Machine, Streams};
+use crate::machine::tier::{Machine, Reboot, Streams};
 
 /// The verb of `xtask` that keeps a machine.
 pub(crate) const KEEP: &str = "keep-booted";
 
+/// How long a machine may take to go down, where it does, and to come up.
+const UP: Duration = Duration::from_secs(150);
 /// How often to look whether a command with a limit has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -44,7 +48,8 @@ pub(crate) struct Booted {
     keeper: Child,
     /// Closed to end the machine.
     leash: Option<ChildStdin>,
-    says: BufReader<ChildStdout>,
+    /// The lines the keeper says, until it is silent.
+    says: Receiver<String>,
     console: PathBuf,
     init: String,
 }
@@ -67,8 +72,8 @@ impl Booted {
             .process_group(0)
             .spawn()
             .map_err(failed)?;
-        let says = keeper.stdout.take().map(BufReader::new);
-        let says = says.ok_or_else(|| Error::new("the keeper of a machine has no output"))?;
+        let output = keeper.stdout.take();
+        let says = listen(output.ok_or_else(|| Error::new("the keeper is not heard"))?);
         let leash = keeper.stdin.take();
         let console = Parts::console(&place);
         let mut booted = Self { keeper, leash, says, console, init: String::new() };
@@ -78,10 +83,15 @@ impl Booted {
 
     /// Waits until it has booted.
     fn come_up(&mut self) -> Result<(), Error> {
-        let mut line = String::new();
-        let heard = self.says.read_line(&mut line);
-        heard.map_err(|error| Error::of("nothing is heard of the machine", &error))?;
-        let init = line.trim_end().strip_prefix("up ");
+        let line = match self.says.recv_timeout(UP) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = UP.as_secs();
+                return Err(Error::new(format!("the machine has not booted in {seconds} s")));
+            }
+            Err(RecvTimeoutError::Disconnected) => "down".to_owned(),
+        };
+        let init = line.strip_prefix("up ");
         let init =
             init.ok_or_else(|| Error::new("the machine did not boot; its console is above"))?;
         init.clone_into(&mut self.init);
@@ -121,13 +131,14 @@ impl Machine for Booted {
         Ok(exit_code(ended))
     }
 
-    fn reboot(&mut self) -> Result<(), Error> {
-        let null = || io::pipe().map(|(_, write)| write.into());
-        let nowhere = |error: io::Error| Error::of("cannot make a pipe", &error);
-        let streams =
-            Streams::Into { output: null().map_err(nowhere)?, errors: null().map_err(nowhere)? };
+    fn reboot(&mut self, how: Reboot) -> Result<(), Error> {
+        let null = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
+        let nowhere = |error: io::Error| Error::of("cannot open `/dev/null`", &error);
+        let output = null().map_err(nowhere)?;
+        let errors = null().map_err(nowhere)?;
+        let streams = Streams::Into { output, errors };
         // The command is killed by what it asked for.
-        self.run(&["systemctl", "reboot"], streams, None)?;
+        self.run(how.command(), streams, None)?;
         self.come_up()
     }
 
@@ -142,6 +153,17 @@ impl Drop for Booted {
         // It ends by itself, and has said what it could not do.
         let _ = self.keeper.wait();
     }
+}
+
+/// Hands on what is said, line by line.
+fn listen(output: ChildStdout) -> Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        // Who does not listen any more has let the machine go.
+        lines.map(|line| tell.send(line)).take_while(Result::is_ok).for_each(drop);
+    });
+    told
 }
 
 fn is_at_a_terminal() -> bool {

@@ -17,6 +17,7 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,7 +76,7 @@ impl Parts<'_> {
 /// our own.
 pub(crate) fn keep(parts: &Parts<'_>) -> Result<(), Error> {
     let kept = boot_again_and_again(parts);
-    if !matches!(kept, Ok(Outcome::Lived)) {
+    if !matches!(kept, Ok(Outcome::Lived | Outcome::LetGo)) {
         let console = fs::read(Parts::console(parts.place)).unwrap_or_default();
         // Nobody else could show it: it goes now.
         let _ = io::stderr().write_all(&console);
@@ -94,19 +95,24 @@ enum Outcome {
     Lived,
     /// It did not boot, or not again.
     NeverCameUp,
+    /// Nobody wants it any more.
+    LetGo,
 }
 
 fn boot_again_and_again(parts: &Parts<'_>) -> io::Result<Outcome> {
     let disk = make_disk(parts)?;
     let console = Console::to(&Parts::console(parts.place))?;
     let alive: Arc<Mutex<Option<PathBuf>>> = Arc::default();
-    hold_leash(&alive);
+    let let_go = hold_leash(&alive);
     let mut number = 0_u32;
     let outcome = loop {
         let cgroup = Cgroup::make(&format!("pod-machine-{}-{number}", std::process::id()))?;
         *alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(cgroup.path().to_owned());
         number += 1;
         let (outcome, ended) = live(parts.root, &disk, &console, &cgroup)?;
+        if let_go.load(Ordering::Relaxed) {
+            break Outcome::LetGo;
+        }
         // How process 1 of a process namespace ends tells what reboot(2) was asked for.
         if outcome == Outcome::NeverCameUp || ended.signal() != Some(Signal::SIGHUP as i32) {
             break outcome;
@@ -117,11 +123,15 @@ fn boot_again_and_again(parts: &Parts<'_>) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Kills what lives when standard input ends, which is when `xtask` has ended, however it did.
-fn hold_leash(alive: &Arc<Mutex<Option<PathBuf>>>) {
+/// Kills what lives when standard input ends, which is when `xtask` has ended, however it did; the
+/// flag is raised then.
+fn hold_leash(alive: &Arc<Mutex<Option<PathBuf>>>) -> Arc<AtomicBool> {
     let alive = alive.clone();
+    let let_go = Arc::new(AtomicBool::new(false));
+    let told = let_go.clone();
     thread::spawn(move || {
         let _ = io::stdin().read_to_end(&mut Vec::new());
+        let_go.store(true, Ordering::Relaxed);
         // A machine that is between two lives is killed in the next one.
         loop {
             if let Some(cgroup) = &*alive.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -130,6 +140,7 @@ fn hold_leash(alive: &Arc<Mutex<Option<PathBuf>>>) {
             thread::sleep(LOOK);
         }
     });
+    told
 }
 
 /// One life of the machine, from its boot to the end of its process 1.

@@ -4,6 +4,7 @@
 //! usr/bin/pod  usr/lib/pod/stage1/{ns,fly}/    as a package would install them
 //! usr/lib/pod-tests/                           the programs of the tests
 //! fixtures/bb/                                 an OCI layout, busybox, tag `latest`
+//! fixtures/DIGEST/{app,scratch}/               the images of the tests, if there are tests
 //! ```
 //!
 //! A tree in a temporary directory, to be laid over the root.
@@ -11,27 +12,27 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::fixtures::{self, Fixture};
-use harness::programs::Programs;
+use harness::programs::{IN_MACHINE, Programs};
 use tempfile::TempDir;
 
 use crate::error::Error;
 use crate::machine::root;
 use crate::packages;
 
-/// Where the programs of the tests lie in a machine, beneath its root.
-const OF_TESTS: &str = "usr/lib/pod-tests";
-
-/// Makes the tree of what `programs` are.
-pub(crate) fn of(programs: &Programs) -> Result<TempDir, Error> {
+/// Makes the tree of what `programs` are, with the test program `tests` if there is one.
+pub(crate) fn of(programs: &Programs, tests: Option<&Path>) -> Result<TempDir, Error> {
     packages::need(packages::FIXTURES)?;
     let failed = |error: io::Error| Error::of("cannot lay out what goes into the machine", &error);
     fs::create_dir_all(root::directory()).map_err(failed)?;
     let tree = TempDir::new_in(root::directory()).map_err(failed)?;
     lay_out(programs, tree.path()).map_err(failed)?;
+    if let Some(program) = tests {
+        lay_out_tests(programs, program, tree.path()).map_err(failed)?;
+    }
     Ok(tree)
 }
 
@@ -39,7 +40,7 @@ fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
     // A temporary directory is private; this one becomes `/`.
     fs::set_permissions(tree, fs::Permissions::from_mode(0o755))?;
     let bin = tree.join("usr/bin");
-    let tests = tree.join(OF_TESTS);
+    let tests = beneath(tree, IN_MACHINE);
     for directory in [&bin, &tests, &tree.join("usr/lib/pod"), &tree.join("fixtures")] {
         fs::create_dir_all(directory)?;
     }
@@ -52,6 +53,27 @@ fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
     copy(&fixtures::layout(programs, Fixture::Busybox)?, &layout)?;
     tag(&layout, Fixture::Busybox.name(), "latest")
 }
+
+fn lay_out_tests(programs: &Programs, program: &Path, tree: &Path) -> io::Result<()> {
+    fs::copy(program, beneath(tree, IN_MACHINE).join(PROGRAM))?;
+    for fixture in [Fixture::App, Fixture::Scratch] {
+        let layout = fixtures::layout(programs, fixture)?;
+        let made = fixtures::directory(programs);
+        let name = layout.strip_prefix(made).map_err(io::Error::other)?;
+        let place = beneath(tree, fixtures::IN_MACHINE).join(name);
+        place.parent().map_or(Ok(()), fs::create_dir_all)?;
+        copy(&layout, &place)?;
+    }
+    Ok(())
+}
+
+/// Returns where `path` of the machine lies in the tree.
+fn beneath(tree: &Path, path: &str) -> PathBuf {
+    tree.join(path.trim_start_matches('/'))
+}
+
+/// The name of the program of the tests.
+pub(crate) const PROGRAM: &str = "machine";
 
 /// Gives the image that is tagged `old` in `layout` the tag `new`.
 fn tag(layout: &Path, old: &str, new: &str) -> io::Result<()> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use harness::guest;
 
 use crate::error::Error;
-use crate::machine::tier::{Machine, Streams};
+use crate::machine::tier::{Machine, Reboot, Streams};
 use crate::packages;
 
 use accelerator::Accelerator;
@@ -160,8 +160,8 @@ impl Machine for Qemu {
         self.run_as_is(words, streams, limit)
     }
 
-    fn reboot(&mut self) -> Result<(), Error> {
-        let words = ["systemctl", "reboot"].map(str::to_owned).to_vec();
+    fn reboot(&mut self, how: Reboot) -> Result<(), Error> {
+        let words = how.command().iter().map(|word| (*word).to_owned()).collect();
         self.line.order(words).map_err(|error| self.lost(&error))?;
         if !self.line.await_end(DOWN).map_err(|error| self.lost(&error))? {
             return Err(self.lost(&format!("it has not gone down in {} s", DOWN.as_secs())));

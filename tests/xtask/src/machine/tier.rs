@@ -20,6 +20,17 @@ pub(crate) enum Tier {
     Qemu,
 }
 
+impl Tier {
+    /// Returns how long its tests may take, after which the machine is taken for hung: what CI can
+    /// spare on two cores, and several times what they need on idle ones.
+    pub(crate) const fn budget(self) -> Duration {
+        match self {
+            Self::Booted => Duration::from_secs(6 * 60),
+            Self::Qemu => Duration::from_secs(12 * 60),
+        }
+    }
+}
+
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -46,7 +57,6 @@ impl FromStr for Tier {
 pub(crate) enum Streams {
     /// To ours; where all three of ours are a terminal, the command has one, too.
     Ours,
-    #[allow(dead_code, reason = "tests in the machine come next")]
     /// Nothing to read; what it writes goes to these files or pipes.
     Into {
         /// Its standard output.
@@ -54,6 +64,25 @@ pub(crate) enum Streams {
         /// Its standard error.
         errors: OwnedFd,
     },
+}
+
+/// How a machine goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reboot {
+    /// As an administrator asks for it: everything is stopped first.
+    Orderly,
+    /// At once, as when the power fails.
+    Sudden,
+}
+
+impl Reboot {
+    /// Returns the command that does it.
+    pub(crate) const fn command(self) -> &'static [&'static str] {
+        match self {
+            Self::Orderly => &["systemctl", "reboot"],
+            Self::Sudden => &["systemctl", "reboot", "--force", "--force"],
+        }
+    }
 }
 
 /// A machine that runs, with systemd as process 1 and `pod` installed.
@@ -67,11 +96,9 @@ pub(crate) trait Machine {
         limit: Option<Duration>,
     ) -> Result<u8, Error>;
 
-    #[allow(dead_code, reason = "tests in the machine come next")]
-    /// Reboots as an administrator would; what is on the disk stays.
-    fn reboot(&mut self) -> Result<(), Error>;
+    /// Reboots; what is on the disk stays.
+    fn reboot(&mut self, how: Reboot) -> Result<(), Error>;
 
-    #[allow(dead_code, reason = "tests in the machine come next")]
     /// Names the file that holds what was said on the console, as long as the machine lives.
     fn console(&self) -> &Path;
 }

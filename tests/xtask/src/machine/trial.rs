@@ -1,0 +1,250 @@
+//! The tests in a machine: one boot for all of them, their results counted and brought back.
+//!
+//! ```text
+//! target/machine/results/TIER/
+//!   tests.log    what the test program said
+//!   journal.txt  the journal of all boots
+//!   console.txt  what was said on the console
+//!   cores.tar    core files, if there are any
+//! ```
+//!
+//! What the test program says is passed through; when something failed, the ends of journal and
+//! console are shown below it. A machine that hangs is killed when its time is over.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::programs::IN_MACHINE;
+use harness::said::SLOWNESS;
+
+use crate::build;
+use crate::count::Count;
+use crate::error::Error;
+use crate::machine::payload::PROGRAM;
+use crate::machine::root;
+use crate::machine::tier::{Machine, Reboot, Streams, Tier};
+use crate::say;
+
+/// How many lines of the journal and of the console are shown after a failure.
+const SHOWN: usize = 60;
+/// How long a machine has to hand over what it recorded.
+const FETCH: Duration = Duration::from_secs(60);
+/// Where core files lie in a machine.
+const CORES: &str = "/var/tmp/cores";
+
+/// What is done in a machine, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The test program runs with these arguments.
+    Tests(Vec<String>),
+    /// The machine is rebooted.
+    Reboot(Reboot),
+}
+
+/// Decides what is done in a machine of `tier` for the tests whose names hold a word of `filter`,
+/// of which `before_reboot` means all about reboots. The table is in
+/// `tests/machine/main.rs`.
+pub(crate) fn steps(tier: Tier, filter: &[&str]) -> Vec<Step> {
+    let tests = |args: &[&str]| Step::Tests(args.iter().map(|arg| (*arg).to_owned()).collect());
+    let reboots = [
+        tests(&["before_reboot::"]),
+        Step::Reboot(Reboot::Orderly),
+        tests(&["after_reboot::", "before_reset::"]),
+        Step::Reboot(Reboot::Sudden),
+        tests(&["after_reset::"]),
+    ];
+    let late = ["before_reboot::", "after_reboot::", "before_reset::", "after_reset::"];
+    let late = late.map(|module| ["--skip", module]).concat();
+    match tier {
+        Tier::Booted if filter == ["before_reboot"] => reboots.to_vec(),
+        Tier::Booted if filter.is_empty() => {
+            let rest = tests(&[&["--skip", "controllers::"], &late[..]].concat());
+            [&[rest], &reboots[..]].concat()
+        }
+        Tier::Qemu if filter.is_empty() => vec![tests(&["controllers::", "everywhere::"])],
+        Tier::Booted => vec![tests(&[&["--skip", "controllers::"], &late[..], filter].concat())],
+        Tier::Qemu => vec![tests(&[&late[..], filter].concat())],
+    }
+}
+
+/// Builds the test program and returns where it lies.
+pub(crate) fn program() -> Result<PathBuf, Error> {
+    let output = Command::new("cargo")
+        .current_dir(build::top())
+        .args(["test", "--package", "tests", "--test", PROGRAM, "--no-run", "--quiet"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Error::of("cannot run `cargo test`", &error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.lines().rev().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let ours = message["target"]["name"] == PROGRAM;
+        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+    });
+    match found {
+        Some(program) if output.status.success() => Ok(program),
+        _ => Err(Error::new("the tests of the machine do not build")),
+    }
+}
+
+/// Runs the tests of `steps` in `machine`, at most for `budget`, and brings back what they left.
+pub(crate) fn run(
+    machine: &mut dyn Machine,
+    tier: Tier,
+    steps: &[Step],
+    budget: Duration,
+) -> Result<Count, Error> {
+    let results = root::directory().join("results").join(tier.to_string());
+    let failed = |error: io::Error| Error::of("cannot keep the results of a machine", &error);
+    match fs::remove_dir_all(&results) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => fs::create_dir_all(&results).map_err(failed)?,
+    }
+    let log = File::create(results.join("tests.log")).map_err(failed)?;
+    let mut count = Count::default();
+    let end = Instant::now() + budget;
+    for step in steps {
+        let left = end.saturating_duration_since(Instant::now());
+        let done = match step {
+            Step::Reboot(how) => machine.reboot(*how).map(|()| Count::default()),
+            Step::Tests(args) => test(machine, tier, args, &log, left),
+        };
+        match done {
+            Ok(more) => count = count.plus(more),
+            Err(error) => {
+                // What comes behind has nothing to stand on.
+                say::error(&error);
+                count = count.plus(Count::FAILED);
+                break;
+            }
+        }
+    }
+    bring_back(machine, &results);
+    if count.failed > 0 {
+        for name in ["journal.txt", "console.txt"] {
+            show_end_of(&results.join(name));
+        }
+    }
+    Ok(count)
+}
+
+/// Runs the test program once.
+fn test(
+    machine: &mut dyn Machine,
+    tier: Tier,
+    args: &[String],
+    log: &File,
+    limit: Duration,
+) -> Result<Count, Error> {
+    let failed = |error: io::Error| Error::of("cannot hear the tests of a machine", &error);
+    let (read, write) = io::pipe().map_err(failed)?;
+    let errors = write.try_clone().map_err(failed)?;
+    let log = log.try_clone().map_err(failed)?;
+    let listener = thread::spawn(move || listen(read, log));
+
+    let program = format!("{IN_MACHINE}/{PROGRAM}");
+    let slowness = format!("{SLOWNESS}={}", if tier == Tier::Qemu { 10 } else { 1 });
+    let core_files =
+        format!("mkdir -p {CORES} && cd {CORES} && ulimit -c unlimited && exec \"$@\"");
+    let mut words = vec!["sh", "-c", &core_files, "sh", "env", &slowness, "RUST_BACKTRACE=1"];
+    words.extend(["INSTA_WORKSPACE_ROOT=/", "INSTA_UPDATE=no"]);
+    words.extend([program.as_str(), "--test-threads=1"]);
+    words.extend(args.iter().map(String::as_str));
+    let streams = Streams::Into { output: write.into(), errors: errors.into() };
+    let ended = machine.run(&words, streams, Some(limit));
+    let count = listener.join().unwrap_or(Count::FAILED);
+    let code = ended?;
+    // A test program that died reports no result; and where nothing may be skipped, ignoring is.
+    let silent = code != 0 && count.failed == 0;
+    let ignored = Count { failed: count.ignored, ..Count::default() };
+    let count = Count { ignored: 0, ..count }.plus(ignored);
+    Ok(if silent { count.plus(Count::FAILED) } else { count })
+}
+
+/// Passes lines through, records them, and adds up what they count.
+fn listen(read: PipeReader, mut log: File) -> Count {
+    let mut count = Count::default();
+    for line in BufReader::new(read).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        say::plain(&line);
+        // The log is for people; tests must not fail for want of it.
+        let _ = writeln!(log, "{line}");
+        count = count.plus(Count::of_line(&line));
+    }
+    count
+}
+
+/// Brings back what a machine recorded, as far as it still answers.
+fn bring_back(machine: &mut dyn Machine, results: &Path) {
+    let console = fs::copy(machine.console(), results.join("console.txt"));
+    if let Err(error) = console {
+        say::note(&format!("the console is lost: {error}"));
+    }
+    let journal = results.join("journal.txt");
+    let cores = results.join("cores.tar");
+    let pack = format!("cd {CORES} && set -- core* && test -e \"$1\" && tar -c \"$@\"");
+    let of_journal = &["journalctl", "--no-pager", "--output=short-precise"][..];
+    for (words, file) in [(of_journal, &journal), (&["sh", "-c", &pack], &cores)] {
+        if let Err(error) = fetch(machine, words, file) {
+            say::note(&format!("`{}` is lost: {error}", file.display()));
+            return;
+        }
+    }
+    if fs::metadata(&cores).is_ok_and(|metadata| metadata.len() == 0) {
+        // There were none.
+        let _ = fs::remove_file(&cores);
+    }
+}
+
+fn fetch(machine: &mut dyn Machine, words: &[&str], file: &Path) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::of("cannot write it", &error);
+    let output = File::create(file).map_err(failed)?;
+    let errors = File::options().write(true).open("/dev/null").map_err(failed)?;
+    let streams = Streams::Into { output: output.into(), errors: errors.into() };
+    machine.run(words, streams, Some(FETCH)).map(drop)
+}
+
+fn show_end_of(file: &Path) {
+    let text = fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    say::heading(&format!("The end of {}", file.display()));
+    lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| say::plain(line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(tier: Tier, filter: &[&str]) -> Vec<String> {
+        let line = |step: Step| match step {
+            Step::Tests(args) => args.join(" "),
+            Step::Reboot(how) => format!("{how:?}"),
+        };
+        steps(tier, filter).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn modules_decide_what_runs_where() {
+        let late = "--skip before_reboot:: --skip after_reboot:: --skip before_reset:: --skip after_reset::";
+        let reboots = [
+            "before_reboot::",
+            "Orderly",
+            "after_reboot:: before_reset::",
+            "Sudden",
+            "after_reset::",
+        ];
+        let all = format!("--skip controllers:: {late}");
+        assert_eq!(lines(Tier::Booted, &[]), [&[all.as_str()], &reboots[..]].concat());
+        assert_eq!(lines(Tier::Booted, &["units::"]), [format!("{all} units::")]);
+        assert_eq!(lines(Tier::Booted, &["before_reboot"]), reboots);
+        assert_eq!(lines(Tier::Qemu, &[]), ["controllers:: everywhere::"]);
+        assert_eq!(lines(Tier::Qemu, &["oom"]), [format!("{late} oom")]);
+    }
+}
