@@ -21,7 +21,8 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (
         RUNS,
         &["--log-driver", "--log-opt"],
-        "`--log-size BYTES[:FILES]` behind the image bounds an app's log",
+        "`--log-size BYTES[:FILES]` behind the image bounds an app's log; the journal has it, too, \
+         unless `--journal off` is given",
     ),
     (
         RUNS,

@@ -98,6 +98,9 @@ pub(crate) struct PodFlags {
     /// What ends the pod: `any-failure`, `all`, `never` or `main=APP` [default: any-failure]
     #[arg(long, value_name = "POLICY")]
     pub(crate) exit_policy: Option<String>,
+    /// Whether what apps write goes to the journal beside their logs: `auto` or `off` [default: auto]
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) journal: Option<String>,
     /// What isolates the pod: a name or an absolute directory [default: ns]
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) stage1: Option<String>,

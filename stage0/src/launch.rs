@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use pod_abi::app::{AppSpec, Stdio as AppStdio};
 use pod_abi::control::Request;
-use pod_abi::manifest::{PodManifest, Userns};
+use pod_abi::manifest::{Journal, PodManifest, Userns};
 use pod_abi::phase::Home;
 use pod_abi::stage::{AppOrder, HELD, Order, Output};
 use pod_abi::{exit, version};
@@ -29,7 +29,7 @@ use crate::leftovers::Claim;
 use crate::notify::{Heard, NotifySocket, READY};
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
-use crate::{failure, fetch, host, ids, leftovers, rundir, ui};
+use crate::{failure, fetch, host, ids, leftovers, rundir, systemd, ui};
 
 /// What a launch works with.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ impl Launcher<'_> {
             let subordinate = host::subordinate();
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
         }
+        let journal = manifest.sandbox.journal == Journal::Auto && systemd::journal::is_there();
         let order = Order {
             abi: version::STAGE_ABI,
             hosts: host::hosts(&manifest),
@@ -103,7 +104,7 @@ impl Launcher<'_> {
             service: None,
             sockets: Vec::new(),
             credentials: Vec::new(),
-            journal: false,
+            journal,
             register: false,
         };
         let pod = into_run()?;

@@ -15,7 +15,7 @@ use images::ImageSettings;
 use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, Process, Stdio, Stop, User};
 use pod_abi::check::SpecError;
 use pod_abi::isolators::{Capabilities, Resources};
-use pod_abi::manifest::{Journal, OomPolicy, PodManifest, PodSpec, Sandbox};
+use pod_abi::manifest::{OomPolicy, PodManifest, PodSpec, Sandbox};
 use pod_abi::path::PodPathError;
 use pod_abi::version;
 use pod_abi::volume::Volume;
@@ -109,7 +109,7 @@ pub(crate) fn compose(
             resources: Resources::default(),
             oom_policy: OomPolicy::default(),
             unit_properties: Vec::new(),
-            journal: Journal::default(),
+            journal: request.journal,
         },
         apps,
     };

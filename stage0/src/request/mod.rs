@@ -20,7 +20,9 @@ use std::path::PathBuf;
 
 use pod_abi::PodName;
 use pod_abi::app::{PidMode, Restart, Stdio as AppStdio};
-use pod_abi::manifest::{Dns, ExitPolicy, HostEntry, Insecure, Ipc, Network, Sandbox, Userns};
+use pod_abi::manifest::{
+    Dns, ExitPolicy, HostEntry, Insecure, Ipc, Journal, Network, Sandbox, Userns,
+};
 
 use crate::caller::Caller;
 use crate::error::{CommandError, Result};
@@ -98,6 +100,7 @@ pub(crate) struct PodRequest {
     pub(crate) network: Option<Network>,
     pub(crate) userns: Option<Userns>,
     pub(crate) exit_policy: ExitPolicy,
+    pub(crate) journal: Journal,
     pub(crate) stage1: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
@@ -235,6 +238,7 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>) -> Result<PodRequest> {
         network: choice("--net", pod.net.as_deref(), NETWORKS)?,
         userns: choice("--userns", pod.userns.as_deref(), USERNS)?,
         exit_policy: pod.exit_policy.as_deref().map(word).transpose()?.unwrap_or_default(),
+        journal: choice("--journal", pod.journal.as_deref(), JOURNALS)?.unwrap_or_default(),
         stage1,
         labels: pairs("label", &pod.label)?,
         annotations: pairs("annotation", &pod.annotation)?,
@@ -269,6 +273,7 @@ fn read_fetch_of_pod(flags: &FetchFlags) -> Result<FetchRequest> {
 const NETWORKS: &[(&str, Network)] = &[("none", Network::None), ("host", Network::Host)];
 const USERNS: &[(&str, Userns)] = &[("auto", Userns::Auto), ("host", Userns::Host)];
 const IPCS: &[(&str, Ipc)] = &[("pod", Ipc::Pod), ("host", Ipc::Host)];
+const JOURNALS: &[(&str, Journal)] = &[("auto", Journal::Auto), ("off", Journal::Off)];
 const PULLS: &[(&str, Pull)] = &[
     ("missing", Pull::Missing),
     ("newer", Pull::Newer),
@@ -282,6 +287,7 @@ fn check_beside_spec(pod: &PodFlags) -> Result<()> {
         ("--net", pod.net.is_some()),
         ("--userns", pod.userns.is_some()),
         ("--exit-policy", pod.exit_policy.is_some()),
+        ("--journal", pod.journal.is_some()),
         ("--stage1", pod.stage1.is_some()),
         ("--platform", pod.fetch.platform.is_some()),
         ("--label", !pod.label.is_empty()),

@@ -1,7 +1,16 @@
-//! The last lines of a unit's journal, for an error to end with.
+//! The journal: whether there is one, and the last lines of a unit's, for an error to end with.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// Where it takes entries (`systemd-journald(8)`).
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Tells whether this host has a journal.
+pub(crate) fn is_there() -> bool {
+    Path::new(SOCKET).exists()
+}
 
 /// The most bytes of the journal that are read.
 const MOST: u64 = 64 << 10;

@@ -24,6 +24,7 @@ mod control;
 mod error;
 mod events;
 mod handover;
+mod journal;
 mod limits;
 mod link;
 mod living;

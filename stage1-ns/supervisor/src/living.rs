@@ -33,6 +33,7 @@ use crate::control::{self, Control};
 use crate::error::{During, Failure};
 use crate::events::{Events, Interest, Token};
 use crate::handover::Inherited;
+use crate::journal::Journal;
 use crate::link::Link;
 use crate::log::Log;
 use crate::notify::Notify;
@@ -159,8 +160,9 @@ struct Living<'a, W> {
 
 impl<'a, W: Wall> Living<'a, W> {
     fn new(stage: Stage<'a, W>, pod: Pod) -> Self {
+        let journal = stage.order.journal.then(|| Journal::new(&stage.order.pod)).flatten();
         Self {
-            outputs: Outputs::new(stage.order.output),
+            outputs: Outputs::new(stage.order.output, journal),
             order: stage.order,
             inherited: stage.inherited,
             wall: stage.wall,
@@ -223,6 +225,7 @@ impl<'a, W: Wall> Living<'a, W> {
             self.outputs
                 .add(spec.name.clone(), Some(log), added.stdio)
                 .during(|| format!("cannot take the streams of app `{}`", spec.name))?;
+            self.outputs.introduce(spec);
             let message = ToInit::AddApp { spec: self.as_told(spec), fds: added.fds };
             let descriptors: Vec<_> = added.descriptors.iter().map(AsFd::as_fd).collect();
             link.send(&message, &descriptors)?;
@@ -274,9 +277,10 @@ impl<'a, W: Wall> Living<'a, W> {
     fn run(&mut self) -> Result<(), Failure> {
         loop {
             self.record();
-            let told = self.tell_manager(Instant::now());
+            let now = Instant::now();
+            let (told, written) = (self.tell_manager(now), self.write_journal(now));
             let deadlines =
-                [self.patience, self.held, self.control.deadline(), self.talk_due, told];
+                [self.patience, self.held, self.control.deadline(), self.talk_due, told, written];
             let deadline = deadlines.into_iter().flatten().min();
             let tokens = self.events.wait(deadline).during(|| "cannot wait, epoll_wait()")?;
             for token in tokens {
@@ -397,6 +401,7 @@ impl<'a, W: Wall> Living<'a, W> {
         // A full disk keeps the status of before; its reader sees a supervisor that is gone.
         let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
         self.control.close_all_but(&self.outputs.clients());
+        self.end_journal();
         self.show_the_rest();
         self.conclude();
         self.control.close_all();

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use pod_abi::app::AppSpec;
 use pod_abi::control::{Reply, WindowSize};
 use pod_abi::stage::Output;
 use pod_abi::{AppName, Timestamp};
@@ -16,6 +17,7 @@ use rustix::io::{Errno, read};
 
 use crate::attached::{Attached, Fed};
 use crate::events::{Interest, Token};
+use crate::journal::{Journal, Writer};
 use crate::log::Log;
 use crate::screen::{Screen, under_name};
 use crate::sink::Sink;
@@ -37,6 +39,7 @@ pub(crate) struct Outputs {
     next: u32,
     screen: Option<Screen>,
     attached: BTreeMap<u32, Attached>,
+    journal: Option<Journal>,
     buffer: Vec<u8>,
     /// Whether [`Outputs::wanted`] may have changed.
     stale: bool,
@@ -47,6 +50,8 @@ pub(crate) struct Outputs {
 struct App {
     name: AppName,
     log: Option<Log>,
+    /// As whom it writes to the journal, if it does.
+    writer: Option<Writer>,
     stdout: Stream,
     stderr: Stream,
     input: Option<Sink<OwnedFd>>,
@@ -78,7 +83,7 @@ impl App {
             }
         };
         let (stdout, stderr) = (Stream::of(Some(stdout)), Stream::of(stderr));
-        Ok(Self { name, log, stdout, stderr, input, terminal })
+        Ok(Self { name, log, writer: None, stdout, stderr, input, terminal })
     }
 
     fn stream(&mut self, source: Source) -> &mut Stream {
@@ -102,7 +107,7 @@ pub(crate) enum Outcome {
 
 impl Outputs {
     /// Makes the outputs of a pod, no app of which is added yet.
-    pub(crate) fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output, journal: Option<Journal>) -> Self {
         let screen = match output {
             Output::Shown => Some(Screen::new()),
             Output::Logged => None,
@@ -112,6 +117,7 @@ impl Outputs {
             next: 0,
             screen,
             attached: BTreeMap::new(),
+            journal,
             buffer: vec![0; AT_ONCE],
             stale: true,
         }
@@ -134,6 +140,19 @@ impl Outputs {
         self.next = self.next.wrapping_add(1);
         self.stale = true;
         Ok(place)
+    }
+
+    /// Has what app `spec`, which was added, writes go to the journal, if there is one.
+    pub(crate) fn introduce(&mut self, spec: &AppSpec) {
+        let Some(place) = self.place_of(&spec.name) else { return };
+        if let (Some(journal), Some(app)) = (&self.journal, self.apps.get_mut(&place)) {
+            app.writer = Some(journal.writer(spec));
+        }
+    }
+
+    /// Returns the journal, if there is one.
+    pub(crate) fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut()
     }
 
     /// Reads what is left of an app that is no more, and closes its streams.
@@ -324,14 +343,18 @@ impl Outputs {
     fn record(&mut self, place: u32, source: Source, bytes: Option<&[u8]>, now: Timestamp) {
         let prefixes = self.prefixes();
         let Some(app) = self.apps.get_mut(&place) else { return };
-        let App { name, log: Some(log), stdout, stderr, .. } = app else { return };
+        let App { name, log: Some(log), writer, stdout, stderr, .. } = app else { return };
         let stream = match source {
             Source::Stdout => stdout,
             Source::Stderr => stderr,
         };
         let (screen, attached) = (&mut self.screen, &mut self.attached);
+        let journal = &mut self.journal;
         let give = |text: &[u8], end| {
             log.add(now, source, text, end);
+            if let (Some(journal), Some(writer)) = (&mut *journal, &*writer) {
+                journal.line(writer, now, source, text, end);
+            }
             if !prefixes {
                 return;
             }

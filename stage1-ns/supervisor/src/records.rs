@@ -33,6 +33,8 @@ pub(crate) struct Records {
     events: Option<File>,
     size: u64,
     attempt: u32,
+    /// What has happened since it was last asked for.
+    fresh: Vec<Event>,
 }
 
 impl Records {
@@ -43,11 +45,22 @@ impl Records {
         let events = openat(pod, layout::EVENTS, flags, Mode::from_raw_mode(0o600))
             .during(|| format!("cannot open `{}`", layout::EVENTS))?;
         let size = fstat(&events).ok().and_then(|stat| u64::try_from(stat.st_size).ok());
-        Ok(Self { events: Some(File::from(events)), size: size.unwrap_or(0), attempt })
+        Ok(Self {
+            events: Some(File::from(events)),
+            size: size.unwrap_or(0),
+            attempt,
+            fresh: Vec::new(),
+        })
+    }
+
+    /// Gives out what has happened since this was last asked.
+    pub(crate) fn fresh(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Appends an event.
     pub(crate) fn event(&mut self, time: Timestamp, event: Event) {
+        self.fresh.push(event.clone());
         let of_pod = matches!(
             event,
             Event::PodStarted

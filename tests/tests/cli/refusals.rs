@@ -124,6 +124,7 @@ fn values_that_are_none_are_refused_before_anything_is_done() {
         ("--userns", "x"),
         ("--pull", "sometimes"),
         ("--exit-policy", "x"),
+        ("--journal", "json-file"),
         ("--restart", "sometimes"),
         ("--name", "UPPER"),
         ("--hostname", "a.b"),

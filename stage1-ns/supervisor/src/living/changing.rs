@@ -69,6 +69,7 @@ impl<W: Wall> Living<'_, W> {
         self.outputs
             .add(spec.name.clone(), Some(log), added.stdio)
             .during(|| format!("cannot take the streams of app `{}`", spec.name))?;
+        self.outputs.introduce(spec);
         let message = ToInit::AddApp { spec: self.as_told(spec), fds: added.fds };
         self.tell_with(&message, &added.descriptors);
         let mut names = self.pod.roster.names();

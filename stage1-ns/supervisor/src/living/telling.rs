@@ -1,5 +1,6 @@
 //! What the service manager is told of the pod (`sd_notify(3)`): how it is, that it is ready, that
-//! it reloads or ends, that it lives, and how much longer something may take.
+//! it reloads or ends, that it lives, and how much longer something may take. And what the journal
+//! is told.
 
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,27 @@ impl<W: Wall> Living<'_, W> {
         }
         let told = self.telling.deadline(&self.summary, now).filter(|_| self.notify.has_listener());
         [watched, told, self.summed_until].into_iter().flatten().min()
+    }
+
+    /// Writes to the journal what is to be written now, and returns when there will be more.
+    pub(super) fn write_journal(&mut self, now: Instant) -> Option<Instant> {
+        let events = self.records.fresh();
+        let journal = self.outputs.journal()?;
+        for event in &events {
+            journal.event(event);
+        }
+        if journal.deadline().is_some_and(|due| due <= now) {
+            journal.flush(now);
+        }
+        journal.deadline()
+    }
+
+    /// Writes the last of the pod to the journal.
+    pub(super) fn end_journal(&mut self) {
+        self.write_journal(Instant::now());
+        if let Some(journal) = self.outputs.journal() {
+            journal.finish();
+        }
     }
 
     /// Does what the watchdog has to do, and returns when it has to again.
