@@ -3,6 +3,7 @@
 use std::env;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pod_abi::layout;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{CommandError, Context as _, Result};
 use crate::flags::Globals;
+use crate::sockets::Sockets;
 use crate::ui::Format;
 
 /// The surroundings of a command.
@@ -21,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) run_root: PathBuf,
     /// How results and errors are shown.
     pub(crate) format: Format,
+    /// What a service manager has handed to this process.
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 impl Context {
@@ -41,7 +45,17 @@ impl Context {
             root: settle(&globals.root, "POD_ROOT", layout::ROOT)?,
             run_root: settle(&globals.run_root, "POD_RUN_ROOT", layout::RUN_ROOT)?,
             format: globals.format(),
+            sockets: Arc::default(),
         })
+    }
+
+    /// Adopts the sockets of this process, which is to run a pod. To be called first thing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sockets::adopt`].
+    pub(crate) fn with_sockets(self) -> Result<Self> {
+        Ok(Self { sockets: Arc::new(Sockets::adopt()?), ..self })
     }
 
     /// Opens the root, making it if it is missing.

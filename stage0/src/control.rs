@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use pod_abi::control::{DEADLINE_MS, Hello, Reply, Request};
+use pod_abi::credential::MAX_ADDED_CREDENTIALS;
 use pod_abi::frame::{self, Decoder};
 use pod_abi::{PodId, layout, version};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -16,6 +17,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{CommandError, Context as _, Result};
 use crate::rundir;
+
+/// The most descriptors of one request: the directory of layers, and credentials.
+const MAX_DESCRIPTORS: usize = 1 + MAX_ADDED_CREDENTIALS;
 
 /// A connection to a supervisor.
 #[derive(Debug)]
@@ -77,7 +81,8 @@ impl Connection {
         let bytes = frame::encode(message).map_err(|error| self.broken().because(&error))?;
         let mut rest = &bytes[..];
         if !fds.is_empty() {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             if !control.push(SendAncillaryMessage::ScmRights(fds)) {
                 return Err(self.broken());

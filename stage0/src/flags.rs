@@ -180,6 +180,8 @@ pub(crate) struct AppFlags {
     #[command(flatten)]
     pub(crate) storage: StorageFlags,
     #[command(flatten)]
+    pub(crate) handed: HandedFlags,
+    #[command(flatten)]
     pub(crate) limits: LimitFlags,
     #[command(flatten)]
     pub(crate) privileges: PrivilegeFlags,
@@ -239,6 +241,19 @@ pub(crate) struct StorageFlags {
     /// Mount the root read-only
     #[arg(long)]
     pub(crate) read_only: bool,
+}
+
+/// What an app is given by name from outside.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct HandedFlags {
+    /// Secret, as a file in $CREDENTIALS_DIRECTORY; without a path, the unit's own or one of the
+    /// host's stores (repeatable)
+    #[arg(long, value_name = "NAME[=PATH]")]
+    pub(crate) credential: Vec<String>,
+    /// Socket of the service manager, by name; descriptors from 3 on in this order (repeatable)
+    /// [default: all, for the only app]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) socket: Vec<String>,
 }
 
 /// The most an app may use.

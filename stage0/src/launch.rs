@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use pod_abi::app::{AppSpec, Stdio as AppStdio};
@@ -29,7 +30,7 @@ use crate::leftovers::Claim;
 use crate::notify::{Heard, NotifySocket, READY};
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
-use crate::{failure, fetch, host, ids, leftovers, rundir, systemd, ui};
+use crate::{credentials, failure, fetch, host, ids, leftovers, rundir, sockets, systemd, ui};
 
 /// What a launch works with.
 #[derive(Debug)]
@@ -74,7 +75,11 @@ impl Launcher<'_> {
         launch: Launch,
         into_run: impl FnOnce() -> Result<Pod>,
     ) -> Result<Infallible> {
-        let Launch { manifest, apps, attempt, output, hold } = launch;
+        let Launch { manifest, mut apps, attempt, output, hold } = launch;
+        let sockets = &self.context.sockets;
+        sockets::settle(&mut apps, &sockets.names)?;
+        let (credentials, secrets): (Vec<_>, Vec<_>) =
+            credentials::gather(&apps)?.into_iter().unzip();
         let stage1 = stage1::find(&manifest.sandbox.stage1)?;
         let layers = self.store.layers_dir().map_err(|error| fetch::failed(&error))?;
         let apps = apps.into_iter().map(|app| self.app_order(app)).collect::<Result<_>>()?;
@@ -102,8 +107,8 @@ impl Launcher<'_> {
             output,
             hold,
             service: None,
-            sockets: Vec::new(),
-            credentials: Vec::new(),
+            sockets: sockets.names.clone(),
+            credentials,
             journal,
             register: false,
         };
@@ -116,10 +121,11 @@ impl Launcher<'_> {
                 layers: layers.as_fd(),
                 run: claim.run(),
                 ids: claim.ids().map(|lease| lease.file.as_fd()),
+                row: sockets.descriptors.iter().chain(&secrets).map(AsFd::as_fd).collect(),
             },
         );
         // Descriptors have been replaced: what these values hold is no longer what they made.
-        mem::forget((pod, claim, layers));
+        mem::forget((pod, claim, layers, secrets, Arc::clone(sockets)));
         if let Err(undoing) = self.undo(&order) {
             return Err(error.because(&undoing));
         }
@@ -250,6 +256,7 @@ impl Launcher<'_> {
     }
 
     fn spawn(&self, pod: &Pod, draft: Option<&Draft<'_>>, begin: Begin) -> Result<Spawned> {
+        self.context.sockets.check_stay()?;
         let tell = || format!("cannot start a supervisor for pod `{}`", pod.id);
         let notify = NotifySocket::bind(pod)?;
         let errors = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)

@@ -19,6 +19,7 @@ mod compose;
 mod context;
 mod control;
 mod copies;
+mod credentials;
 mod elsewhere;
 mod ending;
 mod error;
@@ -44,6 +45,7 @@ mod request;
 mod rundir;
 mod seccomp_profile;
 mod signal;
+mod sockets;
 mod span;
 mod stage1;
 mod streams;
@@ -158,7 +160,9 @@ fn by_line(verb: &'static str, before: &[String], rest: &[String]) -> Result<u8>
     let globals = globals.overridden_by(line.pod.globals.clone());
     let mut request = request::read(line, &Caller::of_this_process())?;
     request.fetch.telling = request.fetch.telling.in_form(globals.format());
-    let session = Session::open(Context::new(&globals)?, verb)?;
+    let context = Context::new(&globals)?;
+    let context = if verb == "prepare" { context } else { context.with_sockets()? };
+    let session = Session::open(context, verb)?;
     match verb {
         "prepare" => commands::prepare(&session, &request),
         _ => commands::run(&session, &request),
@@ -292,7 +296,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let open = |verb: &str| Session::open(context.clone(), verb);
     match cli.verb {
         Verb::Run | Verb::Prepare | Verb::Sandbox => Err(CommandError::usage("no image is given")),
-        Verb::Start(args) => commands::start(context, &args),
+        Verb::Start(args) => commands::start(context.with_sockets()?, &args),
         Verb::App(verb) => commands::app(&open("app")?, verb),
         Verb::Ps(args) => commands::ps(&open("ps")?, &args),
         Verb::Status(args) => commands::status(&open("status")?, &args.pod),

@@ -22,8 +22,6 @@ use crate::error::{CommandError, Context as _, Result};
 const MAX_MANIFEST: u64 = 1 << 16;
 /// Where a package puts them.
 const PACKAGED: &str = "/usr/lib/pod/stage1";
-/// A number above all of the table, where descriptors wait while they are placed.
-const ABOVE_TABLE: i32 = 16;
 
 /// A stage1 that understands us.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(crate) struct Stage1 {
 }
 
 /// What a stage1 is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Handover<'h> {
     /// The pod's directory, whose lock we hold through this very descriptor.
     pub(crate) pod: BorrowedFd<'h>,
@@ -44,6 +42,8 @@ pub(crate) struct Handover<'h> {
     pub(crate) run: BorrowedFd<'h>,
     /// The locked lease of ids.
     pub(crate) ids: Option<BorrowedFd<'h>>,
+    /// The sockets, then the credentials.
+    pub(crate) row: Vec<BorrowedFd<'h>>,
 }
 
 /// Finds the stage1 called `word`, or at this absolute directory.
@@ -107,7 +107,8 @@ fn candidates(word: &str) -> Vec<PathBuf> {
 }
 
 /// Becomes the stage1. Returns only if that is not possible; then descriptors 3 to 8 of this
-/// process are those of the table, whatever they were, and nothing may be done through others.
+/// process, and from 16 on as many as the row has, are those of the table, whatever they were, and
+/// nothing may be done through others.
 pub(crate) fn hand_over(stage1: &Stage1, handover: &Handover<'_>) -> CommandError {
     match place_all(handover) {
         Ok(()) => {}
@@ -142,6 +143,7 @@ fn open_self() -> Result<OwnedFd> {
 fn place_all(handover: &Handover<'_>) -> Result<()> {
     let order = sealed(handover.order)?;
     let program = open_self()?;
+    let row = handover.row.iter().map(|fd| Some(*fd));
     let table = [
         (fd::POD, Some(handover.pod)),
         (fd::ORDER, Some(order.as_fd())),
@@ -152,10 +154,12 @@ fn place_all(handover: &Handover<'_>) -> Result<()> {
     ];
     rustix::process::fchdir(handover.pod)
         .context(|| "cannot enter the pod's directory".to_owned())?;
+    // A number above all of the table, where descriptors wait while they are placed.
+    let above = i32::try_from(handover.row.len()).map_or(i32::MAX, |count| fd::FIRST + count);
     let mut copies = Vec::new();
-    for (at, source) in table {
+    for (at, source) in table.into_iter().chain((fd::FIRST..).zip(row)) {
         if let Some(source) = source {
-            let copy = fcntl_dupfd_cloexec(source, ABOVE_TABLE)
+            let copy = fcntl_dupfd_cloexec(source, above)
                 .context(|| format!("cannot copy descriptor {at} of the stage ABI"))?;
             copies.push((at, copy));
         }

@@ -21,6 +21,7 @@ use rustix::process::{
 };
 use supervisor::{During, Failure};
 
+use crate::credentials::Secrets;
 use crate::plan::AppPlan;
 use crate::tree::{self, MOUNT_NAMESPACE};
 
@@ -48,11 +49,12 @@ pub(crate) struct Built {
 
 impl Helper {
     /// Starts a helper for one app. `init` is the pidfd of the pod's PID 1, `own_pids` the pid
-    /// namespace of this process.
+    /// namespace of this process; `secrets` has the contents of its credentials.
     pub(crate) fn start(
         plan: &AppPlan,
         init: &OwnedFd,
         own_pids: &OwnedFd,
+        secrets: &Secrets,
     ) -> Result<Self, Failure> {
         let (socket, its) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -62,7 +64,7 @@ impl Helper {
         let forked = clone3(CloneFlags::NEWNS, None);
         if let Ok(Forked::Child) = forked {
             drop(socket);
-            work(plan, init, &its);
+            work(plan, init, secrets, &its);
         }
         setns(own_pids, Namespaces::CLONE_NEWPID)
             .during(|| "cannot go back to our own processes, setns(CLONE_NEWPID)")?;
@@ -111,9 +113,10 @@ fn receive(socket: &OwnedFd) -> Result<Built, Failure> {
 
 /// In the child: builds the tree, sends the namespace or a report, and exits.
 #[expect(clippy::exit, reason = "a child of clone3 must not return into the supervisor's code")]
-fn work(plan: &AppPlan, init: &OwnedFd, socket: &OwnedFd) -> ! {
-    let sent =
-        prepare(socket).and_then(|()| tree::build(plan, init)).and_then(|()| hand_over(socket));
+fn work(plan: &AppPlan, init: &OwnedFd, secrets: &Secrets, socket: &OwnedFd) -> ! {
+    let sent = prepare(socket)
+        .and_then(|()| tree::build(plan, init, secrets))
+        .and_then(|()| hand_over(socket));
     if let Err(failure) = sent
         && let Ok(text) = serde_json::to_vec(&failure.report())
     {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+mod credentials;
 mod device_rules;
 mod devices;
 mod fill;
@@ -71,10 +72,10 @@ fn flavour() -> Flavour {
 fn run() -> Result<ExitCode, Failure> {
     // Modes of what is made are those that are written here, whoever called.
     umask(Mode::from_raw_mode(0o022));
-    let Handover { order, inherited, layers } = Handover::adopt(ABI)?;
+    let Handover { order, inherited, layers, credentials } = Handover::adopt(ABI)?;
     let code = {
         let flavour = flavour();
-        let mut wall = Namespaces::new(&order, &inherited, &layers, flavour);
+        let mut wall = Namespaces::new(&order, &inherited, &layers, credentials, flavour);
         if flavour == Flavour::Fly {
             wall.hold_all_descendants();
         }

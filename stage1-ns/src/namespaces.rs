@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
-use pod_abi::AppName;
 use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
@@ -12,6 +11,7 @@ use pod_abi::isolators::Resources;
 use pod_abi::stage::{AppOrder, Order};
 use pod_abi::stats::Usage;
 use pod_abi::volume::Volume;
+use pod_abi::{AppName, credential};
 use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -19,6 +19,7 @@ use rustix::process::{Signal, getpid, pidfd_send_signal, set_child_subreaper};
 use supervisor::{Added, AppStdio, Born, During, Failure, Inherited, Terminal, UNSEEN, Wall};
 
 use crate::cgroup::{self, Cgroup};
+use crate::credentials::Secrets;
 use crate::devices;
 use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
@@ -43,6 +44,8 @@ pub(crate) struct Namespaces<'a> {
     memories: Memories,
     /// The volumes that came with each app.
     volumes: BTreeMap<AppName, Vec<Volume>>,
+    /// Contents of credentials, until the apps have them.
+    secrets: Secrets,
     /// Where terminals of each app come from.
     multiplexers: BTreeMap<AppName, OwnedFd>,
     /// Children of this process from before the pod, if the end of the pod is that of all others.
@@ -55,6 +58,7 @@ impl<'a> Namespaces<'a> {
         order: &'a Order,
         inherited: &'a Inherited,
         layers: &'a OwnedFd,
+        credentials: Vec<OwnedFd>,
         flavour: Flavour,
     ) -> Self {
         let plan = plan::of(order, flavour);
@@ -80,6 +84,7 @@ impl<'a> Namespaces<'a> {
             helpers: Vec::new(),
             memories: Memories::default(),
             volumes: BTreeMap::new(),
+            secrets: order.credentials.iter().cloned().zip(credentials).collect(),
             multiplexers: BTreeMap::new(),
             strangers: None,
         }
@@ -126,9 +131,11 @@ impl<'a> Namespaces<'a> {
             .during(|| format!("cannot open `{path}`"))?;
         // All at work before the first is waited for.
         for app in &plan.apps {
-            self.helpers.push(Helper::start(app, &init.pidfd, &own_pids)?);
+            self.helpers.push(Helper::start(app, &init.pidfd, &own_pids, &self.secrets)?);
         }
-        self.helpers.iter().map(Helper::answer).collect()
+        let built = self.helpers.iter().map(Helper::answer).collect();
+        self.secrets.clear();
+        built
     }
 
     /// Leaves the mount namespace the trees were laid out in, and reaps the helpers: in this order,
@@ -154,11 +161,25 @@ impl<'a> Namespaces<'a> {
         if let Some(devices) = &plan.held_to {
             devices::hold(&plan.name, cgroup.as_ref(), devices)?;
         }
-        let fds =
-            AppFds { mount_namespace: true, cgroup: cgroup.is_some(), stdio: true, sockets: 0 };
+        let sockets = self.sockets(app)?;
+        let fds = AppFds {
+            mount_namespace: true,
+            cgroup: cgroup.is_some(),
+            stdio: true,
+            sockets: u32::try_from(sockets.len()).unwrap_or(u32::MAX),
+        };
         descriptors.extend(cgroup);
         descriptors.extend(its);
+        descriptors.extend(sockets);
         Ok(Added { fds, descriptors, stdio })
+    }
+
+    /// Copies the sockets an app asks for; they are what they are, blocking or not.
+    fn sockets(&self, app: &AppSpec) -> Result<Vec<OwnedFd>, Failure> {
+        let taken = credential::taken(&app.sockets, &self.order.sockets);
+        let sockets = taken.into_iter().filter_map(|at| self.inherited.sockets.get(at));
+        let copy = |socket: &OwnedFd| socket.try_clone().during(|| "cannot copy a socket");
+        sockets.map(copy).collect()
     }
 
     /// Makes the standard streams of an app: its ends, and ours.
@@ -252,7 +273,12 @@ impl Wall for Namespaces<'_> {
         added
     }
 
-    fn add_app(&mut self, app: &AppOrder, layers: BorrowedFd<'_>) -> Result<Added, Failure> {
+    fn add_app(
+        &mut self,
+        app: &AppOrder,
+        layers: BorrowedFd<'_>,
+        credentials: Vec<OwnedFd>,
+    ) -> Result<Added, Failure> {
         let there = self.order.pod.sandbox.volumes.iter().chain(self.volumes.values().flatten());
         let plan = plan::addition(self.order, app, there, self.flavour)?;
         let ids = self.order.ids;
@@ -260,7 +286,10 @@ impl Wall for Namespaces<'_> {
         cgroup::enforce(self.cgroup.as_mut(), &plan)?;
         self.limits.insert(Some(app.spec.name.clone()), app.spec.resources.clone());
         let init = self.init.take().ok_or_else(|| Failure::new("the pod has no PID 1 any more"))?;
+        let names = app.spec.credentials.iter().map(|credential| credential.name.clone());
+        self.secrets = names.zip(credentials).collect();
         let built = self.stage(&init, &plan, layers).and_then(|()| self.build(&init, &plan));
+        self.secrets.clear();
         self.init = Some(init);
         self.let_go();
         match (&plan.apps[..], built?.pop()) {

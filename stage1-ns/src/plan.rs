@@ -10,6 +10,7 @@
 use std::fmt;
 
 use pod_abi::AppName;
+use pod_abi::app::AppSpec;
 use pod_abi::isolators::Device;
 use pod_abi::manifest::{Ipc, Network};
 use pod_abi::stage::{AppOrder, IdRange, Order};
@@ -147,6 +148,8 @@ fn app_plan(order: &Order, app: &AppOrder) -> Result<AppPlan, Failure> {
     let sys = if spec.writable_sys { Writing::Allowed } else { Writing::Denied };
     steps.extend([TreeStep::Mtab, TreeStep::Proc, TreeStep::Sys(sys), TreeStep::Dev]);
     steps.extend(volumes::mounts(order, app)?);
+    let owner = owner(order.ids, app)?;
+    steps.extend(credentials(spec, owner));
     if spec.read_only_root {
         steps.push(TreeStep::ReadOnlyRoot);
     }
@@ -157,8 +160,14 @@ fn app_plan(order: &Order, app: &AppOrder) -> Result<AppPlan, Failure> {
     let held_to = device_rules::are_needed(order, app).then(|| spec.devices.clone());
     let mut quotas = quotas::of(&spec.resources);
     quotas.extend(quotas::of_policy(order.pod.sandbox.oom_policy));
-    let (name, owner) = (spec.name.clone(), owner(order.ids, app)?);
+    let name = spec.name.clone();
     Ok(AppPlan { name, owner, quotas, held_to, steps })
+}
+
+/// Returns what gives an app its credentials, if it has any.
+fn credentials(spec: &AppSpec, owner: (u32, u32)) -> Option<TreeStep> {
+    let names: Vec<_> = spec.credentials.iter().map(|one| one.name.clone()).collect();
+    (!names.is_empty()).then_some(TreeStep::Credentials { names, owner })
 }
 
 /// Returns the ids the app's process has on the host.

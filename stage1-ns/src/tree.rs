@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags as Namespaces, setns};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use pod_abi::credential::CREDENTIALS_DIRECTORY;
 use pod_abi::isolators::Device;
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath};
@@ -20,6 +21,7 @@ use rustix::process::{Signal, chdir, fchdir, pivot_root, set_parent_process_deat
 use rustix::thread::{capabilities, set_capabilities};
 use supervisor::{During, Failure};
 
+use crate::credentials::{self, Secrets};
 use crate::devices::{self, HIDDEN, Node};
 use crate::mounts::{self, DATA, Depth, INERT};
 use crate::overlay::{Layers, mount_layers};
@@ -35,18 +37,20 @@ pub(crate) const MOUNT_NAMESPACE: &str = "/proc/self/ns/mnt";
 pub(crate) struct Tree<'a> {
     app: &'a AppName,
     init: &'a OwnedFd,
+    secrets: &'a Secrets,
     /// The pod's ids, once files are made as its root.
     ids: Option<IdRange>,
     root: Option<Root>,
 }
 
-/// Builds an app's tree; `init` is the pidfd of the pod's PID 1.
+/// Builds an app's tree; `init` is the pidfd of the pod's PID 1, and `secrets` has the contents of
+/// its credentials.
 ///
 /// # Errors
 ///
 /// What could not be done; the process is good for nothing but to exit.
-pub(crate) fn build(plan: &AppPlan, init: &OwnedFd) -> Result<(), Failure> {
-    let mut tree = Tree { app: &plan.name, init, ids: None, root: None };
+pub(crate) fn build(plan: &AppPlan, init: &OwnedFd, secrets: &Secrets) -> Result<(), Failure> {
+    let mut tree = Tree { app: &plan.name, init, secrets, ids: None, root: None };
     plan.steps.iter().try_for_each(|step| tree.perform(step))
 }
 
@@ -80,6 +84,10 @@ impl Tree<'_> {
                 self.tmpfs(destination, *size, *mode, *limits)
             }
             TreeStep::File(file) => self.file(*file),
+            TreeStep::Credentials { names, owner } => {
+                let tree = credentials::mount(names, *owner, self.secrets)?;
+                self.attach(&tree, &path(CREDENTIALS_DIRECTORY)?)
+            }
             TreeStep::ReadOnlyRoot => {
                 mounts::restrict(self.root()?.descriptor(), MountFlags::RDONLY, Depth::One)
                     .during(|| self.of("cannot make the root read-only, mount_setattr(RDONLY)"))

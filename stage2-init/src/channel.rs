@@ -9,6 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use pod_abi::credential::MAX_SOCKETS;
 use pod_abi::frame::{Decoder, FrameError, encode};
 use pod_abi::inner::{FromInit, ToInit};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,8 +19,9 @@ use rustix::net::{
     sendmsg,
 };
 
-/// The most descriptors taken with one read: those of one frame, with room.
-const MAX_FDS: usize = 16;
+/// The most descriptors taken with one read: those of an app with all sockets there can be, which
+/// are the most of one frame.
+const MAX_FDS: usize = 5 + MAX_SOCKETS;
 /// Bytes of one read.
 const CHUNK: usize = 4096;
 /// The most bytes that wait to be sent. A supervisor that does not read for so long is no longer

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod_abi::app::{AppSpec, PidMode, Process, Stdio, User};
+use pod_abi::app::{AppSpec, EnvVar, PidMode, Process, Stdio, User};
+use pod_abi::credential::{CREDENTIALS_DIRECTORY, CREDENTIALS_VARIABLE, Credential};
 use pod_abi::inner::AppFds;
 use pod_abi::path::PodPath;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::channel::{Channel, ChannelError};
-use crate::launch::{Deed, Launch, Place, Streams};
+use crate::launch::{Deed, Launch, Place, Sockets, Streams};
 
 /// An app the supervisor has handed in.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Hosted {
     mounts: Option<OwnedFd>,
     cgroup: Option<OwnedFd>,
     stdio: Option<[OwnedFd; 3]>,
+    sockets: Vec<OwnedFd>,
     oom_kills: u64,
 }
 
@@ -33,14 +35,16 @@ impl Hosted {
     ///
     /// [`ChannelError::MissingDescriptors`].
     pub fn take(
-        spec: Box<AppSpec>,
+        mut spec: Box<AppSpec>,
         fds: AppFds,
         channel: &mut Channel,
     ) -> Result<Self, ChannelError> {
         let mounts = if fds.mount_namespace { Some(channel.descriptor()?) } else { None };
         let cgroup = if fds.cgroup { Some(channel.descriptor()?) } else { None };
         let stdio = if fds.stdio { Some(take_stdio(channel)?) } else { None };
-        Ok(Self { spec, mounts, cgroup, stdio, oom_kills: 0 })
+        let sockets = (0..fds.sockets).map(|_| channel.descriptor()).collect::<Result<_, _>>()?;
+        point_to_credentials(&spec.credentials, &mut spec.process.env);
+        Ok(Self { spec, mounts, cgroup, stdio, sockets, oom_kills: 0 })
     }
 
     /// Returns how to start it, or `None` if it came without what a start needs.
@@ -63,6 +67,7 @@ impl Hosted {
                 Stdio::Terminal => Streams::Terminal(stdio),
                 Stdio::Logged | Stdio::Open => Streams::Given(stdio),
             },
+            sockets: Sockets { names: &self.spec.sockets, descriptors: &self.sockets },
         })
     }
 
@@ -74,6 +79,12 @@ impl Hosted {
         let args = vec!["pod-cp".to_owned()];
         let (env, cwd) = (Vec::new(), PodPath::root());
         Process { args, env, cwd, user, no_new_privileges: true, ..self.spec.process.clone() }
+    }
+
+    /// Tells a further process of the app where its credentials are. Of its sockets that learns
+    /// nothing: they are its main process's.
+    pub fn lend_credentials(&self, env: &mut Vec<EnvVar>) {
+        point_to_credentials(&self.spec.credentials, env);
     }
 
     /// Returns its cgroup.
@@ -109,6 +120,17 @@ impl Hosted {
         self.oom_kills = self.cgroup().and_then(|cgroup| oom_kills(cgroup).ok()).unwrap_or(before);
         self.oom_kills > before
     }
+}
+
+/// Puts the directory of an app's credentials, if it has any, into an environment, in the place of
+/// any that is there.
+fn point_to_credentials(credentials: &[Credential], env: &mut Vec<EnvVar>) {
+    if credentials.is_empty() {
+        return;
+    }
+    env.retain(|var| var.name() != CREDENTIALS_VARIABLE);
+    // A name and a path without NUL bytes, so that this is always a variable.
+    env.extend(EnvVar::parse(&format!("{CREDENTIALS_VARIABLE}={CREDENTIALS_DIRECTORY}")));
 }
 
 /// Takes standard input, output and error from the channel.

@@ -26,7 +26,9 @@ use rustix::io::Errno;
 
 use crate::channel::{Channel, ChannelError};
 use crate::hosted::{Hosted, take_stdio};
-use crate::launch::{Deed, Launch, LaunchError, Launched, Launcher, Outcome, Place, Streams};
+use crate::launch::{
+    Deed, Launch, LaunchError, Launched, Launcher, Outcome, Place, Sockets, Streams,
+};
 use crate::machine::{Action, Machine, Millis};
 use crate::processes::{Living, Processes, Role};
 use crate::readiness::{TAG, Watches};
@@ -233,6 +235,9 @@ impl<'channel> Pid1<'channel> {
                 ToInit::Exec { id, app, mut process, terminal } => {
                     let stdio = take_stdio(self.channel)?;
                     self.watches.lend_address(&app, &mut process.env);
+                    if let Some(hosted) = self.apps.get(&app) {
+                        hosted.lend_credentials(&mut process.env);
+                    }
                     let (process, deed) = (&*process, Deed::Execute);
                     self.exec(Exec { id, app, process, deed, stdio: &stdio, terminal })?
                 }
@@ -343,6 +348,7 @@ impl<'channel> Pid1<'channel> {
             pid: app.spec.pid,
             cgroup: app.cgroup(),
             streams,
+            sockets: Sockets::default(),
         };
         launch_one(&self.launcher, &launch, name)
     }
@@ -459,8 +465,8 @@ impl<'channel> Pid1<'channel> {
         let launch = self.apps.get(&name).and_then(Hosted::start);
         // Not in a pid namespace of its own: of that it would be the first process, whom no alarm
         // can end.
-        let launch =
-            launch.map(|launch| Launch { deed: Deed::Explain, pid: PidMode::Pod, ..launch });
+        let (deed, pid, sockets) = (Deed::Explain, PidMode::Pod, Sockets::default());
+        let launch = launch.map(|launch| Launch { deed, pid, sockets, ..launch });
         let launched = match launch {
             Some(launch) => launch_one(&self.launcher, &launch, &name)?.ok(),
             None => None,

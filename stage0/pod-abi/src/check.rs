@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::app::{
     AppSpec, MAX_ID, MAX_LOG_FILES, MIN_LOG_BYTES, MountSource, PidMode, Restart, Role,
 };
-use crate::credential::{CredentialName, MAX_CREDENTIALS, MAX_SOCKETS};
+use crate::credential::{
+    CREDENTIALS_DIRECTORY, CredentialName, MAX_CREDENTIALS, MAX_SOCKETS, SocketName,
+};
 use crate::isolators::Capability;
 use crate::manifest::{Dns, ExitPolicy, Ipc, Network, PodSpec, Sandbox, Userns};
 use crate::name::{AppName, VolumeName};
+use crate::path::PodPath;
 use crate::readiness::{Check, Readiness};
 use crate::version;
 use crate::volume::{Volume, VolumeSource};
@@ -106,6 +109,10 @@ pub enum SpecError {
     TwoCredentials(CredentialName),
     #[error("the pod has {0} credentials; at most {MAX_CREDENTIALS} are possible")]
     TooManyCredentials(usize),
+    #[error("app `{app}` asks for socket `{name}` twice")]
+    DuplicateSocket { app: AppName, name: SocketName },
+    #[error("app `{app}` has something at `{path}`, where its credentials are")]
+    CredentialMount { app: AppName, path: String },
     #[error("app `{app}` takes {sockets} sockets; at most {MAX_SOCKETS} are possible")]
     TooManySockets { app: AppName, sockets: usize },
 }
@@ -338,9 +345,23 @@ impl AppSpec {
                 return Err(SpecError::RelativeCredential { app: app(), name, path });
             }
         }
-        match self.sockets.len() {
-            0..=MAX_SOCKETS => Ok(()),
-            sockets => Err(SpecError::TooManySockets { app: app(), sockets }),
+        let place = PodPath::parse(CREDENTIALS_DIRECTORY).ok();
+        let destinations = self.mounts.iter().map(|mount| &mount.destination);
+        let destinations = destinations.chain(self.devices.iter().map(|one| &one.destination));
+        let hides = |path: &&PodPath| place.as_ref().is_some_and(|place| path.is_beneath(place));
+        if !names.is_empty()
+            && let Some(path) = destinations.into_iter().find(hides)
+        {
+            let path = path.to_string();
+            return Err(SpecError::CredentialMount { app: app(), path });
+        }
+        if self.sockets.len() > MAX_SOCKETS {
+            return Err(SpecError::TooManySockets { app: app(), sockets: self.sockets.len() });
+        }
+        let mut names = BTreeSet::new();
+        match self.sockets.iter().find(|name| !names.insert(*name)) {
+            Some(name) => Err(SpecError::DuplicateSocket { app: app(), name: name.clone() }),
+            None => Ok(()),
         }
     }
 

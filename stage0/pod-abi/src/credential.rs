@@ -12,8 +12,20 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CREDENTIAL_BYTES: u64 = 1 << 20;
 /// The most credentials of a pod.
 pub const MAX_CREDENTIALS: usize = 256;
+/// The most credentials of an app that comes to a living pod: they cross beside one frame, which
+/// the kernel lets carry 253 descriptors.
+pub const MAX_ADDED_CREDENTIALS: usize = 100;
 /// The most sockets a pod may be handed.
 pub const MAX_SOCKETS: usize = 128;
+/// The most sockets all apps of a pod may be given together, those counted twice that two apps
+/// take: PID 1 keeps them all, beside what it needs for each app, within the usual 1024.
+pub const MAX_SOCKETS_GIVEN: usize = 512;
+
+/// Where an app finds its credentials: what `systemd` calls the directory of a container's own
+/// (its Container Interface), so that one that is the init of an image passes them on.
+pub const CREDENTIALS_DIRECTORY: &str = "/run/host/credentials";
+/// The variable that tells an app so (`systemd.exec(5)`).
+pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// Why a word is no name of a credential or of a socket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +110,16 @@ handed_name! {
     SocketName, "socket"
 }
 
+/// Returns which of the sockets `handed` over an app is given that asks for `wanted`, in the order
+/// of its descriptors: for each name all that bear it.
+#[must_use]
+pub fn taken(wanted: &[SocketName], handed: &[SocketName]) -> Vec<usize> {
+    let places = |name: &SocketName| -> Vec<usize> {
+        (0..handed.len()).filter(|at| handed[*at] == *name).collect()
+    };
+    wanted.iter().flat_map(places).collect()
+}
+
 /// A secret an app finds as a file in `$CREDENTIALS_DIRECTORY`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -114,6 +136,17 @@ pub struct Credential {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_app_is_given_all_sockets_of_each_name_in_its_own_order() {
+        let names = |words: &str| -> Vec<SocketName> {
+            words.split_whitespace().map(|word| SocketName::parse(word).unwrap()).collect()
+        };
+        let handed = names("http admin http https");
+        assert_eq!(taken(&names("https http"), &handed), [3, 0, 2]);
+        assert_eq!(taken(&names("admin"), &handed), [1]);
+        assert!(taken(&names("none"), &handed).is_empty() && taken(&[], &handed).is_empty());
+    }
 
     #[test]
     fn names_are_file_names_without_colons() {

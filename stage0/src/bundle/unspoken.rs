@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use pod_abi::app::{
     AppSpec, ImagePin, LogOptions, MountSource, PidMode, Process, Restart, Role, Stdio, Stop,
 };
+use pod_abi::credential::{Credential, SocketName};
 use pod_abi::readiness::Readiness;
 use pod_abi::volume::Volume;
 use pod_abi::{AppName, PodPath, VolumeName, version};
@@ -51,6 +52,11 @@ pub(super) struct Unspoken {
     open_input: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     reaper: bool,
+    /// Names and origins of its secrets; never what they hold.
+    #[serde(default, skip_serializing_if = "is_default")]
+    credentials: Vec<Credential>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    sockets: Vec<SocketName>,
     /// Volumes that came with the app.
     #[serde(default, skip_serializing_if = "is_default")]
     app_volumes: Vec<Volume>,
@@ -99,6 +105,8 @@ impl Unspoken {
             after: app.after.clone(),
             open_input: app.stdio == Stdio::Open,
             reaper: app.reaper,
+            credentials: app.credentials.clone(),
+            sockets: app.sockets.clone(),
             app_volumes: app.volumes.clone(),
             volumes: what.volumes.clone(),
             mounts: app.mounts.iter().map(mount).collect(),
@@ -177,8 +185,8 @@ impl Unspoken {
             devices: Vec::new(),
             resources: pod_abi::isolators::Resources::default(),
             volumes: self.app_volumes.clone(),
-            credentials: Vec::new(),
-            sockets: Vec::new(),
+            credentials: self.credentials.clone(),
+            sockets: self.sockets.clone(),
         }
     }
 

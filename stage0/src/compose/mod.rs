@@ -186,8 +186,8 @@ fn compose_app(
         devices: privileges.devices.clone(),
         resources: request.limits.resources.clone(),
         volumes: Vec::new(),
-        credentials: Vec::new(),
-        sockets: Vec::new(),
+        credentials: request.credentials.clone(),
+        sockets: request.sockets.clone(),
         name,
     })
 }

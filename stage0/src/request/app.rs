@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use pod_abi::app::{EnvVar, LogOptions, PidMode, Restart, Role, Stdio};
+use pod_abi::credential::{Credential, SocketName};
 use pod_abi::manifest::Insecure;
 use pod_abi::readiness::Readiness;
 use pod_abi::{AppName, PodPath};
@@ -30,6 +31,8 @@ pub(crate) struct AppRequest {
     pub(crate) life: Life,
     pub(crate) mounts: Vec<MountRequest>,
     pub(crate) read_only: bool,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) sockets: Vec<SocketName>,
     pub(crate) limits: Limits,
     pub(crate) privileges: Privileges,
     pub(crate) labels: BTreeMap<String, String>,
@@ -83,6 +86,13 @@ pub(crate) fn read_app(
         life: read_life(&flags.life)?,
         mounts: read_mounts(&flags.storage)?,
         read_only: flags.storage.read_only,
+        credentials: flags
+            .handed
+            .credential
+            .iter()
+            .map(|word| read_credential(word))
+            .collect::<Result<_>>()?,
+        sockets: flags.handed.socket.iter().map(|name| word(name)).collect::<Result<_>>()?,
         limits: read_limits(&flags.limits)?,
         privileges: read_privileges(&flags.privileges, given_up, caller)?,
         labels: pairs("label", &flags.label)?,
@@ -107,6 +117,25 @@ pub(crate) fn read_process(flags: &ProcessFlags, caller: &Caller<'_>) -> Result<
         workdir: flags.workdir.as_deref().map(path).transpose()?,
         user: flags.user.clone(),
     })
+}
+
+/// Reads `NAME` or `NAME=PATH`.
+fn read_credential(text: &str) -> Result<Credential> {
+    let (name, path) = match text.split_once('=') {
+        Some((name, path)) => (name, Some(path)),
+        None => (text, None),
+    };
+    if let Some(path) = path.filter(|path| !path.starts_with('/') || path.contains('\0')) {
+        let message = format!("`{path}` is no absolute path, which `--credential {name}=` takes");
+        let error = CommandError::usage(message);
+        return Err(match path.split_once(':') {
+            None if path.is_empty() => error
+                .hint(format!("`--credential {name}` takes what the host holds under this name")),
+            _ => error
+                .hint("a secret on the line would be seen by all of the host: write it to a file"),
+        });
+    }
+    Ok(Credential { name: word(name)?, path: path.map(str::to_owned) })
 }
 
 fn read_mounts(flags: &StorageFlags) -> Result<Vec<MountRequest>> {

@@ -37,6 +37,7 @@ pub(crate) fn addition<'v>(
         .filter(|volume| mounted.contains(&volume.name))
         .map(|volume| Volume { fill: None, ..volume.clone() })
         .collect();
+    order.credentials = app.spec.credentials.iter().map(|one| one.name.clone()).collect();
     order.apps = vec![app.clone()];
     // Limits of the pod are in force, and may have changed.
     Ok(Plan { quotas: Vec::new(), ..of(&order, flavour)? })

@@ -41,6 +41,7 @@ impl Flavour {
 ///
 /// [`Failure`] if the order asks for what no pod of this flavour can be.
 pub(crate) fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
+    check_handed(order)?;
     match flavour {
         Flavour::Ns => {
             check_walled(order)?;
@@ -51,6 +52,27 @@ pub(crate) fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
             Ok(without_walls(plan(order)?))
         }
     }
+}
+
+/// Refuses an order whose apps ask for what was not handed over with it.
+fn check_handed(order: &Order) -> Result<(), Failure> {
+    for app in order.apps.iter().map(|app| &app.spec) {
+        if let Some(name) = app.sockets.iter().find(|name| !order.sockets.contains(name)) {
+            let what = format!(
+                "app `{}` asks for socket `{name}`, which the pod was not handed",
+                app.name
+            );
+            return Err(Failure::new(what).code("socket.missing").hint(
+                "a socket unit beside the pod's unit hands it over, with `FileDescriptorName=`",
+            ));
+        }
+        let mut names = app.credentials.iter().map(|credential| &credential.name);
+        if let Some(name) = names.find(|name| !order.credentials.contains(name)) {
+            let what = format!("credential `{name}` of app `{}` was not handed over", app.name);
+            return Err(Failure::new(what).code("credential.missing"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses an order that asks for the host's processes, or for a way to its root.

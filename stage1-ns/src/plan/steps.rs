@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use pod_abi::credential::{CREDENTIALS_DIRECTORY, CredentialName};
 use pod_abi::isolators::Device;
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath, VolumeName};
@@ -172,6 +173,14 @@ pub(crate) enum TreeStep {
     },
     /// Mount a file of ours, read-only.
     File(EtcFile),
+    /// Write the app's credentials into memory that is never swapped out, read-only and its user's
+    /// alone.
+    Credentials {
+        /// Their names.
+        names: Vec<CredentialName>,
+        /// The user and group, as the host counts.
+        owner: (u32, u32),
+    },
     /// Make the root read-only.
     ReadOnlyRoot,
     /// Make the tree the root, and let go of the host's.
@@ -317,6 +326,13 @@ impl fmt::Display for TreeStep {
                 write!(f, "mount memory at `{destination}`{limits}")
             }
             Self::File(file) => write!(f, "mount `/etc/{}` read-only", file.as_str()),
+            Self::Credentials { names, .. } => {
+                write!(
+                    f,
+                    "write {} credentials in memory at `{CREDENTIALS_DIRECTORY}`",
+                    names.len()
+                )
+            }
             Self::ReadOnlyRoot => f.write_str("make the root read-only"),
             Self::Pivot => f.write_str("make the tree the root"),
             Self::Lock => f.write_str("lock every mount in the pod's user namespace"),

@@ -11,7 +11,8 @@ use std::os::fd::BorrowedFd;
 
 use pod_abi::app::AppSpec;
 use pod_abi::manifest::AppList;
-use pod_abi::{AppName, layout, version};
+use pod_abi::stage::Order;
+use pod_abi::{AppName, credential, layout, version};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, chmodat, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 
@@ -23,6 +24,14 @@ const LIST_TEMPORARY: &str = ".apps.json.tmp";
 
 /// The most directories of one app that wait to be swept.
 const MAX_ASIDE: u32 = 1000;
+
+/// Returns an app as PID 1 is to know it: with the name of each socket it is given, as often as
+/// there is one of that name.
+pub(crate) fn as_given(order: &Order, spec: &AppSpec) -> AppSpec {
+    let taken = credential::taken(&spec.sockets, &order.sockets);
+    let sockets = taken.into_iter().map(|at| order.sockets[at].clone()).collect();
+    AppSpec { sockets, ..spec.clone() }
+}
 
 /// Makes the directory of a new app with its specification.
 ///

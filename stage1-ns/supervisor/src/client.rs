@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pod_abi::control::{DEADLINE_MS, Hello, Reply, Request};
+use pod_abi::credential::MAX_ADDED_CREDENTIALS;
 use pod_abi::frame::{self, Decoder};
 use pod_abi::{AppName, Report, version};
 use rustix::io::Errno;
@@ -16,8 +17,10 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
 };
 
-/// How many descriptors one request may carry.
-const DESCRIPTORS: usize = 3;
+/// How many descriptors standard streams are.
+const STREAMS: usize = 3;
+/// How many descriptors one request may carry: the directory of layers, and credentials.
+const DESCRIPTORS: usize = 1 + MAX_ADDED_CREDENTIALS;
 
 /// The most replies held for a client that does not read, in bytes.
 const MAX_HELD: usize = 2 * frame::MAX_FRAME;
@@ -120,9 +123,9 @@ impl Client {
         let Some(request) = self.decoder.take::<Request>().map_err(|_| Over)? else {
             return self.wait();
         };
-        let expected = match request {
-            Request::AddApp { .. } => 1,
-            Request::Exec { .. } | Request::Attach { .. } | Request::Copy { .. } => DESCRIPTORS,
+        let expected = match &request {
+            Request::AddApp { app } => app.spec.credentials.len().saturating_add(1),
+            Request::Exec { .. } | Request::Attach { .. } | Request::Copy { .. } => STREAMS,
             _ => 0,
         };
         let descriptors = std::mem::take(&mut self.descriptors);

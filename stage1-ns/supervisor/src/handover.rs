@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{execveat, fchdir};
+use pod_abi::credential::{MAX_CREDENTIALS, MAX_SOCKETS};
 use pod_abi::stage::{self, Order, fd};
 use pod_abi::version;
 use pod_sys::{close_on_exec_from, inherited, place};
@@ -30,6 +31,8 @@ pub struct Inherited {
     pub run: OwnedFd,
     /// The lease of the range of user ids.
     pub ids: Option<OwnedFd>,
+    /// The sockets, as many as [`Order::sockets`]: an app that comes later may ask for one.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// Bytes set aside for an order, so that a usual one is read at once.
@@ -44,6 +47,8 @@ pub struct Handover {
     pub inherited: Inherited,
     /// The directory beneath which all layers lie.
     pub layers: OwnedFd,
+    /// The credentials, as many as [`Order::credentials`]: to be let go of once apps have them.
+    pub credentials: Vec<OwnedFd>,
 }
 
 impl Handover {
@@ -69,7 +74,17 @@ impl Handover {
             Some(_) => Some(adopt(fd::IDS, "the lease of user ids")?),
             None => None,
         };
-        Ok(Self { order, inherited: Inherited { pod, program, run, ids }, layers })
+        let (sockets, secrets) = (order.sockets.len(), order.credentials.len());
+        if sockets > MAX_SOCKETS || secrets > MAX_CREDENTIALS {
+            let what =
+                format!("{sockets} sockets and {secrets} credentials are more than there can be");
+            return Err(Failure::new(what).code("stage1.order"));
+        }
+        let mut row = (fd::FIRST..).map(|number| adopt(number, "a socket or credential"));
+        let sockets = row.by_ref().take(sockets).collect::<Result<_, _>>()?;
+        let credentials = row.take(secrets).collect::<Result<_, _>>()?;
+        let inherited = Inherited { pod, program, run, ids, sockets };
+        Ok(Self { order, inherited, layers, credentials })
     }
 }
 

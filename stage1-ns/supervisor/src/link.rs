@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pod_abi::control::DEADLINE_MS;
+use pod_abi::credential::MAX_SOCKETS;
 use pod_abi::frame::{self, Decoder};
 use pod_abi::inner::{FromInit, ToInit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +22,9 @@ use crate::error::{During, Failure};
 /// The most read in one turn, in bytes, so that a PID 1 that talks without end does not keep the
 /// supervisor from everything else.
 const TURN: usize = 64 << 10;
+
+/// The most descriptors of one frame: those of an app with all sockets there can be.
+const MAX_FDS: usize = 5 + MAX_SOCKETS;
 
 /// The stream to PID 1.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Link {
         let telling = || "cannot tell the pod's PID 1 what to do";
         let bytes = frame::encode(message).map_err(io::Error::other).during(telling)?;
         let deadline = Instant::now() + Duration::from_millis(DEADLINE_MS);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(Failure::new("too many descriptors for one frame"));

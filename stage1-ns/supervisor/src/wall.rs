@@ -43,13 +43,19 @@ pub trait Wall {
     /// What could not be done for which app.
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure>;
 
-    /// Lays out one more app of a living pod, whose layers lie beneath `layers`; holds nothing that
-    /// was needed only for that. Called after [`Wall::settle`].
+    /// Lays out one more app of a living pod, whose layers lie beneath `layers`, with as many
+    /// `credentials` as it asks for; holds nothing that was needed only for that. Called after
+    /// [`Wall::settle`].
     ///
     /// # Errors
     ///
     /// What could not be done; [`Wall::remove_app`] is still to be called.
-    fn add_app(&mut self, app: &AppOrder, layers: BorrowedFd<'_>) -> Result<Added, Failure>;
+    fn add_app(
+        &mut self,
+        app: &AppOrder,
+        layers: BorrowedFd<'_>,
+        credentials: Vec<OwnedFd>,
+    ) -> Result<Added, Failure>;
 
     /// Takes away what an app that does not run was made of, as far as that goes at once.
     fn remove_app(&mut self, app: &AppName);

@@ -75,7 +75,12 @@ struct Stage {
 }
 
 impl Wall for Stage {
-    fn add_app(&mut self, _: &AppOrder, _: BorrowedFd<'_>) -> Result<Added, Failure> {
+    fn add_app(
+        &mut self,
+        _: &AppOrder,
+        _: BorrowedFd<'_>,
+        _: Vec<OwnedFd>,
+    ) -> Result<Added, Failure> {
         Err(Failure::new("this wall takes no app"))
     }
 
@@ -181,7 +186,13 @@ fn run_as(
     fs::create_dir_all(pod.join("apps/web")).unwrap();
     fs::create_dir(&run).unwrap();
     let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
-    let inherited = Inherited { pod: open(&pod), program: open(&pod), run: open(&run), ids: None };
+    let inherited = Inherited {
+        pod: open(&pod),
+        program: open(&pod),
+        run: open(&run),
+        ids: None,
+        sockets: Vec::new(),
+    };
     let init = None;
     let script: Option<Script> = Some(Box::new(script));
     let mut wall = Stage { script, channel: None, stdout: None, input: None, init };

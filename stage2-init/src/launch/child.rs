@@ -7,7 +7,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,8 +39,11 @@ pub fn is_child() -> bool {
 
 /// Goes the way to `execve`, or says why not and ends.
 #[expect(clippy::exit, reason = "the process has no caller to return to")]
-pub(super) fn go(launch: &Launch<'_>, prepared: &Prepared<'_>, report: BorrowedFd<'_>) -> ! {
+pub(super) fn go(launch: &Launch<'_>, prepared: &mut Prepared<'_>, report: BorrowedFd<'_>) -> ! {
     IS_CHILD.store(true, Ordering::Relaxed);
+    // Sockets will take numbers that this may have.
+    let moved = launch.sockets.beyond(report);
+    let report = moved.as_ref().map_or(report, |moved| moved.as_ref().map_or(report, AsFd::as_fd));
     let failure = match walk(launch, prepared) {
         Ok(()) => act(launch.deed, prepared, report),
         Err(failure) => Some(failure),
@@ -76,13 +79,14 @@ const EXPLANATION_S: u32 = 1;
 /// 4. Standard input, output and error. If they are a terminal, it becomes that of the session:
 ///    nothing of the app has run, so nothing can have taken it or another before.
 /// 5. The working directory, while still root: it may have to be made.
-/// 6. The umask, and everything else CLOEXEC: no descriptor of PID 1 reaches the app.
+/// 6. The umask; the sockets, which are told as those of whoever this process is by now; and
+///    everything else CLOEXEC: no descriptor of PID 1 reaches the app.
 /// 7. Resource limits: late enough that they do not hinder the steps before, early enough that
 ///    raising one is still allowed where it is at all.
 /// 8. If file capabilities shall work, the filter now: later the right to install one is gone.
 /// 9. The identity.
 /// 10. Else no_new_privs and the filter, last: it has least to allow.
-fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
+fn walk(launch: &Launch<'_>, prepared: &mut Prepared<'_>) -> Result<(), Failure> {
     SigSet::empty().thread_set_mask().at(Phase::Inherit, "the signal mask")?;
     setsid().at(Phase::Inherit, "the session")?;
     set_oom_score(prepared)?;
@@ -109,7 +113,9 @@ fn walk(launch: &Launch<'_>, prepared: &Prepared<'_>) -> Result<(), Failure> {
     }
     cwd::enter(prepared.cwd, missing)?;
     umask(Mode::from_bits_truncate(prepared.umask));
-    close_on_exec_from(3).at(Phase::Descriptors, "the descriptors of PID 1")?;
+    launch.sockets.place().at(Phase::Sockets, "the sockets it was given")?;
+    prepared.environment.extend(launch.sockets.owner().at(Phase::Sockets, "their owner")?);
+    close_on_exec_from(launch.sockets.end()).at(Phase::Descriptors, "the descriptors of PID 1")?;
     for (resource, soft, hard) in &prepared.limits {
         setrlimit(*resource, *soft, *hard)
             .at(Phase::Limit, &format!("{resource:?} to {soft}:{hard}"))?;

@@ -70,6 +70,8 @@ phases! {
     ReadOnly = "app.read-only", "cannot make read-only";
     /// Placing standard input, output and error.
     Stdio = "app.stdio", "cannot place";
+    /// Placing the sockets of a service manager.
+    Sockets = "app.sockets", "cannot place";
     /// Entering the working directory.
     WorkingDirectory = "app.cwd", "cannot enter the working directory";
     /// Closing what is not the app's.

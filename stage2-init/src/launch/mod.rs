@@ -17,6 +17,7 @@ mod libraries;
 mod masks;
 mod prepared;
 mod reaper;
+mod sockets;
 mod streams;
 mod surround;
 
@@ -38,6 +39,7 @@ use self::prepared::Prepared;
 
 pub use self::child::is_child;
 pub use self::failure::Failure;
+pub use self::sockets::Sockets;
 
 /// Where a process is to live, and how it gets there.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,8 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
     pub streams: Streams<'a>,
+    /// What it finds behind those.
+    pub sockets: Sockets<'a>,
 }
 
 impl Launch<'_> {
@@ -200,11 +204,11 @@ impl Launcher {
     ///
     /// [`LaunchError`]; there is no process. What goes wrong later is told by the [`Verdict`].
     pub fn launch(&self, launch: &Launch<'_>) -> Result<Launched, LaunchError> {
-        let prepared = Prepared::new(launch.process)?;
+        let mut prepared = Prepared::new(launch.process, launch.sockets)?;
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (verdict, report) = pipe_with(flags).at(Phase::Clone, "a pipe to a process")?;
         match self.make(launch)? {
-            Forked::Child => child::go(launch, &prepared, report.as_fd()),
+            Forked::Child => child::go(launch, &mut prepared, report.as_fd()),
             Forked::Parent { pid, pidfd } => Ok(Launched { pid, pidfd, verdict: Verdict(verdict) }),
         }
     }

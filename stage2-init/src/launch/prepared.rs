@@ -13,6 +13,7 @@ use pod_sys::SockFilter;
 use rustix::thread::CapabilitySet;
 
 use super::failure::{At, Failure, Phase};
+use super::sockets::Sockets;
 use crate::seccomp;
 
 /// Where programs are looked up if the app's environment has no `PATH`.
@@ -50,7 +51,7 @@ impl<'spec> Prepared<'spec> {
     ///
     /// [`Phase::Prepare`] if there is no program or a string holds a NUL byte, [`Phase::Profile`]
     /// if its seccomp profile makes no filter.
-    pub(super) fn new(process: &'spec Process) -> Result<Self, Failure> {
+    pub(super) fn new(process: &'spec Process, sockets: Sockets<'_>) -> Result<Self, Failure> {
         let text = |text: &str, what: &str| CString::new(text).at(Phase::Prepare, what);
         let Some(program) = process.args.first() else {
             let error = io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error());
@@ -61,7 +62,9 @@ impl<'spec> Prepared<'spec> {
         let candidates = candidates(program, path);
         let candidates = candidates.iter().map(|path| text(path, "the program's name"));
         let arguments = process.args.iter().map(|word| text(word, "the arguments"));
-        let environment = process.env.iter().map(|var| text(var.as_str(), "the environment"));
+        let own = process.env.iter().filter(|var| !sockets.explain(var.name()));
+        let own = own.map(|var| text(var.as_str(), "the environment"));
+        let environment = own.chain(sockets.variables().map(|var| text(&var, "the environment")));
         let filter = seccomp::filter(&process.seccomp, &process.capabilities);
         let filter =
             filter.map_err(|error| Failure::without_cause(Phase::Profile, error.to_string()))?;

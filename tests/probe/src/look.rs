@@ -37,6 +37,17 @@ pub fn around() -> Report {
     }
 }
 
+/// Returns the names of the sockets this process was handed, as `sd_listen_fds_with_names(3)` does:
+/// `None` if they are for another process, or what is said of them makes no sense.
+#[must_use]
+pub fn sockets() -> Option<Vec<String>> {
+    let pid: i32 = env::var("LISTEN_PID").ok()?.parse().ok()?;
+    let count: usize = env::var("LISTEN_FDS").ok()?.parse().ok()?;
+    let names = env::var("LISTEN_FDNAMES").ok()?;
+    let names: Vec<String> = names.split(':').map(str::to_owned).collect();
+    (pid == unistd::getpid().as_raw() && names.len() == count).then_some(names)
+}
+
 fn text(path: &str) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

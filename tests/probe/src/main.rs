@@ -8,6 +8,9 @@
 //! probe signal N             sends itself signal N
 //! probe wait                 says `ready`, waits for SIGTERM or SIGINT, says `bye`, exits with 0
 //! probe stay                 says `ready` and stays, whatever it is asked
+//! probe serve                says `ready`, accepts one connection on each of the sockets it was
+//!                            handed (`sd_listen_fds(3)`), again and again, and answers each with
+//!                            the socket's name
 //! probe fill PATH BYTES      writes BYTES bytes to PATH and answers with the errno or `ok`
 //! ```
 //!
@@ -22,7 +25,8 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, pause};
+use nix::sys::socket::{MsgFlags, accept, send};
+use nix::unistd::{Pid, close, pause};
 use probe::{attempts, look};
 use serde::Serialize;
 
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         (Some("signal"), [number]) => signal(number),
         (Some("wait"), []) => wait(),
         (Some("stay"), []) => stay(),
+        (Some("serve"), []) => serve(),
         (Some("fill"), [path, bytes]) => fill(path, bytes),
         _ => ExitCode::from(USAGE),
     }
@@ -89,6 +94,25 @@ fn stay() -> ExitCode {
     let _ = (ignored.thread_block(), say("ready"));
     loop {
         pause();
+    }
+}
+
+/// Serves its sockets; fails at once if they are not for this very process.
+fn serve() -> ExitCode {
+    let Some(names) = look::sockets() else { return ExitCode::FAILURE };
+    if say("ready") != ExitCode::SUCCESS {
+        return ExitCode::FAILURE;
+    }
+    loop {
+        for (name, socket) in names.iter().zip(3..) {
+            let answered = accept(socket).and_then(|connection| {
+                let sent = send(connection, name.as_bytes(), MsgFlags::MSG_NOSIGNAL);
+                close(connection).and(sent)
+            });
+            if answered.is_err() {
+                return ExitCode::FAILURE;
+            }
+        }
     }
 }
 

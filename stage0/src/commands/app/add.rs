@@ -4,10 +4,13 @@
 //! it, the volumes. The supervisor writes the app's records; should it refuse, all that is left is
 //! a pin, and the next change takes it back.
 
-use std::os::fd::AsFd as _;
+use std::iter;
+use std::os::fd::{AsFd, OwnedFd};
+use std::slice;
 
 use pod_abi::app::AppSpec;
 use pod_abi::control::Request;
+use pod_abi::credential::MAX_ADDED_CREDENTIALS;
 use pod_abi::stage::AppOrder;
 
 use super::{PATIENCE, settle};
@@ -19,7 +22,7 @@ use crate::compose::compose_added;
 use crate::error::{CommandError, Result};
 use crate::grammar::AddLine;
 use crate::pods::Pod;
-use crate::{fetch, request, ui, volumes};
+use crate::{credentials, fetch, request, ui, volumes};
 
 /// Adds an app to a running pod, starts it if asked to, and prints its name.
 ///
@@ -46,10 +49,12 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
     let directory = store.layers_dir().map_err(|error| fetch::failed(&error))?;
     pin(&pod, there, &spec)?;
     drop(lease); // the pod's pins keep the image from here on
+    let secrets = secrets(&spec)?;
     let name = spec.name.clone();
     let mut connection = connect(session, &pod, &word)?;
     let order = Box::new(AppOrder { spec, layers });
-    connection.request(&Request::AddApp { app: order }, &[directory.as_fd()])?;
+    let descriptors: Vec<_> = iter::once(&directory).chain(&secrets).map(AsFd::as_fd).collect();
+    connection.request(&Request::AddApp { app: order }, &descriptors)?;
     settle(&mut connection, PATIENCE)?;
     if flags.start {
         connection.request(&Request::Start { app: name.clone() }, &[])?;
@@ -57,6 +62,20 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
     }
     pod.sweep_removed()?;
     ui::out(&format!("{name}\n")).map(|()| 0)
+}
+
+/// Reads the app's credentials, in its order.
+fn secrets(spec: &AppSpec) -> Result<Vec<OwnedFd>> {
+    let count = spec.credentials.len();
+    if count > MAX_ADDED_CREDENTIALS {
+        let name = &spec.name;
+        let sentence = format!(
+            "app `{name}` has {count} credentials; at most {MAX_ADDED_CREDENTIALS} can come with an app that is added"
+        );
+        return Err(CommandError::new("credential.too-many", sentence));
+    }
+    let secrets = credentials::gather(slice::from_ref(spec))?;
+    Ok(secrets.into_iter().map(|(_, secret)| secret).collect())
 }
 
 fn pin(pod: &Pod, there: Vec<AppSpec>, spec: &AppSpec) -> Result<()> {

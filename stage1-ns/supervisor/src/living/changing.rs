@@ -21,17 +21,18 @@ use crate::records;
 use crate::wall::{Added, Wall};
 
 impl<W: Wall> Living<'_, W> {
-    /// Adds an app, which the pod admits, without starting it. `descriptors` is the directory its
-    /// layers lie beneath.
-    pub(super) fn add_app(&mut self, app: &AppOrder, descriptors: &[OwnedFd]) -> Reply {
-        let [layers] = descriptors else {
+    /// Adds an app, which the pod admits, without starting it. `descriptors` are the directory its
+    /// layers lie beneath, and its credentials.
+    pub(super) fn add_app(&mut self, app: &AppOrder, descriptors: Vec<OwnedFd>) -> Reply {
+        let mut descriptors = descriptors.into_iter();
+        let Some(layers) = descriptors.next() else {
             return refused(&Failure::new("the directory of layers is missing"));
         };
         if self.is_busy() {
             let what = "apps cannot come while their pod begins or ends";
             return refused(&Failure::new(what).code("pod.not-up"));
         }
-        match self.try_add(app, layers) {
+        match self.try_add(app, &layers, descriptors.collect()) {
             Ok(()) => {
                 self.pod.add(app.spec.clone());
                 self.watch_memory();
@@ -47,10 +48,15 @@ impl<W: Wall> Living<'_, W> {
         self.held.is_some() || self.stopping.is_some() || self.verdict.is_some()
     }
 
-    fn try_add(&mut self, app: &AppOrder, layers: &OwnedFd) -> Result<(), Failure> {
+    fn try_add(
+        &mut self,
+        app: &AppOrder,
+        layers: &OwnedFd,
+        credentials: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
         let (pod, name) = (self.inherited.pod.as_fd(), &app.spec.name);
         apps::make(pod, &app.spec)?;
-        let added = self.wall.add_app(app, layers.as_fd());
+        let added = self.wall.add_app(app, layers.as_fd(), credentials);
         let told = added.and_then(|added| self.introduce(app, added));
         if told.is_err() {
             self.outputs.remove(name, records::now());

@@ -52,7 +52,7 @@ impl<W: Wall> Living<'_, W> {
             let Some(client) = self.control.client(number) else { return };
             match client.next() {
                 Ok(Some((request, descriptors))) => {
-                    over = self.fulfil(number, request, &descriptors).is_err();
+                    over = self.fulfil(number, request, descriptors).is_err();
                 }
                 Ok(None) => break,
                 Err(Over) => over = true,
@@ -69,14 +69,14 @@ impl<W: Wall> Living<'_, W> {
         &mut self,
         number: u32,
         request: Request,
-        descriptors: &[OwnedFd],
+        descriptors: Vec<OwnedFd>,
     ) -> Result<(), Over> {
         let client = self.control.client(number).ok_or(Over)?;
         let reply = match requests::answer(&mut self.pod, client.waiting.as_ref(), request)? {
             Answer::Reply(reply) => reply,
             Answer::Wait(message, waiting) => {
                 client.waiting = Some(waiting);
-                self.tell_with(&message, descriptors);
+                self.tell_with(&message, &descriptors);
                 return Ok(());
             }
             Answer::Done(message) => {
@@ -87,13 +87,14 @@ impl<W: Wall> Living<'_, W> {
                 self.stop(Stopping::Request, grace_ms);
                 Reply::Done
             }
-            Answer::OnTerminal(wanted) => match self.start_on_terminal(number, wanted, descriptors)
-            {
-                Ok(()) => return Ok(()),
-                Err(report) => Reply::Refused(report),
-            },
+            Answer::OnTerminal(wanted) => {
+                match self.start_on_terminal(number, wanted, &descriptors) {
+                    Ok(()) => return Ok(()),
+                    Err(report) => Reply::Refused(report),
+                }
+            }
             Answer::Add(app) => self.add_app(&app, descriptors),
-            Answer::Attach(wanted) => return self.attach(number, &wanted, descriptors),
+            Answer::Attach(wanted) => return self.attach(number, &wanted, &descriptors),
             Answer::EndInput => {
                 self.outputs.end_input(number);
                 Reply::Done

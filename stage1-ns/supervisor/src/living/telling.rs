@@ -13,6 +13,7 @@ use pod_abi::status::AppState;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Living;
+use crate::apps;
 use crate::records;
 use crate::signals::SIGHUP;
 use crate::summary;
@@ -176,9 +177,9 @@ impl<W: Wall> Living<'_, W> {
     }
 
     /// Returns the specification of an app as PID 1 is told it: one that speaks for itself learns
-    /// how often it is expected to.
+    /// how often it is expected to, and one that is given sockets the name of each.
     pub(super) fn as_told(&self, spec: &AppSpec) -> Box<AppSpec> {
-        let mut spec = Box::new(spec.clone());
+        let mut spec = Box::new(apps::as_given(self.order, spec));
         if let (Readiness::Notify, Some(within)) = (&spec.readiness, watchdog_us(self.order)) {
             let process = &mut spec.process;
             process.env.retain(|var| var.name() != "WATCHDOG_USEC");
