@@ -24,19 +24,43 @@ const SHELLS: [(&str, &str); 3] = [("bash", "pod.bash"), ("zsh", "_pod"), ("fish
 pub(crate) fn write(directory: Option<&Path>) -> Result<(), Error> {
     let programs = build::programs(Profile::Debug)?;
     let grammar = said(&programs, &["internal-grammar"])?;
-    let grammar: manual::Command = serde_json::from_slice(&grammar)
-        .map_err(|error| Error::of("`pod internal-grammar` cannot be read", &error))?;
+    let grammar = read(&grammar)?;
     let commands = build::top().join("docs/commands.md");
     put(&commands, manual::markdown(&grammar).as_bytes())?;
     let Some(directory) = directory else { return Ok(()) };
-    for (name, page) in manual::pages(&grammar) {
-        put(&directory.join("man/man1").join(name), page.as_bytes())?;
-    }
-    for (shell, name) in SHELLS {
-        let script = said(&programs, &["completion", shell])?;
-        put(&directory.join("completions").join(name), &script)?;
+    for (place, text) in made(&programs, &grammar)? {
+        put(&directory.join(place), &text)?;
     }
     Ok(())
+}
+
+/// Returns what is installed beneath `usr/share`: each file's place and its text.
+pub(crate) fn installed(programs: &Programs) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let grammar = said(programs, &["internal-grammar"])?;
+    let files = made(programs, &read(&grammar)?)?;
+    let place = |place: String| match place.as_str() {
+        "completions/pod.bash" => "bash-completion/completions/pod".to_owned(),
+        "completions/_pod" => "zsh/site-functions/_pod".to_owned(),
+        "completions/pod.fish" => "fish/vendor_completions.d/pod.fish".to_owned(),
+        _ => place,
+    };
+    Ok(files.into_iter().map(|(name, text)| (place(name), text)).collect())
+}
+
+/// Returns manual pages and completions.
+fn made(programs: &Programs, grammar: &manual::Command) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let pages = manual::pages(grammar).into_iter();
+    let mut files: Vec<(String, Vec<u8>)> =
+        pages.map(|(name, page)| (format!("man/man1/{name}"), page.into_bytes())).collect();
+    for (shell, name) in SHELLS {
+        files.push((format!("completions/{name}"), said(programs, &["completion", shell])?));
+    }
+    Ok(files)
+}
+
+fn read(grammar: &[u8]) -> Result<manual::Command, Error> {
+    serde_json::from_slice(grammar)
+        .map_err(|error| Error::of("`pod internal-grammar` cannot be read", &error))
 }
 
 fn said(programs: &Programs, args: &[&str]) -> Result<Vec<u8>, Error> {

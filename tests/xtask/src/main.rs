@@ -8,6 +8,7 @@
 //! cargo xtask machine run -- …     runs a command in a machine with systemd as process 1
 //! cargo xtask machine shell        a prompt in one
 //! cargo xtask test [FILTER…]       everything CI runs; `--tier host|booted|qemu` a part of it
+//! cargo xtask install DIR          builds a release and installs it beneath DIR
 //! cargo xtask docs [DIR]           writes `docs/commands.md`; to DIR, manual pages and completions
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
 //! ```
@@ -30,6 +31,7 @@ mod count;
 mod demo;
 mod docs;
 mod error;
+mod install;
 mod leftovers;
 mod machine;
 mod packages;
@@ -52,10 +54,11 @@ fn main() -> ExitCode {
             Ok(rounds) if rounds > 0 => bench::start(Some(rounds)),
             _ => Err(Error::new(format!("`{rounds}` is no number of rounds"))),
         },
+        ["install", directory] => install::run(Path::new(directory)),
         ["machine", words @ ..] => return exit(machine::run(words)),
         ["test", filter @ ..] => test::run(filter),
         _ => Err(Error::new(
-            "usage: cargo xtask build [--release] | images | demo | docs | machine | test | bench",
+            "usage: cargo xtask build [--release] | images | demo | docs | install DIR | machine | test | bench",
         )),
     };
     exit(done.map(|()| ExitCode::SUCCESS))

@@ -41,7 +41,8 @@ pub(crate) const QEMU: &[Need] = &[
 ];
 
 /// Beside those, for the tests.
-pub(crate) const TESTS: &[Need] = &[need_of("strace", "strace")];
+pub(crate) const TESTS: &[Need] =
+    &[need_of("strace", "strace"), need_of("systemd-analyze", "systemd")];
 
 /// For `bench start`: the peers, and what counts.
 pub(crate) const BENCH: &[Need] = &[
