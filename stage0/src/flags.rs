@@ -112,6 +112,9 @@ pub(crate) struct PodFlags {
     /// A word for programs about the pod; behind an image, about the app (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Property of the pod's unit as in a unit file, such as `Restart=on-failure` (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) unit_property: Vec<String>,
     /// Print what would run as JSON, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -108,7 +108,7 @@ pub(crate) fn compose(
             insecure: request.insecure.clone(),
             resources: Resources::default(),
             oom_policy: OomPolicy::default(),
-            unit_properties: Vec::new(),
+            unit_properties: request.unit_properties.clone(),
             journal: request.journal,
         },
         apps,

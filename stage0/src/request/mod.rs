@@ -28,6 +28,7 @@ use crate::caller::Caller;
 use crate::error::{CommandError, Result};
 use crate::flags::{FetchFlags, PodFlags};
 use crate::grammar::{AppLine, Line};
+use crate::systemd;
 use crate::ui::Telling;
 
 use insecure::{check_only_fetches, read_insecure};
@@ -110,6 +111,8 @@ pub(crate) struct PodRequest {
     pub(crate) hosts: Vec<HostEntry>,
     /// The protections it gives up.
     pub(crate) insecure: BTreeSet<Insecure>,
+    /// Properties of its unit, as typed; each was checked.
+    pub(crate) unit_properties: Vec<String>,
     pub(crate) apps: Vec<AppRequest>,
 }
 
@@ -197,6 +200,14 @@ fn check_together(pod: &PodFlags, apps: &[AppRequest]) -> Result<()> {
         return Err(contradiction("--rm", &format!("--restart {}", app.life.restart))
             .hint("leave `--rm` away; `pod rm` and `pod gc` remove pods that have ended"));
     }
+    let revived = pod
+        .unit_property
+        .iter()
+        .find(|text| text.strip_prefix("Restart=").is_some_and(|policy| policy.trim() != "no"));
+    if let (true, Some(text)) = (pod.rm, revived) {
+        return Err(contradiction("--rm", &format!("--unit-property {text}"))
+            .hint("leave `--rm` away; `pod rm` and `pod gc` remove pods that have ended"));
+    }
     let spoken_to = apps.iter().any(|app| app.process.stdio != AppStdio::Logged);
     if let (Some(keys), false) = (&pod.detach_keys, spoken_to) {
         return Err(CommandError::usage(format!(
@@ -247,8 +258,17 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>) -> Result<PodRequest> {
         dns,
         hosts: pod.add_host.iter().map(|word| read_host(word)).collect::<Result<_>>()?,
         insecure,
+        unit_properties: read_unit_properties(pod.unit_property)?,
         apps,
     })
+}
+
+/// Checks properties of a unit.
+fn read_unit_properties(asked: Vec<String>) -> Result<Vec<String>> {
+    for text in &asked {
+        systemd::read_property(text)?;
+    }
+    Ok(asked)
 }
 
 /// Reads how images are to be come by, where no pod is made of them.
@@ -298,6 +318,7 @@ fn check_beside_spec(pod: &PodFlags) -> Result<()> {
         ("--dns-search", !pod.dns_search.is_empty()),
         ("--dns-opt", !pod.dns_opt.is_empty()),
         ("--add-host", !pod.add_host.is_empty()),
+        ("--unit-property", !pod.unit_property.is_empty()),
         ("--insecure-options", read_insecure(&pod.fetch)?.iter().any(|it| *it != Insecure::Http)),
     ];
     match given.iter().find(|(_, given)| *given) {

@@ -9,6 +9,7 @@
 //! pods on disk or of commands, and only a client of a pod uses it, never a supervisor: the bus
 //! library has threads, which must not be there where namespaces are made.
 
+mod asked;
 mod bus;
 mod job;
 pub(crate) mod journal;
@@ -16,13 +17,16 @@ mod manager;
 mod refusal;
 pub(crate) mod service;
 mod state;
+pub(crate) mod unit_file;
 mod value;
+mod vocabulary;
 mod waiting;
 
 use std::path::Path;
 
 use pod_abi::PodName;
 
+pub(crate) use asked::read as read_property;
 pub(crate) use job::{Job, Outcome};
 pub(crate) use manager::{Lasting, Manager, Whom};
 pub(crate) use state::{ActiveState, UnitState};

@@ -7,9 +7,12 @@ use pod_abi::app::{AppSpec, Role};
 use pod_abi::isolators::{IoLimit, Resources};
 use pod_abi::manifest::PodManifest;
 
+use super::asked;
 use super::state::POD_FIELD;
 use super::value::{Property, TransientUnit, Value};
+use super::vocabulary::{By, KNOWN};
 use super::{SLICE, unit_name};
+use crate::error::Result;
 
 /// Microseconds of a second.
 const SECOND: u64 = 1_000_000;
@@ -34,8 +37,13 @@ pub(crate) struct PodService<'p> {
     pub(crate) reap: &'p [String],
 }
 
-/// Returns the unit of a pod. [`pod_abi::manifest::Sandbox::resources`] are its limits.
-pub(crate) fn of(pod: &PodService<'_>) -> TransientUnit {
+/// Returns the unit of a pod. [`pod_abi::manifest::Sandbox::resources`] are its limits, and
+/// [`pod_abi::manifest::Sandbox::unit_properties`] take the place of ours.
+///
+/// # Errors
+///
+/// A usage error for a property the pod's manifest asks for and a pod cannot have.
+pub(crate) fn of(pod: &PodService<'_>) -> Result<TransientUnit> {
     let manifest = pod.manifest;
     let text = |text: &str| Value::Text(text.to_owned());
     let mut properties = vec![
@@ -58,7 +66,30 @@ pub(crate) fn of(pod: &PodService<'_>) -> TransientUnit {
     }
     properties.extend(limits(&manifest.sandbox.resources));
     properties.extend(credentials(pod.apps));
-    TransientUnit { name: unit_name(&manifest.name), properties }
+    for text in &manifest.sandbox.unit_properties {
+        for property in asked::read(text)? {
+            put(&mut properties, property);
+        }
+    }
+    Ok(TransientUnit { name: unit_name(&manifest.name), properties })
+}
+
+/// Puts a property a user has asked for in the place of ours, or beside it.
+fn put(properties: &mut Vec<Property>, asked: Property) {
+    let beside = KNOWN.iter().any(|known| known.bus == asked.name && known.by == By::Both);
+    match properties.iter_mut().find(|it| it.name == asked.name) {
+        Some(known) if beside => known.value.add(asked.value),
+        Some(known) => *known = asked,
+        None => {
+            // A number and a part of the whole are two properties that say one thing.
+            let twin = match asked.name.strip_suffix("Scale") {
+                Some(name) => name.to_owned(),
+                None => format!("{}Scale", asked.name),
+            };
+            properties.retain(|it| it.name != twin);
+            properties.push(asked);
+        }
+    }
 }
 
 /// Returns what `systemctl status` calls the pod.
@@ -197,6 +228,7 @@ mod tests {
             reload: &words(&["/usr/bin/pod", "kill", "-s", "HUP", "3f"]),
             reap: &words(&["/usr/bin/pod", "reap", "3f"]),
         })
+        .unwrap()
     }
 
     fn value<'u>(unit: &'u TransientUnit, name: &str) -> Option<&'u Value> {
@@ -213,6 +245,34 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn what_is_asked_for_takes_the_place_of_ours_or_stands_beside_it() {
+        let (mut manifest, apps) = pod();
+        manifest.sandbox.resources.memory = Some(1 << 20);
+        manifest.sandbox.unit_properties = [
+            "Description=mine",
+            "MemoryMax=50%",
+            "MemoryMax=1G",
+            "MemoryMax=25%",
+            "LogExtraFields=TEAM=web",
+            "After=a.service",
+            "After=b.service",
+            "Restart=always",
+        ]
+        .map(str::to_owned)
+        .into();
+        let unit = unit(&manifest, &apps);
+        assert_eq!(value(&unit, "Description"), Some(&Value::Text("mine".to_owned())));
+        assert_eq!(value(&unit, "MemoryMax"), None);
+        assert_eq!(value(&unit, "MemoryMaxScale"), Some(&Value::Unsigned(u32::MAX / 4)));
+        let Some(Value::Fields(fields)) = value(&unit, "LogExtraFields") else {
+            panic!("{unit:?}")
+        };
+        assert_eq!(fields.len(), 3);
+        let after = ["a.service", "b.service"].map(str::to_owned).into();
+        assert_eq!(value(&unit, "After"), Some(&Value::Texts(after)));
     }
 
     #[test]

@@ -76,6 +76,22 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// Adds what a list of the same kind holds.
+    pub(super) fn add(&mut self, more: Self) {
+        match (self, more) {
+            (Self::Texts(all) | Self::Fields(all), Self::Texts(more) | Self::Fields(more)) => {
+                all.extend(more);
+            }
+            (Self::Pairs(all), Self::Pairs(more)) => all.extend(more),
+            (Self::Figures(all), Self::Figures(more)) => all.extend(more),
+            (Self::Statuses(codes, signals), Self::Statuses(more_codes, more_signals)) => {
+                codes.extend(more_codes);
+                signals.extend(more_signals);
+            }
+            (value, more) => *value = more,
+        }
+    }
+
     /// Returns the value in the bus library's form.
     pub(super) fn on_bus(&self) -> zvariant::Value<'_> {
         match self {
