@@ -111,6 +111,9 @@ pub(crate) enum Verb {
     /// Print this grammar as JSON, for what is written about it
     #[command(hide = true)]
     InternalGrammar,
+    /// Tell machined of a pod
+    #[command(hide = true)]
+    InternalRegister(RegisterArgs),
     /// Unpack a layer, in a jail
     #[command(hide = true)]
     InternalUnpack,
@@ -701,6 +704,17 @@ pub(crate) struct ReapArgs {
     pub(crate) code: u8,
     /// The pod's id
     pub(crate) pod: String,
+}
+
+/// `pod internal-register`.
+#[derive(Args, Debug)]
+pub(crate) struct RegisterArgs {
+    /// The pod's name
+    pub(crate) name: String,
+    /// The pod's id
+    pub(crate) id: String,
+    /// The process id of the pod's PID 1
+    pub(crate) leader: u32,
 }
 
 /// Reads the number of a signal.

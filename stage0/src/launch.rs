@@ -93,7 +93,7 @@ impl Launcher<'_> {
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
         }
         let journal = manifest.sandbox.journal == Journal::Auto && systemd::journal::is_there();
-        let order = Order {
+        let mut order = Order {
             abi: version::STAGE_ABI,
             hosts: host::hosts(&manifest),
             resolv_conf: host::resolv_conf(
@@ -112,6 +112,8 @@ impl Launcher<'_> {
             journal,
             register: false,
         };
+        // Of the unit of somebody's session nobody is to think it were the pod's.
+        order.register = order.service.is_some() && systemd::machined::is_there();
         let pod = into_run()?;
         let error = stage1::hand_over(
             &stage1,

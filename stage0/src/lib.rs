@@ -329,6 +329,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Doctor => commands::doctor(&context),
         Verb::Version => version(&context),
         Verb::Reap(args) => commands::reap(&context, &args),
+        Verb::InternalRegister(args) => commands::register(&args),
         Verb::InternalUnpack => Err(CommandError::usage("`internal-unpack` is not for people")),
     }
 }

@@ -30,7 +30,7 @@ use crate::app::AppSpec;
 use crate::credential::{CredentialName, SocketName};
 use crate::fields::is_default;
 use crate::manifest::PodManifest;
-use crate::name::PodId;
+use crate::name::{PodId, PodName};
 use crate::version::AbiRange;
 
 /// Numbers of inherited descriptors.
@@ -162,6 +162,13 @@ pub enum Output {
     /// It is also written to the standard streams: byte for byte if there is one app, else line
     /// by line under the app's name.
     Shown,
+}
+
+/// Returns the arguments by which `pod` tells machined of pod `name`, whose PID 1 is `leader`. It
+/// prints why if it cannot.
+#[must_use]
+pub fn register_arguments(name: &PodName, id: &PodId, leader: u32) -> Vec<String> {
+    vec!["internal-register".to_owned(), name.to_string(), id.to_string(), leader.to_string()]
 }
 
 /// Returns the argument vector of `pod reap`: releases what pod `id` held, prints a recorded

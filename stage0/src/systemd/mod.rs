@@ -13,6 +13,7 @@ mod asked;
 mod bus;
 mod job;
 pub(crate) mod journal;
+pub(crate) mod machined;
 mod manager;
 mod refusal;
 pub(crate) mod service;

@@ -38,6 +38,8 @@ pub(crate) enum Token {
     Outlet(u32, Source),
     /// What tells that memory may have run out in an app.
     Memory,
+    /// The end of the child that tells machined.
+    Registrar,
 }
 
 impl Token {
@@ -57,6 +59,7 @@ impl Token {
             Self::Outlet(client, Source::Stdout) => (10, client),
             Self::Outlet(client, Source::Stderr) => (11, client),
             Self::Memory => (12, 0),
+            Self::Registrar => (13, 0),
         };
         (kind << 32) | u64::from(which)
     }
@@ -78,6 +81,7 @@ impl Token {
             10 => Self::Outlet(which, Source::Stdout),
             11 => Self::Outlet(which, Source::Stderr),
             12 => Self::Memory,
+            13 => Self::Registrar,
             _ => return None,
         })
     }
@@ -174,6 +178,7 @@ mod tests {
             Token::End,
             Token::Listener,
             Token::Memory,
+            Token::Registrar,
             Token::Screen(Source::Stdout),
             Token::Screen(Source::Stderr),
             Token::Input(3),

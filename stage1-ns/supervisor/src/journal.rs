@@ -121,6 +121,11 @@ impl Journal {
         self.write(happening::entry(&self.pod, &self.name, event));
     }
 
+    /// Writes why machined does not know the pod.
+    pub(crate) fn not_registered(&mut self, why: &str) {
+        self.write(happening::not_registered(&self.pod, &self.name, why));
+    }
+
     fn write(&mut self, entry: Entry) {
         let entry = entry.finish();
         let cost = entry.len() + EACH;

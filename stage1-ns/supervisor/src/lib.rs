@@ -33,6 +33,7 @@ mod notify;
 mod outputs;
 mod pod;
 mod records;
+mod registrar;
 mod requests;
 mod roster;
 mod screen;

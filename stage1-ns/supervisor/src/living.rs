@@ -40,6 +40,7 @@ use crate::notify::Notify;
 use crate::outputs::Outputs;
 use crate::pod::Pod;
 use crate::records::{self, Records};
+use crate::registrar::Registrar;
 use crate::signals::{Meaning, SIGHUP, Signals};
 use crate::telling::Telling;
 use crate::wall::{Born, Wall};
@@ -137,6 +138,8 @@ struct Living<'a, W> {
     notify: Notify,
     telling: Telling,
     watchdog: Option<Watchdog>,
+    /// Who tells machined of the pod, until that is done.
+    registrar: Option<Registrar>,
     /// The apps that reload.
     reloading: BTreeSet<AppName>,
     /// How the pod was summed up last, and when that is to be done anew.
@@ -174,6 +177,7 @@ impl<'a, W: Wall> Living<'a, W> {
             notify: Notify::from_environment(),
             telling: Telling::default(),
             watchdog: telling::watchdog(stage.order, Instant::now()),
+            registrar: None,
             reloading: BTreeSet::new(),
             summary: String::new(),
             summed_until: Some(Instant::now()),
@@ -240,6 +244,7 @@ impl<'a, W: Wall> Living<'a, W> {
         self.watch_streams();
         self.watch_memory();
         self.wall.settle();
+        self.register();
         if self.order.hold {
             self.telling.add(stage::HELD);
         }
@@ -312,6 +317,7 @@ impl<'a, W: Wall> Living<'a, W> {
             | Token::Input(_)
             | Token::Feed(_)
             | Token::Outlet(..) => self.turn_stream(token),
+            Token::Registrar => self.registered(),
             Token::End => {}
         }
         self.watch_streams();
@@ -391,6 +397,10 @@ impl<'a, W: Wall> Living<'a, W> {
 
     /// Takes everything away and writes the last status.
     fn finish(mut self) -> u8 {
+        self.tell_manager(Instant::now());
+        if let Some(registrar) = self.registrar.take() {
+            registrar.end();
+        }
         self.wall.kill();
         self.wall.take_down();
         self.outputs.drain(records::now());

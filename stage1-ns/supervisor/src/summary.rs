@@ -95,7 +95,7 @@ fn detail(app: &AppStatus, now: Timestamp) -> Option<(String, Option<Duration>)>
         (AppState::BackingOff, Some(at), _) => {
             let left = Duration::from_nanos(at.0.saturating_sub(now.0));
             let (told, holds) = rounded(left);
-            Some((format!("{} restarts in {told} s", app.name), Some(holds)))
+            Some((format!("{} restarts in {told} s", app.name), holds))
         }
         (AppState::BackingOff, None, _) => Some((format!("{} restarts", app.name), None)),
         (AppState::Exited, _, Some(exit)) if exit.is_failure() => {
@@ -106,13 +106,17 @@ fn detail(app: &AppStatus, now: Timestamp) -> Option<(String, Option<Duration>)>
 }
 
 /// Rounds a wait up to what is told of it in seconds, and tells how long it rounds to that.
-fn rounded(left: Duration) -> (u64, Duration) {
+fn rounded(left: Duration) -> (u64, Option<Duration>) {
     let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    if seconds == 0 {
+        // It is over; the news of it are on their way.
+        return (1, None);
+    }
     let step = if seconds <= FINE { 1 } else { FINE };
     let told = seconds.next_multiple_of(step);
     let next = Duration::from_secs(told.saturating_sub(step));
     // A moment later than to the point, so that the next figure is due when it is looked for.
-    (told, left.saturating_sub(next) + Duration::from_millis(5))
+    (told, Some(left.saturating_sub(next) + Duration::from_millis(5)))
 }
 
 /// Says how an app has ended.
@@ -200,14 +204,14 @@ mod tests {
     #[test]
     fn a_wait_is_counted_down_in_steps() {
         for (left_ms, told, holds_ms) in [
-            (4_000, 4, 1_005),
-            (3_999, 4, 1_004),
-            (3_001, 4, 6),
-            (10, 1, 15),
-            (0, 0, 5),
-            (10_000, 10, 1_005),
-            (11_000, 20, 1_005),
-            (60_000, 60, 10_005),
+            (4_000, 4, Some(1_005)),
+            (3_999, 4, Some(1_004)),
+            (3_001, 4, Some(6)),
+            (10, 1, Some(15)),
+            (0, 1, None),
+            (10_000, 10, Some(1_005)),
+            (11_000, 20, Some(1_005)),
+            (60_000, 60, Some(10_005)),
         ] {
             let (text, holds) = summed(|pod| {
                 pod.ready = Some(Timestamp(2));
@@ -215,7 +219,7 @@ mod tests {
                 pod.apps[1].restarts_at = Some(Timestamp(10 * SECOND + left_ms * 1_000_000));
             });
             assert_eq!(text, format!("1/2 apps running, redis restarts in {told} s"));
-            assert_eq!(holds, Some(Duration::from_millis(holds_ms)), "{left_ms}");
+            assert_eq!(holds, holds_ms.map(Duration::from_millis), "{left_ms}");
         }
     }
 

@@ -65,6 +65,18 @@ pub(super) fn lost(writer: &Writer, pod: &PodName, count: u64) -> Entry {
     entry
 }
 
+/// Writes the entry that tells why machined does not know the pod.
+pub(super) fn not_registered(writer: &Writer, pod: &PodName, why: &str) -> Entry {
+    let mut entry = Entry::by(writer);
+    let text = format!("pod {pod} is not in `machinectl list`: {why}");
+    entry.text("MESSAGE", &text);
+    entry.text("PRIORITY", &WARNING.to_string());
+    entry.text("SYSLOG_IDENTIFIER", IDENTIFIER);
+    entry.text("MESSAGE_ID", "5037bbba30bb40f6872b8b3c0da35aff");
+    entry.text("POD_EVENT", "not-registered");
+    entry
+}
+
 fn app(event: &Event) -> Option<&AppName> {
     match event {
         Event::AppStarted { app }

@@ -82,6 +82,9 @@ impl<W: Wall> Living<'_, W> {
                 // Whoever is told looks at the record next.
                 self.record();
                 self.telling.add("READY=1");
+                // At once: what ends the pod may have come with it, and whoever waits for the one
+                // must hear it before the other.
+                self.tell_manager(Instant::now());
             }
             Consequence::Said(app, word) => self.said(app, &word),
             Consequence::AppReady(app) => self.reloaded(&app),

@@ -72,6 +72,7 @@ impl<W: Wall> Living<'_, W> {
             | Token::End
             | Token::Listener
             | Token::Memory
+            | Token::Registrar
             | Token::Client(_) => {}
         }
         self.outputs.pass_on_hang_up(now);

@@ -2,6 +2,7 @@
 //! it reloads or ends, that it lives, and how much longer something may take. And what the journal
 //! is told.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use pod_abi::AppName;
@@ -14,7 +15,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Living;
 use crate::apps;
+use crate::events::{Interest, Token};
 use crate::records;
+use crate::registrar::Registrar;
 use crate::signals::SIGHUP;
 use crate::summary;
 use crate::wall::Wall;
@@ -79,6 +82,35 @@ impl<W: Wall> Living<'_, W> {
         self.write_journal(Instant::now());
         if let Some(journal) = self.outputs.journal() {
             journal.finish();
+        }
+    }
+
+    /// Has machined told of the pod; nobody waits for that.
+    pub(super) fn register(&mut self) {
+        let Some(leader) = self.pod.status.init.filter(|_| self.order.register) else { return };
+        let program = self.inherited.program.as_fd();
+        match Registrar::start(program, &self.order.pod, leader) {
+            Ok(registrar) => {
+                // If its end is not told of, it is collected with the pod's.
+                let _ = self.events.add(&registrar, Token::Registrar, Interest::Read);
+                self.registrar = Some(registrar);
+            }
+            Err(error) => self.not_registered(&error.to_string()),
+        }
+    }
+
+    /// Follows the end of who tells machined.
+    pub(super) fn registered(&mut self) {
+        let Some(registrar) = self.registrar.take() else { return };
+        self.events.remove(&registrar);
+        if let Some(why) = registrar.collect() {
+            self.not_registered(&why);
+        }
+    }
+
+    fn not_registered(&mut self, why: &str) {
+        if let Some(journal) = self.outputs.journal() {
+            journal.not_registered(why);
         }
     }
 
