@@ -1,266 +1,30 @@
-//! `cargo xtask bench start`: how long it takes until the exit code of `true` is back, for `pod`
-//! and its peers from Debian's packages, on the same root file system, in one run.
-//!
-//! Rounds are interleaved, so that whatever else the machine does hits everybody alike, and
-//! medians are compared as ratios: absolute times on a shared machine mean little. System calls of
-//! everything a start takes are counted beside, for those do not depend on the hour. Each side has
-//! a cgroup where it knows how to have one (not bwrap; not podman on a host without controllers).
+//! `cargo xtask bench`: `pod` beside its peers from Debian's packages, in one run.
 //!
 //! Nothing here asserts; it prints. The figures people may rely on stand in `docs/budgets.md`.
 
-use std::env;
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
-
-use crate::build::{self, Profile};
 use crate::error::Error;
-use crate::packages;
-use crate::say;
 
-/// Set to the directory of the programs for the second life of this one, inside a mount namespace
-/// with a pure cgroup v2 view.
-const INSIDE: &str = "POD_BENCH_INSIDE";
+mod measure;
+mod start;
+mod units;
 
-/// Rounds unless a number is given: enough for a steady median in under a minute.
-const ROUNDS: usize = 30;
-
-/// One way to start `true`.
-struct Contender {
-    name: &'static str,
-    remark: &'static str,
-    command: Vec<String>,
-}
-
-/// Builds for release, installs the peers, and runs the benchmark; `rounds` overrides [`ROUNDS`].
-pub(crate) fn start(rounds: Option<usize>) -> Result<(), Error> {
-    let Some(programs) = env::var_os(INSIDE).map(PathBuf::from) else {
-        packages::need(packages::BENCH)?;
-        let programs = build::programs(Profile::Release)?;
-        return enter_pure_view(programs.directory(), rounds);
-    };
-    let rounds = rounds.unwrap_or(ROUNDS);
-    let scratch = Scratch::new()?;
-    let contenders = contenders(&programs, &scratch.0)?;
-    let medians = medians(&contenders, rounds)?;
-    let crun = contenders.iter().position(|contender| contender.name == "crun");
-    let yardstick =
-        crun.map(|at| medians[at]).ok_or_else(|| Error::new("crun was not measured"))?;
-    say::heading(&format!("start of `true` until its exit code is back, {rounds} rounds"));
-    say::plain(&format!("{:<8}{:>12}{:>9}{:>10}  remark", "", "median", "/ crun", "syscalls"));
-    for (contender, median) in contenders.iter().zip(&medians) {
-        let ratio = median.as_secs_f64() / yardstick.as_secs_f64();
-        let calls = syscalls(contender, &scratch.0)?;
-        let millis = median.as_secs_f64() * 1e3;
-        let Contender { name, remark, .. } = contender;
-        say::plain(&format!("{name:<8}{millis:>9.2} ms{ratio:>9.2}{calls:>10}  {remark}"));
-    }
-    Ok(())
-}
-
-/// Runs this program again where `/sys/fs/cgroup` is cgroup v2 and nothing else, as crun and runc
-/// want it; on a host that is so already, only in a mount namespace of its own.
-fn enter_pure_view(programs: &Path, rounds: Option<usize>) -> Result<(), Error> {
-    let prelude = "set -e; mount --make-rprivate /; \
-        if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; fi; \
-        exec \"$@\"";
-    let this = env::current_exe().map_err(|error| Error::of("cannot find this program", &error))?;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", prelude, "sh"]).arg(this).args(["bench", "start"]);
-    command.args(rounds.map(|rounds| rounds.to_string())).env(INSIDE, programs);
-    run(&mut command)
-}
-
-/// A directory for one run, in memory and removed at its end: what making a file costs differs by
-/// a factor of forty between the disks of test machines, and is not what is compared here.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, Error> {
-        let path = env::temp_dir().join(format!("pod-bench-{}", std::process::id()));
-        fs::create_dir_all(&path)
-            .map_err(|error| Error::of(&format!("cannot make `{}`", path.display()), &error))?;
-        let scratch = Self(path);
-        run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&scratch.0))?;
-        Ok(scratch)
+/// Carries out the words behind `bench`.
+pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
+    match words {
+        ["start", rest @ ..] => start::start(rounds(rest)?),
+        ["units", rest @ ..] => units::units(rounds(rest)?),
+        [units::INSIDE, rest @ ..] => units::inside(rounds(rest)?),
+        _ => Err(Error::new("usage: cargo xtask bench start|units [ROUNDS]")),
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // If this fails, so does the removal, which is told.
-        let _ = run(Command::new("umount").arg(&self.0));
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            say::note(&format!("cannot remove `{}`: {error}", self.0.display()));
-        }
-    }
-}
-
-/// Lays out one root file system, an image and a bundle of it, and how everybody starts it.
-fn contenders(programs: &Path, scratch: &Path) -> Result<Vec<Contender>, Error> {
-    let layout = scratch.join("layout");
-    let image = format!("{}:latest", layout.display());
-    let bundle = scratch.join("bundle");
-    let root = bundle.join("rootfs");
-    run(Command::new("umoci").args(["init", "--layout"]).arg(&layout))?;
-    run(Command::new("umoci").args(["new", "--image", &image]))?;
-    run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle))?;
-    let make_root = "cd \"$1\" && mkdir bin dev etc proc root sys tmp usr var && cp /bin/busybox \"$1/bin/\" && for a in true sh ls; do ln -s busybox \"$1/bin/$a\"; done";
-    run(Command::new("sh").args(["-c", make_root, "sh"]).arg(&root))?;
-    run(Command::new("umoci").args(["repack", "--image", &image]).arg(&bundle))?;
-
-    let bundle_path = bundle.display().to_string();
-    make_config(&bundle)?;
-
-    let pod = programs.join("pod").display().to_string();
-    let stored = format!("oci:{image}");
-    let roots = [
-        format!("--root={}/root", scratch.display()),
-        format!("--run-root={}/pod", scratch.display()),
-    ];
-    run(Command::new(&pod).args(&roots).args(["fetch", &stored]))?;
-
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let root = root.display().to_string();
-    let state = format!("--root={}/oci", scratch.display());
-    let podman_root = format!("--root={}/podman", scratch.display());
-    let podman_run = format!("--runroot={}/podman-run", scratch.display());
-    let run_true = ["run", "--rm", "--net", "none", &stored, "true"];
-    Ok(vec![
-        Contender {
-            name: "pod",
-            remark: "stored image, records, user namespace, seccomp",
-            command: [vec![pod], roots.to_vec(), words(&run_true)].concat(),
+fn rounds(words: &[&str]) -> Result<Option<usize>, Error> {
+    match words {
+        [] => Ok(None),
+        [word] => match word.parse() {
+            Ok(rounds) if rounds > 0 => Ok(Some(rounds)),
+            _ => Err(Error::new(format!("`{word}` is no number of rounds"))),
         },
-        Contender {
-            name: "crun",
-            remark: "ready bundle",
-            command: words(&["crun", &state, "run", "--bundle", &bundle_path, "bench-crun"]),
-        },
-        Contender {
-            name: "runc",
-            remark: "ready bundle",
-            command: words(&["runc", &state, "run", "--bundle", &bundle_path, "bench-runc"]),
-        },
-        Contender {
-            name: "bwrap",
-            remark: "no cgroup, no records",
-            command: words(&[
-                "bwrap",
-                "--unshare-all",
-                "--bind",
-                &root,
-                "/",
-                "--proc",
-                "/proc",
-                "--dev",
-                "/dev",
-                "true",
-            ]),
-        },
-        Contender {
-            name: "podman",
-            remark: "--rootfs, no network",
-            command: words(&[
-                "podman",
-                &podman_root,
-                &podman_run,
-                "--runtime=crun",
-                "--cgroup-manager=cgroupfs",
-                "run",
-                "--rm",
-                "--network=none",
-                "--cgroups=disabled",
-                "--ulimit=nproc=1000:1000",
-                "--ulimit=nofile=1000:1000",
-                "--rootfs",
-                &root,
-                "true",
-            ]),
-        },
-    ])
-}
-
-/// Replaces umoci's `config.json` by crun's own, which then runs `true` without a terminal, and
-/// without limits, for which a host may lack controllers or the right.
-fn make_config(bundle: &Path) -> Result<(), Error> {
-    let path = bundle.join("config.json");
-    let failed =
-        |error: &dyn fmt::Display| Error::of(&format!("cannot write `{}`", path.display()), error);
-    fs::remove_file(&path).map_err(|error| failed(&error))?;
-    run(Command::new("crun").arg("spec").current_dir(bundle))?;
-    let text = fs::read(&path).map_err(|error| failed(&error))?;
-    let mut config: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-    config["process"]["args"] = json!(["true"]);
-    config["process"]["terminal"] = json!(false);
-    config["process"]["rlimits"] = json!([]);
-    config["root"]["readonly"] = json!(false);
-    config["linux"]["resources"] = json!({});
-    fs::write(&path, config.to_string()).map_err(|error| failed(&error))
-}
-
-/// Measures every contender once a round, after one round that only warms up.
-fn medians(contenders: &[Contender], rounds: usize) -> Result<Vec<Duration>, Error> {
-    let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
-    for round in 0..=rounds {
-        for (contender, times) in contenders.iter().zip(&mut times) {
-            let began = Instant::now();
-            run(&mut contender.start())?;
-            if round > 0 {
-                times.push(began.elapsed());
-            }
-        }
+        _ => Err(Error::new("only a number of rounds is expected")),
     }
-    let median = |mut times: Vec<Duration>| {
-        times.sort();
-        times[times.len() / 2]
-    };
-    Ok(times.into_iter().map(median).collect())
-}
-
-impl Contender {
-    fn start(&self) -> Command {
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).stdin(Stdio::null());
-        command
-    }
-}
-
-/// Counts the system calls of a start and of everything it starts.
-fn syscalls(contender: &Contender, scratch: &Path) -> Result<u64, Error> {
-    let summary = scratch.join("strace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-c", "-o"]).arg(&summary).arg("--").args(&contender.command);
-    run(command.stdin(Stdio::null()))?;
-    let text = fs::read_to_string(&summary)
-        .map_err(|error| Error::of("cannot read the count of strace", &error))?;
-    let total = text.lines().rev().find(|line| line.trim_end().ends_with("total"));
-    let calls =
-        total.and_then(|line| line.split_whitespace().nth(3)).and_then(|word| word.parse().ok());
-    calls.ok_or_else(|| Error::new(format!("strace counted nothing for `{}`", contender.name)))
-}
-
-/// Runs a command that must succeed, and shows what it said if it does not.
-fn run(command: &mut Command) -> Result<(), Error> {
-    if env::var_os(INSIDE).is_none() {
-        let status = command
-            .status()
-            .map_err(|error| Error::of(&format!("cannot run {command:?}"), &error))?;
-        return if status.success() {
-            Ok(())
-        } else {
-            Err(Error::new(format!("{command:?} ended with {status}")))
-        };
-    }
-    let output =
-        command.output().map_err(|error| Error::of(&format!("cannot run {command:?}"), &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(format!("{command:?} ended with {}:\n{said}", output.status)))
 }

@@ -8,6 +8,9 @@
 //! Standard output is the command's alone; what there is to say about the machine is said on
 //! standard error. `--no-build` takes the programs as they lie in the target directory.
 
+use std::env;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -102,7 +105,7 @@ pub(crate) fn test(tier: Tier, programs: &Programs, filter: &[&str]) -> Result<C
 
 /// Boots a fresh machine with `programs` installed and the test program `tests`, if there is one.
 fn boot(tier: Tier, programs: &Programs, tests: Option<&Path>) -> Result<Box<dyn Machine>, Error> {
-    let root = root::root()?;
+    let root = root::root(&[])?;
     let payload = payload::of(programs, tests)?;
     let began = Instant::now();
     let machine: Box<dyn Machine> = match tier {
@@ -111,6 +114,25 @@ fn boot(tier: Tier, programs: &Programs, tests: Option<&Path>) -> Result<Box<dyn
     };
     say::note(&format!("{tier} machine up in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(machine)
+}
+
+/// Runs this very program with `words` in a booted machine that has the packages `more`, too, and
+/// `programs` installed.
+pub(crate) fn run_ourselves(
+    programs: &Programs,
+    more: &[&str],
+    words: &[&str],
+) -> Result<(), Error> {
+    const OURS: &str = "usr/lib/pod-tests/xtask";
+    let failed = |error: io::Error| Error::of("cannot take this program into a machine", &error);
+    let payload = payload::of(programs, None)?;
+    fs::copy(env::current_exe().map_err(failed)?, payload.path().join(OURS)).map_err(failed)?;
+    let mut machine = Booted::boot(&root::root(more)?, payload.path())?;
+    let program = format!("/{OURS}");
+    match machine.run(&[&[program.as_str()], words].concat(), Streams::Ours, None)? {
+        0 => Ok(()),
+        code => Err(Error::new(format!("it ended with {code} in the machine"))),
+    }
 }
 
 #[cfg(test)]

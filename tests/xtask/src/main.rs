@@ -11,6 +11,7 @@
 //! cargo xtask install DIR          builds a release and installs it beneath DIR
 //! cargo xtask docs [DIR]           writes `docs/commands.md`; to DIR, manual pages and completions
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
+//! cargo xtask bench units [ROUNDS] the same with systemd, in a booted machine: what a unit costs
 //! ```
 //!
 //! Nothing is decided here that the product decides; what a job needs from the machine is named
@@ -49,11 +50,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["docs"] => docs::write(None),
         ["docs", directory] => docs::write(Some(Path::new(directory))),
-        ["bench", "start"] => bench::start(None),
-        ["bench", "start", rounds] => match rounds.parse() {
-            Ok(rounds) if rounds > 0 => bench::start(Some(rounds)),
-            _ => Err(Error::new(format!("`{rounds}` is no number of rounds"))),
-        },
+        ["bench", words @ ..] => bench::run(words),
         ["install", directory] => install::run(Path::new(directory)),
         ["machine", words @ ..] => return exit(machine::run(words)),
         ["test", filter @ ..] => test::run(filter),

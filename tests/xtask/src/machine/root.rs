@@ -82,9 +82,10 @@ pub(crate) fn directory() -> PathBuf {
     build::target().join("machine")
 }
 
-/// Returns the root, which is made if it is not there yet.
-pub(crate) fn root() -> Result<PathBuf, Error> {
-    let recipe = format!("{SUITE}\n{PACKAGES:?}\n{LEFT_OUT:?}\n{MASKED:?}\n{CUSTOMISE}");
+/// Returns the root with the packages `more` in it, which is made if it is not there yet.
+pub(crate) fn root(more: &[&str]) -> Result<PathBuf, Error> {
+    let packages = [PACKAGES, more].concat();
+    let recipe = format!("{SUITE}\n{packages:?}\n{LEFT_OUT:?}\n{MASKED:?}\n{CUSTOMISE}");
     let name = digest(recipe.as_bytes());
     let short = name.trim_start_matches("sha256:").get(..16).unwrap_or(&name);
     let place = directory().join(format!("root-{short}"));
@@ -104,7 +105,7 @@ pub(crate) fn root() -> Result<PathBuf, Error> {
     fs::write(&hook, CUSTOMISE).map_err(|error| failed(&error))?;
     let mode = fs::Permissions::from_mode(0o700);
     fs::set_permissions(&hook, mode).map_err(|error| failed(&error))?;
-    bootstrap(&made, &hook)?;
+    bootstrap(&packages, &made, &hook)?;
     match fs::rename(&made, &place) {
         // Somebody else was faster.
         Err(_) if place.is_dir() => {}
@@ -114,10 +115,10 @@ pub(crate) fn root() -> Result<PathBuf, Error> {
     Ok(place)
 }
 
-fn bootstrap(place: &Path, hook: &Path) -> Result<(), Error> {
+fn bootstrap(packages: &[&str], place: &Path, hook: &Path) -> Result<(), Error> {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant=minbase"]);
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--include={}", packages.join(",")));
     command.args(LEFT_OUT.iter().map(|left| format!("--dpkgopt=path-exclude={left}")));
     command.arg(format!("--customize-hook={}", hook.display()));
     command.arg(SUITE).arg(place).env("MASKED", MASKED.join(" "));
