@@ -4,7 +4,7 @@
 //! One loop for `exec`, `attach` and `run`; they differ in what signals mean ([`Manner`]). It
 //! never blocks on anything but its one wait, so that a signal is always heard.
 
-use std::io::{IsTerminal, stdin};
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -63,7 +63,12 @@ pub(crate) enum Outcome {
 
 /// The signals of this process, as a descriptor.
 #[derive(Debug)]
-pub(crate) struct Signals(SignalFd);
+pub(crate) struct Signals {
+    descriptor: SignalFd,
+    /// Whether this process was started from a terminal. Once that is gone, it can no longer be
+    /// told.
+    from_terminal: bool,
+}
 
 impl Signals {
     /// Blocks the signals that mean something. To be called after the last process was started,
@@ -75,20 +80,23 @@ impl Signals {
     pub(crate) fn block() -> Result<Self> {
         let set: SigSet = HEARD.into_iter().collect();
         set.thread_block().context(|| "cannot block signals".to_owned())?;
-        SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .context(|| "cannot receive signals".to_owned())
-            .map(Self)
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let descriptor =
+            SignalFd::with_flags(&set, flags).context(|| "cannot receive signals".to_owned())?;
+        let from_terminal =
+            stdin().is_terminal() || stdout().is_terminal() || stderr().is_terminal();
+        Ok(Self { descriptor, from_terminal })
     }
 
     /// Returns the next signal, if one has come.
     pub(crate) fn next(&self) -> Option<Signal> {
-        let info = self.0.read_signal().ok()??;
+        let info = self.descriptor.read_signal().ok()??;
         i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
     }
 
     /// Returns what is to be waited for.
     pub(crate) fn polled(&self) -> PollFd<'_> {
-        PollFd::new(&self.0, PollFlags::IN)
+        PollFd::new(&self.descriptor, PollFlags::IN)
     }
 }
 
@@ -255,7 +263,7 @@ impl Attendance<'_> {
             Manner::OnTerminal => return Ok(Some(Outcome::Left(number))),
             // The terminal we were started from is gone, which is no wish about the pod.
             Manner::Foreground | Manner::Guest
-                if signal == Signal::SIGHUP && stdin().is_terminal() =>
+                if signal == Signal::SIGHUP && self.signals.from_terminal =>
             {
                 return Ok(Some(Outcome::Left(number)));
             }

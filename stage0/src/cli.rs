@@ -321,6 +321,9 @@ pub(crate) struct StartArgs {
     /// Keys that leave an app's terminal and let it run [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS", requires = "interactive")]
     pub(crate) detach_keys: Option<String>,
+    /// Become the pod's supervisor, as the main process of a unit does anyway
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) in_place: bool,
     /// Become the supervisor of a pod whose starter waits
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
@@ -702,7 +705,7 @@ pub(crate) struct ReapArgs {
     /// Exit with this status
     #[arg(long, value_name = "STATUS", default_value_t = 0)]
     pub(crate) code: u8,
-    /// The pod's id
+    /// Name, id, or start of an id
     pub(crate) pod: String,
 }
 

@@ -4,6 +4,7 @@ use pod_abi::AppName;
 use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::{Request, SignalTarget};
 
+use crate::attend::Wishes;
 use crate::control::Connection;
 use crate::error::{CommandError, Result};
 use crate::keys::DetachKeys;
@@ -14,8 +15,8 @@ use crate::terminal::{self, Raw};
 /// What a client wants of an app.
 #[derive(Clone, Debug)]
 pub(crate) struct Audience {
-    /// Which app.
-    pub(crate) app: AppName,
+    /// Which app; `None` for what all of them say.
+    pub(crate) app: Option<AppName>,
     /// How it is spoken to.
     pub(crate) stdio: Stdio,
     /// Whether it is fed with standard input.
@@ -52,12 +53,29 @@ impl Audience {
         terminal::check(fed && app.stdio == Stdio::Terminal)?;
         let keys =
             DetachKeys::asked(keys).map_err(|error| CommandError::usage(error.to_string()))?;
-        Ok(Some(Self { app: app.name.clone(), stdio: app.stdio, fed, ends_input: true, keys }))
+        let (app, stdio) = (Some(app.name.clone()), app.stdio);
+        Ok(Some(Self { app, stdio, fed, ends_input: true, keys }))
+    }
+
+    /// Returns the audience of a pod none of whose apps is spoken to: it hears all of them.
+    pub(crate) fn of_all() -> Self {
+        let keys = DetachKeys::none();
+        Self { app: None, stdio: Stdio::Logged, fed: false, ends_input: false, keys }
     }
 
     /// Returns whom signals to us are passed on to.
     pub(crate) fn target(&self) -> SignalTarget {
-        SignalTarget::App(self.app.clone())
+        self.app.clone().map_or(SignalTarget::AllApps, SignalTarget::App)
+    }
+
+    /// Returns what has been wished for at the beginning: the first wish for the end is for the app
+    /// to hear, and where several are listened to there is none it would be meant for.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let mut wishes = Wishes::default();
+        if self.app.is_none() {
+            wishes.unheard();
+        }
+        wishes
     }
 }
 
@@ -82,7 +100,7 @@ pub(crate) fn attach(connection: &mut Connection, audience: &Audience) -> Result
     let keys = if on_terminal { keys } else { DetachKeys::none() };
     let streams = Streams::of_a_client(if fed { Input::Passed(keys) } else { Input::None })?;
     let size = terminal::size().filter(|_| on_terminal);
-    let request = Request::Attach { app: Some(app), input: fed, ends_input, size };
+    let request = Request::Attach { app, input: fed, ends_input, size };
     connection.request(&request, &streams.descriptors())?;
     let raw = if fed && on_terminal { Some(Raw::new()?) } else { None };
     Ok(Client { pump: streams.handed_over(), raw })

@@ -5,14 +5,19 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ValueEnum as _;
 use pod_abi::layout;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
 use rustix::io::Errno;
 
 use crate::error::{CommandError, Context as _, Result};
 use crate::flags::Globals;
+use crate::service_manager::ServiceManager;
 use crate::sockets::Sockets;
 use crate::ui::Format;
+
+/// The variable in place of `--manager`.
+const MANAGER: &str = "POD_MANAGER";
 
 /// The surroundings of a command.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) root: PathBuf,
     /// The volatile directory, absolute.
     pub(crate) run_root: PathBuf,
+    /// Who looks after pods.
+    pub(crate) manager: ServiceManager,
     /// How results and errors are shown.
     pub(crate) format: Format,
     /// What a service manager has handed to this process.
@@ -44,6 +51,7 @@ impl Context {
         Ok(Self {
             root: settle(&globals.root, "POD_ROOT", layout::ROOT)?,
             run_root: settle(&globals.run_root, "POD_RUN_ROOT", layout::RUN_ROOT)?,
+            manager: manager(globals)?,
             format: globals.format(),
             sockets: Arc::default(),
         })
@@ -74,6 +82,19 @@ impl Context {
     /// `storage`, naming the path.
     pub(crate) fn open_run_root(&self) -> Result<OwnedFd> {
         open_or_make(&self.run_root)
+    }
+}
+
+/// Settles who looks after pods, by flag or variable.
+fn manager(globals: &Globals) -> Result<ServiceManager> {
+    let said = env::var(MANAGER).unwrap_or_default();
+    match globals.manager {
+        Some(manager) => Ok(manager),
+        None if said.is_empty() => Ok(ServiceManager::Auto),
+        None => ServiceManager::from_str(&said, false).map_err(|_| {
+            CommandError::usage(format!("`${MANAGER}` is `{said}`, which nobody is called"))
+                .hint("it takes `auto`, `systemd` or `none`")
+        }),
     }
 }
 

@@ -88,7 +88,6 @@ fn choose(
 /// # Errors
 ///
 /// As [`gather`], but for those that are encrypted: systemd decrypts them for the unit.
-#[expect(dead_code, reason = "for whoever starts a unit of ours, which no command does yet")]
 pub(crate) fn check(apps: &[AppSpec]) -> Result<()> {
     read_all(apps, Decryption::ByTheUnit).map(drop)
 }

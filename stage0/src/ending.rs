@@ -1,10 +1,11 @@
 //! Ending a living pod from outside: in order, or at once.
 //!
-//! Both ask the supervisor and wait for its end; one that does neither in time is killed, and what
-//! it held is taken back here. Nothing here removes a pod that was not started with `--rm`.
+//! Where a service manager looks after the pod, it is told, so that it does not start the pod again,
+//! and waits. Otherwise the supervisor is asked and waited for; one that does neither in time is
+//! killed, and what it held is taken back here. Nothing here removes a pod that was not started with
+//! `--rm`.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::thread::sleep;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::libc::SIGKILL;
@@ -15,49 +16,134 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::control::Connection;
 use crate::error::{Context as _, Result};
-use crate::leftovers;
-use crate::pods::{Lock, Pod, Pods};
+use crate::pods::{Lock, Pod, Pods, Watch};
+use crate::supervision::Supervision;
+use crate::{leftovers, rundir};
 
 /// How long the end of a pod may take beyond its apps' grace: for killing, reaping, records.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How long a supervisor that holds its pod's lock may have no socket: before it listens, and
 /// after it has closed it, as when two commands end one pod.
 const SILENCE: Duration = Duration::from_secs(2);
-/// The pause between two attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(10);
 
-/// Ends a pod in order, each app with `seconds` of grace if given, else with its own. One that
-/// does not run has ended already.
-///
-/// # Errors
-///
-/// `pod.unreachable`, or what kept its leftovers from being taken back.
-pub(crate) fn in_order(
-    pods: &Pods,
-    run_root: BorrowedFd<'_>,
-    pod: &Pod,
-    seconds: Option<u64>,
-) -> Result<()> {
-    let Some((mut connection, supervisor)) = reach(run_root, pod)? else { return Ok(()) };
-    let grace_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
-    let sent = connection.request(&Request::Shutdown { grace_ms }, &[]);
-    or_ended(sent, &supervisor)?;
-    // No answer is waited for: it may end before it answers, or be too stuck to do either.
-    let patience = patience(pod, seconds).saturating_add(MARGIN);
-    await_end(pods, run_root, pod, &supervisor, patience)
+/// What ends pods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ender<'e> {
+    pub(crate) pods: &'e Pods,
+    pub(crate) run_root: BorrowedFd<'e>,
+    pub(crate) supervision: &'e dyn Supervision,
 }
 
-/// Kills everything in a pod. One that does not run is dead already.
-///
-/// # Errors
-///
-/// As [`in_order`].
-pub(crate) fn at_once(pods: &Pods, run_root: BorrowedFd<'_>, pod: &Pod) -> Result<()> {
-    let Some((mut connection, supervisor)) = reach(run_root, pod)? else { return Ok(()) };
+impl Ender<'_> {
+    /// Ends a pod in order, each app with `seconds` of grace if given, else with its own. One that
+    /// does not run has ended already.
+    ///
+    /// Whoever would start it again tells the supervisor. Another grace than the apps' own only we
+    /// can tell, and before: apps that are being stopped already keep the earlier end.
+    ///
+    /// # Errors
+    ///
+    /// `pod.unreachable`, or what kept its leftovers from being taken back.
+    pub(crate) fn in_order(&self, pod: &Pod, seconds: Option<u64>) -> Result<()> {
+        let grace_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
+        let shutdown = Request::Shutdown { grace_ms };
+        let mut told = None;
+        if grace_ms.is_some()
+            && let Ok(Some((mut connection, supervisor))) = self.reach(pod)
+        {
+            or_ended(connection.request(&shutdown, &[]), &supervisor)?;
+            told = Some(supervisor);
+        }
+        if let Some(stopping) = self.supervision.stop(pod)? {
+            return stopping.await_end();
+        }
+        let supervisor = match told {
+            Some(supervisor) => supervisor,
+            None => {
+                let Some((mut connection, supervisor)) = self.reach(pod)? else { return Ok(()) };
+                or_ended(connection.request(&shutdown, &[]), &supervisor)?;
+                supervisor
+            }
+        };
+        // No answer is waited for: it may end before it answers, or be too stuck to do either.
+        let patience = patience(pod, seconds).saturating_add(MARGIN);
+        self.await_end(pod, &supervisor, patience)
+    }
+
+    /// Kills everything in a pod. One that does not run is dead already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ender::in_order`].
+    pub(crate) fn at_once(&self, pod: &Pod) -> Result<()> {
+        let stopping = self.supervision.stop(pod)?;
+        let reached = self.reach(pod);
+        if let Some(stopping) = stopping {
+            match reached {
+                Ok(Some((mut connection, _))) => {
+                    let _ = connection.request(&kill_all(), &[]); // as above
+                }
+                Ok(None) => {}
+                Err(_) => stopping.kill()?,
+            }
+            return stopping.await_end();
+        }
+        let Some((mut connection, supervisor)) = reached? else { return Ok(()) };
+        let sent = connection.request(&kill_all(), &[]);
+        or_ended(sent, &supervisor)?;
+        self.await_end(pod, &supervisor, MARGIN)
+    }
+
+    /// Connects to a supervisor that is to end, and opens it; one that is just starting or ending
+    /// is waited for.
+    fn reach(&self, pod: &Pod) -> Result<Option<(Connection, OwnedFd)>> {
+        let reach_now = || {
+            let Some(connection) = connect(self.run_root, pod)? else { return Ok(None) };
+            let supervisor = connection.supervisor()?;
+            Ok(Some((connection, supervisor)))
+        };
+        let error = match reach_now() {
+            Err(error) => error,
+            reached => return reached,
+        };
+        let (watch, released) = (Watch::new()?, pod.released()?);
+        watch.entries(self.run_root)?;
+        let deadline = Instant::now() + SILENCE;
+        loop {
+            watch.settle();
+            if let Some(run) = rundir::open(self.run_root, &pod.id) {
+                watch.entries(run.as_fd())?;
+            }
+            match reach_now() {
+                Err(_) => {}
+                reached => return reached,
+            }
+            if !await_either(&watch, &released, deadline)? {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits for the end of a supervisor: for `patience`; then it is killed, and the pod with it.
+    fn await_end(&self, pod: &Pod, supervisor: &OwnedFd, patience: Duration) -> Result<()> {
+        if ends_within(supervisor, patience)? {
+            return Ok(());
+        }
+        let _ = pidfd_send_signal(supervisor, Signal::KILL); // it has ended, if this fails
+        ends_within(supervisor, MARGIN)?;
+        match self.pods.open_id(&pod.id)? {
+            Some(mut pod) if pod.lock() == Lock::Ours => {
+                leftovers::take_back(&pod, self.run_root)?;
+                leftovers::remove_if_asked(self.pods, &mut pod)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn kill_all() -> Request {
     let signal = u8::try_from(SIGKILL).expect("signals fit into a byte");
-    let sent = connection.request(&Request::Signal { target: SignalTarget::AllApps, signal }, &[]);
-    or_ended(sent, &supervisor)?;
-    await_end(pods, run_root, pod, &supervisor, MARGIN)
+    Request::Signal { target: SignalTarget::AllApps, signal }
 }
 
 /// Connects to the supervisor of a pod; `None` if the pod does not run.
@@ -77,19 +163,16 @@ pub(crate) fn connect(run_root: BorrowedFd<'_>, pod: &Pod) -> Result<Option<Conn
     }
 }
 
-/// Connects to a supervisor that is to end, and opens it; one that is just starting or ending is
-/// waited for.
-fn reach(run_root: BorrowedFd<'_>, pod: &Pod) -> Result<Option<(Connection, OwnedFd)>> {
-    let reach_now = || {
-        let Some(connection) = connect(run_root, pod)? else { return Ok(None) };
-        let supervisor = connection.supervisor()?;
-        Ok(Some((connection, supervisor)))
-    };
-    let deadline = Instant::now() + SILENCE;
+/// Waits until one of two descriptors is readable; `false` if that takes too long.
+fn await_either(first: &impl AsFd, second: &impl AsFd, deadline: Instant) -> Result<bool> {
     loop {
-        match reach_now() {
-            Err(_) if Instant::now() < deadline => sleep(PAUSE),
-            reached => return reached,
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        let mut fds = [PollFd::new(first, PollFlags::IN), PollFd::new(second, PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context(|| "cannot wait for a pod".to_owned()),
         }
     }
 }
@@ -99,28 +182,6 @@ fn or_ended(sent: Result<()>, supervisor: &OwnedFd) -> Result<()> {
     match sent {
         Err(_) if ends_within(supervisor, SILENCE)? => Ok(()),
         sent => sent,
-    }
-}
-
-/// Waits for the end of a supervisor: for `patience`; then it is killed, and the pod with it.
-fn await_end(
-    pods: &Pods,
-    run_root: BorrowedFd<'_>,
-    pod: &Pod,
-    supervisor: &OwnedFd,
-    patience: Duration,
-) -> Result<()> {
-    if ends_within(supervisor, patience)? {
-        return Ok(());
-    }
-    let _ = pidfd_send_signal(supervisor, Signal::KILL); // it has ended, if this fails
-    ends_within(supervisor, MARGIN)?;
-    match pods.open_id(&pod.id)? {
-        Some(mut pod) if pod.lock() == Lock::Ours => {
-            leftovers::take_back(&pod, run_root)?;
-            leftovers::remove_if_asked(pods, &mut pod)
-        }
-        _ => Ok(()),
     }
 }
 

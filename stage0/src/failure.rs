@@ -26,12 +26,21 @@ pub(crate) fn recorded(status: &PodStatus) -> Option<&Report> {
 /// Tells whether there was something to print.
 pub(crate) fn show(pod: &Pod, format: Format) -> bool {
     let Some(status) = pod.status().ok().flatten() else { return false };
-    let Some(report) = recorded(&status) else { return false };
-    ui::report(report, format);
-    if format == Format::Table && status.ready.is_none() {
+    let told = tell(&status, format);
+    if told && format == Format::Table && status.ready.is_none() {
         show_logs(pod, &status);
     }
-    true
+    told
+}
+
+/// Prints the error of a pod and nothing its apps have written, for those who see that anyway. Tells
+/// whether there was one.
+pub(crate) fn tell(status: &PodStatus, format: Format) -> bool {
+    let report = recorded(status);
+    if let Some(report) = report {
+        ui::report(report, format);
+    }
+    report.is_some()
 }
 
 fn show_logs(pod: &Pod, status: &PodStatus) {

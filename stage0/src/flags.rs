@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::service_manager::ServiceManager;
 use crate::ui::Format;
 
 /// The heading of flags of every command.
@@ -22,6 +23,9 @@ pub(crate) struct Globals {
     /// Directory of what lives as long as the machine is up [default: $POD_RUN_ROOT, else /run/pod]
     #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     pub(crate) run_root: Option<PathBuf>,
+    /// Who looks after pods: `auto`, `systemd` or `none` [default: $POD_MANAGER, else auto]
+    #[arg(long, value_name = "WHO", value_enum, hide_possible_values = true, global = true, help_heading = GLOBAL)]
+    pub(crate) manager: Option<ServiceManager>,
     /// Form of what is listed or shown, errors included: `table` or `json` [default: table]
     #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true, global = true, help_heading = GLOBAL)]
     pub(crate) output: Option<Format>,
@@ -42,6 +46,7 @@ impl Globals {
         Self {
             root: later.root.or(self.root),
             run_root: later.run_root.or(self.run_root),
+            manager: later.manager.or(self.manager),
             json: later.json || (self.json && later.output.is_none()),
             output: later.output.or(self.output),
         }
@@ -56,6 +61,9 @@ pub(crate) struct PodFlags {
     /// Start in the background: print the pod's id once all apps are ready
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Become the pod's supervisor, as the main process of a unit does anyway
+    #[arg(long)]
+    pub(crate) in_place: bool,
     /// Keys that leave a terminal and let the pod go on [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     pub(crate) detach_keys: Option<String>,

@@ -289,7 +289,7 @@ pub(crate) fn help(verb: &'static str) -> Command {
 }
 
 /// Flags of a pod that are about its start: `prepare` refuses them, and says who takes them.
-const OF_A_START: [&str; 2] = ["detach", "detach-keys"];
+const OF_A_START: [&str; 3] = ["detach", "detach-keys", "in-place"];
 
 const EXAMPLE_OF_PREPARE: &str = "\
 Example:

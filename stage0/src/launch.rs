@@ -1,12 +1,9 @@
-//! From a pod laid out to a pod that runs: in place, by becoming its supervisor, or in the
-//! background, by having a new session do so.
+//! From a pod laid out to a pod that runs: in place, by becoming its supervisor, or apart, by
+//! having one started ([`crate::supervision`]) and being at most its client.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -14,12 +11,10 @@ use pod_abi::app::{AppSpec, Stdio as AppStdio};
 use pod_abi::control::Request;
 use pod_abi::manifest::{Journal, PodManifest, Userns};
 use pod_abi::phase::Home;
-use pod_abi::stage::{AppOrder, HELD, Order, Output};
+use pod_abi::stage::{AppOrder, Order, Output, Service};
 use pod_abi::{exit, version};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::attend::{Attendance, Manner, Outcome, Signals, Wishes};
 use crate::client::{self, Audience, Client};
@@ -27,10 +22,13 @@ use crate::context::Context;
 use crate::control::Connection;
 use crate::error::{CommandError, Context as _, Kind, Result};
 use crate::leftovers::Claim;
-use crate::notify::{Heard, NotifySocket, READY};
+use crate::notify::Heard;
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover};
-use crate::{credentials, failure, fetch, host, ids, leftovers, rundir, sockets, systemd, ui};
+use crate::supervision::{Begin, Start, Started, Supervision};
+use crate::{
+    credentials, failure, fetch, host, ids, leftovers, rundir, sockets, supervision, systemd, ui,
+};
 
 /// What a launch works with.
 #[derive(Debug)]
@@ -39,6 +37,7 @@ pub(crate) struct Launcher<'l> {
     pub(crate) pods: &'l Pods,
     pub(crate) run_root: &'l OwnedFd,
     pub(crate) store: &'l images::Store,
+    pub(crate) supervision: &'l dyn Supervision,
 }
 
 /// A pod about to run.
@@ -50,6 +49,8 @@ pub(crate) struct Launch {
     pub(crate) output: Output,
     /// Whether apps wait for a client.
     pub(crate) hold: bool,
+    /// The unit this process is the main process of.
+    pub(crate) service: Option<Service>,
 }
 
 /// What became of a pod started in the background.
@@ -75,7 +76,8 @@ impl Launcher<'_> {
         launch: Launch,
         into_run: impl FnOnce() -> Result<Pod>,
     ) -> Result<Infallible> {
-        let Launch { manifest, mut apps, attempt, output, hold } = launch;
+        let Launch { manifest, mut apps, attempt, output, hold, service } = launch;
+        check_unit_properties(&manifest, service.as_ref())?;
         let sockets = &self.context.sockets;
         sockets::settle(&mut apps, &sockets.names)?;
         let (credentials, secrets): (Vec<_>, Vec<_>) =
@@ -93,6 +95,9 @@ impl Launcher<'_> {
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
         }
         let journal = manifest.sandbox.journal == Journal::Auto && systemd::journal::is_there();
+        // What goes to the journal of itself is not written there once more, without its fields.
+        let output =
+            if journal && supervision::shows_in_journal() { Output::Logged } else { output };
         let mut order = Order {
             abi: version::STAGE_ABI,
             hosts: host::hosts(&manifest),
@@ -106,7 +111,7 @@ impl Launcher<'_> {
             ids: claim.ids().map(|lease| lease.range),
             output,
             hold,
-            service: None,
+            service,
             sockets: sockets.names.clone(),
             credentials,
             journal,
@@ -145,8 +150,7 @@ impl Launcher<'_> {
             ids::discard(run_root.as_fd(), range.base);
         }
         if order.attempt == 1 {
-            pods.rename(&mut pod, Home::Garbage)?;
-            pods.sweep(&pod)?;
+            leftovers::discard(&pods, &mut pod)?;
         }
         Ok(())
     }
@@ -160,20 +164,20 @@ impl Launcher<'_> {
     }
 
     /// Starts a pod in the background and waits until it is ready. With `draft` the pod has just
-    /// been laid out, and its lock passes to the new supervisor unbroken; without, its lock must
-    /// be free. `reader` is a descriptor of the pod's directory that holds no lock.
+    /// been laid out; without, its lock must be free. `reader` is a descriptor of the pod's
+    /// directory that holds no lock.
     ///
     /// # Errors
     ///
-    /// If the new session cannot be started or waited for. What goes wrong behind that has been
+    /// If its supervisor cannot be started or waited for. What goes wrong behind that has been
     /// printed when this returns.
     pub(crate) fn in_background(
         &self,
         reader: &Pod,
-        draft: Option<&Draft<'_>>,
+        draft: Option<Draft<'_>>,
     ) -> Result<Background> {
-        let mut spawned = self.spawn(reader, draft, Begin::AtOnce)?;
-        match spawned.notify.wait(&spawned.child, READY)? {
+        let mut started = self.start(reader, draft, Begin::AtOnce)?;
+        match started.await_ready()? {
             Heard::Word => return Ok(Background::Ready),
             Heard::Signal(signal) => {
                 let id = &reader.id;
@@ -183,8 +187,8 @@ impl Launcher<'_> {
             }
             Heard::End => {}
         }
-        let code = spawned.end()?.unwrap_or(exit::OURS);
-        if !spawned.show_errors() && !failure::show(reader, self.context.format) {
+        let code = started.end()?.unwrap_or(exit::OURS);
+        if !started.show_errors() && !failure::show(reader, self.context.format) {
             let sentence = format!("pod `{}` ended before it was ready", reader.called());
             let error = CommandError::new("pod.not-ready", sentence)
                 .hint(format!("`pod logs {}` shows what it wrote", reader.called()));
@@ -193,29 +197,30 @@ impl Launcher<'_> {
         Ok(Background::Failed(if code == 0 { exit::OURS } else { code }))
     }
 
-    /// Starts a pod in the background and attends to one of its apps in the foreground, from its
-    /// first word on. Otherwise as [`Launcher::in_background`].
+    /// Starts a pod in the background and attends to it in the foreground, from its first word on.
+    /// Otherwise as [`Launcher::in_background`].
     ///
     /// Returns the exit status: the pod's, or 0 if the user has left it.
     ///
     /// # Errors
     ///
-    /// If the new session cannot be started, or not be attended to.
+    /// If its supervisor cannot be started, or not be attended to.
     pub(crate) fn attended(
         &self,
         reader: &Pod,
-        draft: Option<&Draft<'_>>,
+        draft: Option<Draft<'_>>,
         audience: &Audience,
     ) -> Result<u8> {
-        let mut spawned = self.spawn(reader, draft, Begin::WithClient)?;
+        let mut started = self.start(reader, draft, Begin::WithClient)?;
         let mut stopped = None;
-        let heard = spawned.notify.wait(&spawned.child, HELD)?;
+        let heard = started.await_held()?;
         if let Heard::Signal(signal) = heard {
-            // Without a client the pod ends by itself.
+            started.abandon()?;
             return Ok(exit::by_signal(signal));
         }
         if heard == Heard::Word {
             let signals = Signals::block()?;
+            let ending = started.ending()?;
             let mut connection = Connection::of_pod(self.run_root.as_fd(), &reader.id)?;
             let Client { pump, raw } = client::attach(&mut connection, audience)?;
             let mut attendance = Attendance {
@@ -226,7 +231,7 @@ impl Launcher<'_> {
                 pump,
                 on_terminal: audience.stdio == AppStdio::Terminal,
                 raw,
-                wishes: Wishes::default(),
+                wishes: audience.wishes(),
             };
             let attended = attendance.attend();
             let Attendance { mut wishes, pump, raw, .. } = attendance;
@@ -242,119 +247,85 @@ impl Launcher<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            spawned.await_end(&mut connection, &signals, &mut wishes)?;
+            await_end(&ending, &mut connection, &signals, &mut wishes)?;
             stopped = wishes.status();
         }
-        let Some(code) = spawned.end()? else {
+        let Some(code) = started.end()? else {
             let sentence = format!("the supervisor of pod `{}` was killed", reader.id);
             return Err(
                 CommandError::new("pod.killed", sentence).hint("`pod gc` takes back what it held")
             );
         };
-        if !spawned.show_errors() {
+        if !started.show_errors() {
             failure::show(reader, self.context.format);
         }
         Ok(stopped.unwrap_or(code))
     }
 
-    fn spawn(&self, pod: &Pod, draft: Option<&Draft<'_>>, begin: Begin) -> Result<Spawned> {
+    fn start<'s>(
+        &'s self,
+        pod: &'s Pod,
+        draft: Option<Draft<'s>>,
+        begin: Begin,
+    ) -> Result<Box<dyn Started + 's>> {
         self.context.sockets.check_stay()?;
-        let tell = || format!("cannot start a supervisor for pod `{}`", pod.id);
-        let notify = NotifySocket::bind(pod)?;
-        let errors = rustix::fs::memfd_create("stderr", MemfdFlags::CLOEXEC)
-            .context(|| "cannot make memory for messages".to_owned())?;
-        let errors = File::from(errors);
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg("--root")
-            .arg(&self.context.root)
-            .arg("--run-root")
-            .arg(&self.context.run_root)
-            .args((self.context.format == ui::Format::Json).then_some("--json"))
-            .args(["start", "--supervised"])
-            .args((begin == Begin::WithClient).then_some("--hold"))
-            .env_clear()
-            .env("NOTIFY_SOCKET", &notify.name)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors.try_clone().context(tell)?);
-        if let Some(draft) = draft {
-            // The lock belongs to the open file, so it is the child's as well as ours.
-            let number = draft.dir().as_raw_fd();
-            pod_sys::place(draft.dir(), number).context(tell)?;
-            command.arg(format!("--locked={number}"));
-        }
-        let child = command.arg(pod.id.as_str()).spawn().context(tell)?;
-        Ok(Spawned { child, notify, errors })
+        let (context, pods, run_root) = (self.context, self.pods, self.run_root.as_fd());
+        self.supervision.start(Start { context, pods, run_root, pod, draft, begin })
     }
 }
 
-/// When the apps of a pod begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begin {
-    /// At once.
-    AtOnce,
-    /// When a client has attached.
-    WithClient,
-}
-
-/// A supervisor that was started in a session of its own.
-#[derive(Debug)]
-struct Spawned {
-    child: Child,
-    notify: NotifySocket,
-    /// What it prints, which is nothing but errors.
-    errors: File,
-}
-
-impl Spawned {
-    /// Waits for its end, and returns the exit status; `None` if it was killed.
-    fn end(&mut self) -> Result<Option<u8>> {
-        let status = self.child.wait().context(|| "cannot wait for the supervisor".to_owned())?;
-        Ok(status.code().and_then(|code| u8::try_from(code).ok()))
-    }
-
-    /// Shows what it has printed; `false` if that is nothing.
-    fn show_errors(&mut self) -> bool {
-        let mut said = Vec::new();
-        let read = self.errors.seek(SeekFrom::Start(0));
-        let read = read.and_then(|_| self.errors.read_to_end(&mut said)).is_ok();
-        if read && !said.is_empty() {
-            ui::bytes_note(&said);
-        }
-        read && !said.is_empty()
-    }
-
-    /// Waits until it has ended, passing on that we are asked to end ourselves.
-    fn await_end(
-        &self,
-        connection: &mut Connection,
-        signals: &Signals,
-        wishes: &mut Wishes,
-    ) -> Result<()> {
-        let tell = || "cannot wait for the supervisor".to_owned();
-        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).context(tell)?;
-        wishes.unheard();
-        loop {
-            let mut fds = [PollFd::new(&pidfd, PollFlags::IN), signals.polled()];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error).context(tell),
+/// Waits until a supervisor has ended, passing on that we are asked to end ourselves.
+fn await_end(
+    ending: &OwnedFd,
+    connection: &mut Connection,
+    signals: &Signals,
+    wishes: &mut Wishes,
+) -> Result<()> {
+    wishes.unheard();
+    loop {
+        let mut fds = [PollFd::new(ending, PollFlags::IN), signals.polled()];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                return Err(error).context(|| "cannot wait for the supervisor".to_owned());
             }
-            if !fds[0].revents().is_empty() {
-                return Ok(());
-            }
-            while let Some(signal) = signals.next() {
-                if matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)
-                    && let Some(request) = wishes.add(signal)
-                {
-                    // It may be ending already.
-                    let _ = connection.request(&request, &[]);
-                }
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        while let Some(signal) = signals.next() {
+            if matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT)
+                && let Some(request) = wishes.add(signal)
+            {
+                // It may be ending already.
+                let _ = connection.request(&request, &[]);
             }
         }
     }
 }
+
+/// Refuses properties of a unit that nobody gives to the unit this process is the main process of.
+fn check_unit_properties(manifest: &PodManifest, service: Option<&Service>) -> Result<()> {
+    let Some(property) = manifest.sandbox.unit_properties.first() else { return Ok(()) };
+    // What enables a pod writes them beside the template's instance.
+    let is_ours =
+        |unit: &str| unit == systemd::unit_name(&manifest.name) || unit.starts_with(TEMPLATE);
+    let (sentence, hint) = match service {
+        Some(service) if is_ours(&service.unit) => return Ok(()),
+        Some(Service { unit, .. }) => (
+            format!("`{property}` is for a unit of the pod's own, and it runs in `{unit}`"),
+            format!("write it into the file of `{unit}`, and leave `--unit-property` away"),
+        ),
+        None => (
+            format!("`{property}` is for a unit, and the pod has none"),
+            "leave `--unit-property` away; where systemd is process 1, pods have units".to_owned(),
+        ),
+    };
+    Err(CommandError::new("unit.none", sentence).hint(hint))
+}
+
+/// What names of units begin with that run pods described in `/etc/pods`.
+const TEMPLATE: &str = "pod@";
 
 /// Makes this process a session of its own, so that no terminal ends the pod.
 pub(crate) fn leave_session() {

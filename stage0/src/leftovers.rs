@@ -75,10 +75,22 @@ pub(crate) fn take_back(pod: &Pod, run_root: BorrowedFd<'_>) -> Result<()> {
 /// `storage`.
 pub(crate) fn remove_if_asked(pods: &Pods, pod: &mut Pod) -> Result<()> {
     if pod.home == Home::Run && pod.manifest().is_ok_and(|manifest| manifest.remove) {
-        pods.rename(pod, Home::Garbage)?;
-        pods.sweep(pod)?;
+        discard(pods, pod)?;
     }
     Ok(())
+}
+
+/// Removes a pod nobody wants any more. Its lock must be ours. If whoever has started it still
+/// waits, what there is to be read of it is left to that one.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn discard(pods: &Pods, pod: &mut Pod) -> Result<()> {
+    pods.rename(pod, Home::Garbage)?;
+    // Looked at after the move: who stops waiting looks for the pod afterwards, so one of us
+    // removes it.
+    if pod.awaited().is_some() { Ok(()) } else { pods.sweep(pod) }
 }
 
 /// Takes back what the pod of a dropped [`Claim`] was given and never used.

@@ -44,11 +44,13 @@ mod pump;
 mod request;
 mod rundir;
 mod seccomp_profile;
+mod service_manager;
 mod signal;
 mod sockets;
 mod span;
 mod stage1;
 mod streams;
+mod supervision;
 #[allow(dead_code, unused_imports, reason = "commands come to use it one by one")]
 mod systemd;
 mod terminal;
@@ -129,7 +131,7 @@ fn wants_json(words: &[String], verb: Option<usize>) -> bool {
 
 /// Finds the verb: the first word that is no flag and no flag's value.
 fn verb_at(words: &[String]) -> Option<usize> {
-    const WITH_VALUE: [&str; 4] = ["--root", "--run-root", "-o", "--output"];
+    const WITH_VALUE: [&str; 5] = ["--root", "--run-root", "--manager", "-o", "--output"];
     let mut at = 0;
     while let Some(word) = words.get(at) {
         if WITH_VALUE.contains(&word.as_str()) {

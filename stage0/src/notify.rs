@@ -37,13 +37,18 @@ pub(crate) enum Heard {
 
 /// Signals that end a wait rather than this process, as long as this lives.
 #[derive(Debug)]
-struct Interrupts {
+pub(crate) struct Interrupts {
     signals: SignalFd,
     before: SigSet,
 }
 
 impl Interrupts {
-    fn block() -> Result<Self> {
+    /// Blocks them. To be called after the last process was started, which would inherit that.
+    ///
+    /// # Errors
+    ///
+    /// `storage`.
+    pub(crate) fn block() -> Result<Self> {
         let tell = || "cannot receive signals".to_owned();
         let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
             .into_iter()
@@ -52,6 +57,17 @@ impl Interrupts {
         set.thread_block().context(tell)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self { signals: SignalFd::with_flags(&set, flags).context(tell)?, before })
+    }
+
+    /// Returns what is to be waited for.
+    pub(crate) fn polled(&self) -> PollFd<'_> {
+        PollFd::new(&self.signals, PollFlags::IN)
+    }
+
+    /// Returns the number of the next signal, if one has come.
+    pub(crate) fn next(&self) -> Option<u8> {
+        let info = self.signals.read_signal().ok()??;
+        Some(u8::try_from(info.ssi_signo).unwrap_or(0))
     }
 }
 
@@ -105,7 +121,7 @@ impl NotifySocket {
             let mut fds = [
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::new(&pidfd, PollFlags::IN),
-                PollFd::new(&interrupts.signals, PollFlags::IN),
+                interrupts.polled(),
             ];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -121,8 +137,8 @@ impl NotifySocket {
             if ended {
                 return Ok(Heard::End);
             }
-            if let Ok(Some(signal)) = interrupts.signals.read_signal() {
-                return Ok(Heard::Signal(u8::try_from(signal.ssi_signo).unwrap_or(0)));
+            if let Some(signal) = interrupts.next() {
+                return Ok(Heard::Signal(signal));
             }
         }
     }

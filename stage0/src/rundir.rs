@@ -5,7 +5,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use pod_abi::PodId;
+use pod_abi::{PodId, layout};
 use rustix::fs::{
     AtFlags, Dir, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
 };
@@ -56,6 +56,11 @@ pub(crate) fn ask_for_json(run: BorrowedFd<'_>) -> Result<()> {
 /// Tells whether errors of this run are to be printed as JSON.
 pub(crate) fn asks_for_json(run: BorrowedFd<'_>) -> bool {
     statat(run, JSON, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Tells whether a supervisor listens, or has listened, in a run directory.
+pub(crate) fn has_socket(run: BorrowedFd<'_>) -> bool {
+    statat(run, layout::CONTROL_SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Opens the run directory of pod `id`, if it has one.

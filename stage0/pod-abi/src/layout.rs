@@ -11,6 +11,7 @@
 //!     apps.json                    (only once apps were added or removed)
 //!     limits.json                  (only once limits of the pod were changed)
 //!     start-error.json             (only after a start that never had a supervisor)
+//!     client                       (locked while whoever has started the pod waits for it)
 //!     apps/NAME/app.N.json
 //!     apps/NAME/{upper,work,log}/
 //!     volumes/NAME/
@@ -55,6 +56,9 @@ pub const LIMITS: &str = "limits.json";
 /// Why the last start failed before there was a supervisor to record it: a
 /// [`crate::Report`], beneath a pod's directory. Since version 3.
 pub const START_ERROR: &str = "start-error.json";
+/// What whoever has started the pod waits for, beneath a pod's directory; it counts as long as
+/// its writer holds the lock of this file. Since version 3.
+pub const CLIENT: &str = "client";
 /// The apps, beneath a pod's directory.
 pub const APPS: &str = "apps";
 /// What the names of directories beneath [`APPS`] begin with that are no app's any more and wait to be

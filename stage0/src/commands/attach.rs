@@ -30,7 +30,7 @@ pub(crate) fn attach_to(session: &Session, args: &AttachArgs) -> Result<u8> {
     let signals = Signals::block()?;
     let mut connection = connect(session, &pod, &args.pod)?;
     let audience =
-        Audience { app: app.name.clone(), stdio: app.stdio, fed, ends_input: false, keys };
+        Audience { app: Some(app.name.clone()), stdio: app.stdio, fed, ends_input: false, keys };
     let client = attach(&mut connection, &audience)?;
     let mut attendance = Attendance {
         connection: &mut connection,

@@ -91,7 +91,11 @@ fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
     if args.gc.dry_run {
         return Ok(Fate::Removed);
     }
+    if pod.home == Home::Garbage && pod.awaited().is_some() {
+        return Ok(Fate::Kept); // whoever reads it removes it
+    }
     leftovers::take_back(pod, session.run_root())?;
+    session.supervision().forget(pod)?;
     let garbage = match pod.home {
         Home::Run => Some(Home::ExitedGarbage),
         Home::Embryo | Home::Prepare | Home::Prepared => Some(Home::Garbage),

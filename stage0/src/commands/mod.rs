@@ -36,11 +36,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use images::Store;
 
 use crate::context::{Context, require_root};
+use crate::ending::Ender;
 use crate::error::{CommandError, Result};
 use crate::launch::{Background, Launcher};
 use crate::pods::{Pod, Pods};
+use crate::supervision::{Facts, Place, Supervision, Wish};
 use crate::ui::{self, Format};
-use crate::{fetch, leftovers};
+use crate::{fetch, leftovers, supervision};
 
 pub(crate) use app::{add as add_app, app};
 pub(crate) use attach::attach_to as attach;
@@ -76,6 +78,7 @@ pub(crate) struct Session {
     /// The pods.
     pub(crate) pods: Pods,
     run_root: OwnedFd,
+    supervision: Box<dyn Supervision>,
 }
 
 impl Session {
@@ -88,7 +91,8 @@ impl Session {
         require_root(verb)?;
         let pods = Pods::open(context.open_root()?)?;
         let run_root = context.open_run_root()?;
-        Ok(Self { context, pods, run_root })
+        let supervision = supervision::by(context.manager);
+        Ok(Self { context, pods, run_root, supervision })
     }
 
     /// Returns the run root.
@@ -113,7 +117,38 @@ impl Session {
 
     /// Returns what starts pods.
     pub(crate) fn launcher<'l>(&'l self, store: &'l Store) -> Launcher<'l> {
-        Launcher { context: &self.context, pods: &self.pods, run_root: &self.run_root, store }
+        Launcher {
+            context: &self.context,
+            pods: &self.pods,
+            run_root: &self.run_root,
+            store,
+            supervision: &*self.supervision,
+        }
+    }
+
+    /// Returns what ends pods.
+    pub(crate) fn ender(&self) -> Ender<'_> {
+        let run_root = self.run_root();
+        Ender { pods: &self.pods, run_root, supervision: &*self.supervision }
+    }
+
+    /// Returns who looks after supervisors.
+    pub(crate) fn supervision(&self) -> &dyn Supervision {
+        &*self.supervision
+    }
+
+    /// Decides where the supervisor of a pod runs.
+    ///
+    /// # Errors
+    ///
+    /// Usage for wishes that contradict each other.
+    pub(crate) fn place(&self, wish: Wish) -> Result<Place> {
+        let facts = Facts {
+            manager: self.context.manager.is_systemd(),
+            main_process: supervision::service().is_some(),
+            sockets: !self.context.sockets.names.is_empty(),
+        };
+        supervision::place(facts, wish)
     }
 }
 

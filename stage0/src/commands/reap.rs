@@ -49,10 +49,10 @@ impl Inherited {
 /// Only without inherited descriptors; with them all errors are printed, because the status is
 /// the pod's.
 pub(crate) fn reap(context: &Context, args: &ReapArgs) -> Result<u8> {
-    let id = PodId::parse(&args.pod).map_err(|error| CommandError::usage(error.to_string()))?;
     if !args.inherited {
-        return reap_by_id(context, args, &id);
+        return reap_ended(context, args);
     }
+    let id = PodId::parse(&args.pod).map_err(|error| CommandError::usage(error.to_string()))?;
     let reaped = Inherited::adopt().and_then(|held| reap_inherited(held, args, id));
     if let Err(error) = reaped {
         ui::error(&error, context.format);
@@ -80,10 +80,17 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
     let format = if json { Format::Json } else { Format::Table };
     problems.extend(rundir::remove(run_root.as_fd(), &pod.id).err());
     let remove = pod.manifest().is_ok_and(|manifest| manifest.remove);
-    let never_ready = status.is_some_and(|status| status.ready.is_none());
-    // Of a pod that is about to go, nobody could read the error later.
-    if args.show_error || (remove && never_ready) {
-        failure::show(&pod, format);
+    let never_ready = status.as_ref().is_some_and(|status| status.ready.is_none());
+    match status.filter(|status| status.unit.is_some()) {
+        // The journal of the unit has what its apps have written.
+        Some(status) => {
+            failure::tell(&status, format);
+        }
+        // Of a pod that is about to go, nobody could read the error later.
+        None if args.show_error || (remove && never_ready) => {
+            failure::show(&pod, format);
+        }
+        None => {}
     }
     if remove {
         let pods = Pods::open(root)?;
@@ -92,11 +99,16 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
     problems.into_iter().next_back().map_or(Ok(()), Err)
 }
 
-fn reap_by_id(context: &Context, args: &ReapArgs, id: &PodId) -> Result<u8> {
+/// Does what is left to do of a pod whose supervisor has ended, if anything: service managers call
+/// this after every end.
+fn reap_ended(context: &Context, args: &ReapArgs) -> Result<u8> {
     let session = Session::open(context.clone(), "reap")?;
-    let mut pod = session.pods.find(&Query(id.as_str()))?;
-    if pod.lock() == Lock::Theirs {
-        return Err(CommandError::new("pod.running", format!("pod `{id}` runs")));
+    let mut pod = match session.pods.find(&Query(&args.pod)) {
+        Err(error) if error.code() == "pod.not-found" => return Ok(args.code),
+        found => found?,
+    };
+    if pod.home != Home::Run || pod.lock() == Lock::Theirs {
+        return Ok(args.code);
     }
     leftovers::take_back(&pod, session.run_root())?;
     if args.show_error {

@@ -7,7 +7,7 @@ use super::{Session, each};
 use crate::cli::RmArgs;
 use crate::error::{CommandError, Result};
 use crate::pods::{Lock, Pod, Query};
-use crate::{ending, leftovers, ui};
+use crate::{leftovers, ui};
 
 /// Removes pods. With force those that run are killed, and one that is gone is no error.
 ///
@@ -35,7 +35,7 @@ pub(crate) fn rm(session: &Session, args: &RmArgs) -> Result<u8> {
 
 fn remove_by_force(session: &Session, word: &str) -> Result<()> {
     let pod = session.pods.find(&Query(word))?;
-    ending::at_once(&session.pods, session.run_root(), &pod)?;
+    session.ender().at_once(&pod)?;
     // One that was started with `--rm` is gone by now.
     match session.pods.open_id(&pod.id)? {
         Some(mut pod) => take_away(session, &mut pod, word).or_else(vanished),
@@ -62,6 +62,7 @@ fn take_away(session: &Session, pod: &mut Pod, word: &str) -> Result<()> {
         });
     }
     leftovers::take_back(pod, session.run_root())?;
+    session.supervision().forget(pod)?;
     match pod.home {
         Home::Garbage | Home::ExitedGarbage => {}
         Home::Run => session.pods.rename(pod, Home::ExitedGarbage)?,

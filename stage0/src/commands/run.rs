@@ -21,7 +21,8 @@ use crate::id_file::IdFile;
 use crate::launch::{Background, Launch};
 use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
-use crate::{ui, volumes};
+use crate::supervision::{Place, Wish};
+use crate::{supervision, ui, volumes};
 
 /// The longest file `--spec` takes, in bytes.
 const MAX_SPEC: u64 = 16 << 20;
@@ -42,28 +43,28 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
     let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     session.sweep_leftovers();
     let audience = audience(request, &spec.apps)?;
+    let place = session.place(Wish {
+        detached: request.stdio == Stdio::Detached,
+        talks: audience.is_some(),
+        in_place: request.in_place,
+    })?;
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
     let id_file = id_file(request, draft.id())?;
     drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     let launcher = session.launcher(&store);
-    let done = match (request.stdio, audience) {
-        (Stdio::Attached, Some(audience)) => {
-            launcher.attended(&reader(session, draft.id())?, Some(&draft), &audience)
-        }
-        (Stdio::Attached, None) => {
-            let (attempt, output) = (1, Output::Shown);
-            let launch = Launch { manifest, apps, attempt, output, hold: false };
-            let never =
-                launcher.in_place(launch, || draft.into(Home::Run, Durability::Volatile))?;
-            match never {}
-        }
-        // Until the supervisor has moved the pod on, dropping the draft discards it.
-        (Stdio::Detached, _) => {
-            let pod = reader(session, draft.id())?;
-            let background = launcher.in_background(&pod, Some(&draft))?;
-            super::announced(&session.context, &pod, background)
-        }
-    }?;
+    if place == Place::Here {
+        let (attempt, output, service) = (1, Output::Shown, supervision::service());
+        let launch = Launch { manifest, apps, attempt, output, hold: false, service };
+        let never = launcher.in_place(launch, || draft.into(Home::Run, Durability::Volatile))?;
+        match never {}
+    }
+    let pod = reader(session, draft.id())?;
+    let done = if request.stdio == Stdio::Detached {
+        let background = launcher.in_background(&pod, Some(draft))?;
+        super::announced(&session.context, &pod, background)?
+    } else {
+        launcher.attended(&pod, Some(draft), &audience.unwrap_or_else(Audience::of_all))?
+    };
     if let Some(file) = id_file {
         file.keep();
     }
@@ -104,6 +105,10 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     if request.stdio == Stdio::Detached {
         return Err(CommandError::usage("`pod prepare` starts nothing that could be detached")
             .hint("`pod start --detach` takes the flag"));
+    }
+    if request.in_place {
+        return Err(CommandError::usage("`--in-place` is about a pod that is being started")
+            .hint("`pod start` takes the flag"));
     }
     if let Some(keys) = &request.detach_keys {
         let message = format!("`--detach-keys {keys}` is typed at a pod that has been started");

@@ -1,5 +1,8 @@
 //! `pod start`: runs a prepared pod, or one that has ended once more.
 
+use std::os::fd::OwnedFd;
+
+use images::Store;
 use pod_abi::PodId;
 use pod_abi::phase::{Home, Phase};
 use pod_abi::stage::Output;
@@ -11,22 +14,62 @@ use crate::client::Audience;
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::launch::{Launch, leave_session, lock_to_start};
-use crate::pods::{Pod, Query};
-use crate::{leftovers, volumes};
+use crate::pods::{Pod, Pods, Query};
+use crate::supervision::{Place, Wish};
+use crate::{leftovers, supervision, volumes};
 
-/// Starts a pod. In the foreground, and as a supervisor, this process becomes the supervisor and
-/// does not return.
+/// Starts a pod. As a supervisor, or in its place, this process does not return.
 ///
 /// # Errors
 ///
 /// Whatever kept the pod from running.
 pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     if args.supervised {
-        leave_session();
+        return supervised(context, args);
     }
+    let session = Session::open(context, "start")?;
+    let store = session.store()?;
+    session.sweep_leftovers();
+    let pod = session.pods.find(&Query(&args.pod))?;
+    let wish = Wish { detached: args.detach, talks: args.interactive, in_place: args.in_place };
+    if session.place(wish)? == Place::Here {
+        take(&session, &pod)?;
+        return begin(&session, &store, pod, Output::Shown, |_| false);
+    }
+    check_startable(&pod, pod.phase())?;
+    let launcher = session.launcher(&store);
+    if args.detach {
+        let background = launcher.in_background(&pod, None)?;
+        return super::announced(&session.context, &pod, background);
+    }
+    let audience = if args.interactive { audience(&pod, args)? } else { Audience::of_all() };
+    launcher.attended(&pod, None, &audience)
+}
+
+/// Becomes the supervisor of a pod that somebody else has started. What goes wrong before is
+/// recorded in the pod, for that one to read.
+fn supervised(context: Context, args: &StartArgs) -> Result<u8> {
+    leave_session();
     // Descriptors are adopted before anything else opens one.
     let handed = args.locked.map(pod_sys::inherited).transpose();
     let handed = handed.context(|| "cannot adopt the lock of a pod".to_owned())?;
+    let surroundings = context.clone();
+    become_supervisor(context, args, handed).inspect_err(|error| {
+        // Of a pod that runs, its own supervisor tells.
+        if error.code() != "pod.running"
+            && let Ok(pod) = found_anew(&surroundings, &args.pod)
+        {
+            pod.record_start_error(error.report());
+        }
+    })
+}
+
+/// Finds a pod through nothing that was opened before: descriptors may have been replaced.
+fn found_anew(context: &Context, word: &str) -> Result<Pod> {
+    Pods::open(context.open_root()?)?.find(&Query(word))
+}
+
+fn become_supervisor(context: Context, args: &StartArgs, handed: Option<OwnedFd>) -> Result<u8> {
     let session = Session::open(context, "start")?;
     let store = session.store()?;
     let pod = match handed {
@@ -38,32 +81,42 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
         None => {
             session.sweep_leftovers();
             let pod = session.pods.find(&Query(&args.pod))?;
-            if args.detach {
-                check_startable(&pod, pod.phase())?;
-                let background = session.launcher(&store).in_background(&pod, None)?;
-                return super::announced(&session.context, &pod, background);
-            }
-            if args.interactive {
-                check_startable(&pod, pod.phase())?;
-                let audience = audience(&pod, args)?;
-                return session.launcher(&store).attended(&pod, None, &audience);
-            }
-            lock_to_start(&pod)?;
-            check_startable(&pod, Phase::of(pod.home, false))?;
-            session.pods.check_in_place(&pod)?;
-            leftovers::take_back(&pod, session.run_root())?;
+            take(&session, &pod)?;
             pod
         }
     };
+    let note = pod.awaited();
+    let is_held =
+        |attempt| args.hold || note.is_some_and(|note| note.hold && note.attempt == attempt);
+    begin(&session, &store, pod, Output::Logged, is_held)
+}
+
+/// Takes hold of a pod that is to be started, and takes back what an earlier run has left.
+fn take(session: &Session, pod: &Pod) -> Result<()> {
+    lock_to_start(pod)?;
+    check_startable(pod, Phase::of(pod.home, false))?;
+    session.pods.check_in_place(pod)?;
+    pod.forget_start_error();
+    leftovers::take_back(pod, session.run_root())
+}
+
+/// Becomes the supervisor of a pod whose lock is ours.
+fn begin(
+    session: &Session,
+    store: &Store,
+    pod: Pod,
+    output: Output,
+    is_held: impl Fn(u32) -> bool,
+) -> Result<u8> {
     let manifest = pod.manifest()?;
     let apps = pod.apps(&manifest)?;
     let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
     for volumes in apps.iter().map(|app| &app.volumes).chain([&manifest.sandbox.volumes]) {
         volumes::check(volumes, &session.context.root)?;
     }
-    let output = if args.supervised { Output::Logged } else { Output::Shown };
-    let launch = Launch { manifest, apps, attempt, output, hold: args.hold };
-    let never = session.launcher(&store).in_place(launch, || into_run(&session, pod))?;
+    let (hold, service) = (is_held(attempt), supervision::service());
+    let launch = Launch { manifest, apps, attempt, output, hold, service };
+    let never = session.launcher(store).in_place(launch, || into_run(session, pod))?;
     match never {}
 }
 

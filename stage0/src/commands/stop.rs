@@ -12,7 +12,7 @@ use crate::cli::{KillArgs, RestartArgs, StopArgs};
 use crate::error::{CommandError, Result};
 use crate::launch::Background;
 use crate::pods::{Pod, Query};
-use crate::{ending, ui};
+use crate::ui;
 
 /// Stops pods in order; one that does not run is stopped already.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn stop(session: &Session, args: &StopArgs) -> Result<u8> {
     let words = chosen(session, &args.pods, |phase| phase == Phase::Running)?;
     each(&session.context, &words, |word| {
         let pod = session.pods.find(&Query(word))?;
-        ending::in_order(&session.pods, session.run_root(), &pod, args.time)?;
+        session.ender().in_order(&pod, args.time)?;
         ui::out(&format!("{word}\n"))
     })?;
     Ok(0)
@@ -41,7 +41,7 @@ pub(crate) fn restart(session: &Session, args: &RestartArgs) -> Result<u8> {
         let pod = session.pods.find(&Query(word))?;
         if pod.phase() == Phase::Running {
             check_outlives_stop(&pod, word)?;
-            ending::in_order(&session.pods, session.run_root(), &pod, args.time)?;
+            session.ender().in_order(&pod, args.time)?;
         }
         session.sweep_leftovers();
         // Found anew: the descriptor of before may hold the pod's lock.
@@ -83,7 +83,7 @@ pub(crate) fn kill(session: &Session, args: &KillArgs) -> Result<u8> {
         let mut connection = connect(session, &pod, word)?;
         let target = match &args.app {
             None if i32::from(args.signal) == SIGKILL => {
-                ending::at_once(&session.pods, session.run_root(), &pod)?;
+                session.ender().at_once(&pod)?;
                 return ui::out(&format!("{word}\n"));
             }
             None => SignalTarget::AllApps,

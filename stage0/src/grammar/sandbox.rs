@@ -8,8 +8,17 @@ use crate::flags::PodFlags;
 
 /// What makes no sense for an empty pod that is started at once: it is detached in any case, and
 /// has no app to be found in a file, talked to or printed, and none whose image were to be fetched.
-const WITHOUT: [&str; 8] =
-    ["detach", "spec", "detach-keys", "dry-run", "pull", "platform", "insecure-http", "quiet"];
+const WITHOUT: [&str; 9] = [
+    "detach",
+    "in-place",
+    "spec",
+    "detach-keys",
+    "dry-run",
+    "pull",
+    "platform",
+    "insecure-http",
+    "quiet",
+];
 /// Those that are about fetching.
 const FETCHING: [&str; 4] = ["pull", "platform", "insecure-http", "quiet"];
 
@@ -27,6 +36,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Asked> {
     let fetch = &pod.fetch;
     let given = [
         pod.detach,
+        pod.in_place,
         pod.spec.is_some(),
         pod.detach_keys.is_some(),
         pod.dry_run,

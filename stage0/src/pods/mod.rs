@@ -4,6 +4,7 @@
 //! through descriptors: a rename under a reader does no harm, and no path of a pod is ever
 //! resolved twice. Nothing here knows what a pod runs or how.
 
+mod awaited;
 mod changes;
 mod create;
 mod lock;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 
 use crate::error::{CommandError, Context as _, Result};
 
+pub(crate) use awaited::{Note, Waiting};
 pub(crate) use create::{Draft, Durability};
 pub(crate) use lock::Lock;
 pub(crate) use names::generated_name;

@@ -11,8 +11,8 @@ use pod_abi::app::AppSpec;
 use pod_abi::check::check_version;
 use pod_abi::manifest::{AppList, PodManifest};
 use pod_abi::status::PodStatus;
-use pod_abi::{AppName, layout};
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use pod_abi::{AppName, Report, layout};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
@@ -54,6 +54,26 @@ impl Pod {
     /// `pod.corrupt` if the record is not understood.
     pub(crate) fn status(&self) -> Result<Option<PodStatus>> {
         self.read(layout::STATUS)
+    }
+
+    /// Reads why its latest start failed before there was a supervisor to record it, if that was so.
+    pub(crate) fn start_error(&self) -> Option<Report> {
+        // Who cannot read the reason has lost it, and nothing else.
+        self.read::<Report>(layout::START_ERROR).ok().flatten().map(Report::tamed)
+    }
+
+    /// Records why a start failed.
+    pub(crate) fn record_start_error(&self, report: &Report) {
+        self.forget_start_error();
+        if let Ok(bytes) = serde_json::to_vec(report) {
+            // Whoever waits is told of a start without a word, if this fails.
+            let _ = write_file(self.dir(), layout::START_ERROR, &bytes);
+        }
+    }
+
+    /// Forgets why an earlier start failed.
+    pub(crate) fn forget_start_error(&self) {
+        let _ = unlinkat(self.dir(), layout::START_ERROR, AtFlags::empty()); // there is none, mostly
     }
 
     /// Reads the newest generation of each app, in the manifest's order.

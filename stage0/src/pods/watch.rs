@@ -55,6 +55,16 @@ impl Watch {
         self.add(dir.as_fd(), moves).context(tell)
     }
 
+    /// Watches what comes to a directory.
+    ///
+    /// # Errors
+    ///
+    /// `storage`.
+    pub(crate) fn entries(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        let comes = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        self.add(dir, comes).context(|| "cannot watch a directory".to_owned())
+    }
+
     fn add(&self, dir: BorrowedFd<'_>, events: WatchFlags) -> rustix::io::Result<()> {
         let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
         inotify::add_watch(&self.0, path, events).map(drop)

@@ -59,6 +59,8 @@ pub(crate) struct Request {
     pub(crate) id_file: Option<PathBuf>,
     /// The keys that leave a terminal, as typed.
     pub(crate) detach_keys: Option<String>,
+    /// Whether this process is to become the pod's supervisor.
+    pub(crate) in_place: bool,
 }
 
 /// Where the apps of a pod come from.
@@ -145,6 +147,7 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
         name: pod.name.as_deref().map(word::<PodName>).transpose()?,
         id_file: pod.id_file.clone(),
         detach_keys: pod.detach_keys.clone(),
+        in_place: pod.in_place,
     };
     if let Some(path) = &pod.spec {
         check_beside_spec(&pod)?;

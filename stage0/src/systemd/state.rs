@@ -31,6 +31,8 @@ pub(crate) struct UnitState {
     pub(crate) invocation: String,
     /// How often it was restarted by its own policy.
     pub(crate) restarts: u32,
+    /// When its own policy starts it again: `no`, `on-failure`, `always`, ….
+    pub(crate) restart: String,
     /// Whether it exists by a call alone, with no file of an administrator behind it.
     pub(crate) transient: bool,
 }
@@ -107,6 +109,7 @@ impl UnitState {
             }),
             invocation: invocation.iter().map(|byte| format!("{byte:02x}")).collect(),
             restarts: unsigned("NRestarts").unwrap_or_default(),
+            restart: text("Restart"),
             transient: properties.get("Transient").and_then(|value| bool::try_from(value).ok())
                 == Some(true),
         }

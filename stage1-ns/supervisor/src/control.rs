@@ -8,7 +8,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use pod_abi::control::Reply;
 use pod_abi::layout;
-use rustix::fs::{AtFlags, Mode, chmodat, unlinkat};
+use rustix::fs::{AtFlags, Mode, chmodat, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
@@ -20,6 +20,9 @@ use crate::error::{During, Failure};
 /// The most connections open at once; more wait in the kernel's queue.
 const MAX_CLIENTS: usize = 64;
 
+/// What the socket is called until it can be connected to.
+const EARLY: &str = "control.sock.new";
+
 /// The socket and its connections.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -29,27 +32,28 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Binds the socket in the run directory. One that is there is from a supervisor that was
-    /// killed, for only the holder of the pod's lock comes here.
+    /// Listens in the run directory. The socket comes there by a rename, when it can be connected
+    /// to: whoever waits for it need not try. One that is there is from a supervisor that was killed,
+    /// for only the holder of the pod's lock comes here.
     pub(crate) fn bind(run: BorrowedFd<'_>) -> Result<Self, Failure> {
         let binding = || format!("cannot listen on `{}`", layout::CONTROL_SOCKET);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).during(binding)?;
         // By descriptor, because the path of a run directory may be longer than an address.
-        let path = format!("/proc/self/fd/{}/{}", run.as_raw_fd(), layout::CONTROL_SOCKET);
+        let path = format!("/proc/self/fd/{}/{EARLY}", run.as_raw_fd());
         let address = SocketAddrUnix::new(path.as_str()).during(binding)?;
         match bind(&listener, &address) {
             Err(Errno::ADDRINUSE) => {
-                remove_socket(run);
+                let _ = unlinkat(run, EARLY, AtFlags::empty()); // else binding tells
                 bind(&listener, &address).during(binding)?;
             }
             bound => bound.during(binding)?,
         }
         // Nobody can connect before `listen`.
-        chmodat(run, layout::CONTROL_SOCKET, Mode::from_raw_mode(0o600), AtFlags::empty())
-            .during(binding)?;
+        chmodat(run, EARLY, Mode::from_raw_mode(0o600), AtFlags::empty()).during(binding)?;
         listen(&listener, 16).during(binding)?;
+        renameat(run, EARLY, run, layout::CONTROL_SOCKET).during(binding)?;
         Ok(Self { listener, clients: BTreeMap::new(), next: 0 })
     }
 

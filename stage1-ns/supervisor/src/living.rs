@@ -56,7 +56,8 @@ const LAST_WORDS: usize = 256;
 /// How much later than it came what an app says of itself is in the record: it may say it often.
 const TALK: Duration = Duration::from_secs(1);
 
-/// Runs a pod from its first status to its last and returns its exit status.
+/// Runs a pod from its first status to its last and returns its exit status: 0 for the main process
+/// of a unit that was asked to end, whatever the apps have made of that; the record has their word.
 ///
 /// Whatever goes wrong is written into the status; it is not printed. When this returns, nothing
 /// of the pod runs any more; what `wall` could not take away is in the status for `pod reap`.
@@ -351,6 +352,13 @@ impl<'a, W: Wall> Living<'a, W> {
             Meaning::End(SIGHUP) if self.stopping.is_some() => {}
             // A service has no terminal that could go.
             Meaning::End(SIGHUP) if self.order.service.is_some() => self.reload(),
+            // A service manager that was told of a stop passes it on, after a client that has told us
+            // the grace, or before.
+            Meaning::End(signal)
+                if self.order.service.is_some() && self.stopping == Some(Stopping::Request) =>
+            {
+                self.stopping = Some(Stopping::Signal(signal));
+            }
             Meaning::End(_) if self.stopping.is_some() => self.kill(),
             Meaning::End(signal) => self.stop(Stopping::Signal(signal), None),
         }
@@ -405,6 +413,8 @@ impl<'a, W: Wall> Living<'a, W> {
         self.wall.take_down();
         self.outputs.drain(records::now());
         let (code, error) = self.outcome();
+        // A service that was asked to end and has done so did not fail.
+        let as_asked = self.order.service.is_some() && self.stopping.is_some() && error.is_none();
         let now = records::now();
         self.pod.end(code, error, now);
         self.records.event(now, Event::PodEnded { code });
@@ -416,7 +426,7 @@ impl<'a, W: Wall> Living<'a, W> {
         self.conclude();
         self.control.close_all();
         control::remove_socket(self.inherited.run.as_fd());
-        code
+        if as_asked { 0 } else { code }
     }
 
     fn outcome(&mut self) -> (u8, Option<Report>) {

@@ -1,0 +1,389 @@
+//! Supervisors in units of systemd, one transient service for each start of a pod.
+//!
+//! ```text
+//!   prepared/ ── StartTransientUnit ──▶ `pod start --supervised UUID` ── READY=1 ──▶ the job is done
+//! ```
+//!
+//! Nothing but the pod's directory ties the unit to us: a note of ours in it, locked as long as we
+//! wait ([`crate::pods::Note`]), holds the apps for our client and keeps a pod that goes with its end
+//! readable until we have read it. What went wrong before there was a supervisor lies there, too.
+
+use std::cell::OnceCell;
+use std::env;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pod_abi::phase::Home;
+use pod_abi::{PodId, exit};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::obstacle::{Obstacle, Owner, obstacle};
+use super::{Begin, Start, Started, Stopping, Supervision};
+use crate::context::Context;
+use crate::error::{CommandError, Context as _, Result};
+use crate::notify::{Heard, Interrupts};
+use crate::pods::{Durability, Lock, Note, Pod, Pods, Waiting, Watch};
+use crate::systemd::service::{self, PodService};
+use crate::systemd::{ActiveState, Job, Manager, Outcome, TransientUnit, UnitState, Whom};
+use crate::{credentials, rundir, ui};
+
+/// How often a unit that is in the way is looked at anew: each time it was on its way out.
+const ATTEMPTS: usize = 20;
+
+/// Starts supervisors in units.
+#[derive(Debug, Default)]
+pub(crate) struct Units {
+    manager: OnceCell<Manager>,
+}
+
+impl Units {
+    fn manager(&self) -> Result<&Manager> {
+        if self.manager.get().is_none() {
+            let manager = Manager::connect()?;
+            let _ = self.manager.set(manager); // it was empty a moment ago, and this is one thread
+        }
+        Ok(self.manager.get().expect("it was just set"))
+    }
+
+    /// Starts a unit, out of whose way goes what has ended.
+    fn start_unit(&self, pods: &Pods, pod: &Pod, unit: &TransientUnit) -> Result<Job> {
+        let manager = self.manager()?;
+        for _ in 0..ATTEMPTS {
+            match manager.start_transient(unit) {
+                Err(error) if error.code() == "systemd.unit-exists" => {
+                    self.clear(pods, pod, &unit.name, error)?;
+                }
+                started => return started,
+            }
+        }
+        Err(CommandError::new("systemd.unit-exists", format!("unit `{}` does not go", unit.name))
+            .hint(format!("`systemctl status {}` shows what it does", unit.name)))
+    }
+
+    /// Gets a unit out of the way of pod `pod`, if it is one of an ended pod of ours.
+    fn clear(&self, pods: &Pods, pod: &Pod, unit: &str, exists: CommandError) -> Result<()> {
+        let manager = self.manager()?;
+        let Some(state) = manager.state(unit)? else { return Ok(()) };
+        let owner = match state.pod.as_deref().map(PodId::parse) {
+            None => Owner::NoPod,
+            Some(Ok(id)) if id == pod.id => Owner::ThisPod,
+            Some(Ok(id)) => match pods.open_id(&id)? {
+                Some(other) => Owner::OtherPod(other.phase()),
+                None => Owner::Unknown,
+            },
+            Some(Err(_)) => Owner::Unknown,
+        };
+        match obstacle(&state, owner) {
+            Obstacle::Ended => manager.reset_failed(unit),
+            Obstacle::Ending => match manager.stop(unit)? {
+                Some(job) => job.wait(None).map(|_| ()),
+                None => Ok(()),
+            },
+            Obstacle::Lives(hint) => Err(exists.hint(hint.replace("UNIT", unit))),
+        }
+    }
+}
+
+impl Supervision for Units {
+    fn start<'s>(&'s self, start: Start<'s>) -> Result<Box<dyn Started + 's>> {
+        let Start { context, pods, run_root, pod, draft, begin } = start;
+        let manager = self.manager()?;
+        let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
+        let note = Note { attempt, hold: begin == Begin::WithClient };
+        let waiting = pod.await_as(note)?;
+        let unit = describe(context, pod)?;
+        let fresh = draft.is_some();
+        if let Some(draft) = draft {
+            // The lock goes with the descriptor: it is the supervisor's to take.
+            drop(draft.into(Home::Prepared, Durability::Volatile)?);
+        }
+        let watch = Watch::new()?;
+        watch.entries(run_root)?;
+        let mut started = Unit {
+            manager,
+            name: unit.name.clone(),
+            pods,
+            run_root,
+            pod,
+            attempt,
+            waiting: Some(waiting),
+            leavings: if fresh { Leavings::Prepared } else { Leavings::None },
+            watch,
+            job: None,
+            format: context.format,
+        };
+        started.job = Some(self.start_unit(pods, pod, &unit)?);
+        Ok(Box::new(started))
+    }
+
+    fn stop(&self, pod: &Pod) -> Result<Option<Box<dyn Stopping + '_>>> {
+        let Some(status) = pod.status().ok().flatten() else { return Ok(None) };
+        let Some(unit) = status.unit else { return Ok(None) };
+        let manager = self.manager()?;
+        let Some(state) = manager.state(&unit)? else { return Ok(None) };
+        let is_its = state.pod.as_deref().is_none_or(|id| id == pod.id.as_str());
+        let has_it = state.main_pid == 0 || state.main_pid == status.supervisor;
+        if !(state.active.is_alive() && is_its && has_it) {
+            return Ok(None);
+        }
+        let job = manager.stop(&unit)?;
+        Ok(job.map(|job| Box::new(StoppingUnit { manager, job, unit }) as Box<dyn Stopping>))
+    }
+
+    fn forget(&self, pod: &Pod) -> Result<()> {
+        let Some(status) = pod.status().ok().flatten() else { return Ok(()) };
+        let Some(unit) = status.unit else { return Ok(()) };
+        let manager = self.manager()?;
+        match manager.state(&unit)? {
+            Some(state)
+                if state.active == ActiveState::Failed
+                    && state.pod.as_deref() == Some(pod.id.as_str()) =>
+            {
+                manager.reset_failed(&unit)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Describes the unit of a pod.
+fn describe(context: &Context, pod: &Pod) -> Result<TransientUnit> {
+    let manifest = pod.manifest()?;
+    let apps = pod.apps(&manifest)?;
+    // systemd would refuse in fewer words.
+    credentials::check(&apps)?;
+    let base = command_line(context)?;
+    let line = |words: &[&str]| -> Vec<String> {
+        base.iter().cloned().chain(words.iter().map(|word| (*word).to_owned())).collect()
+    };
+    let id = pod.id.as_str();
+    service::of(&PodService {
+        manifest: &manifest,
+        apps: &apps,
+        start: &line(&["start", "--supervised", id]),
+        reload: &line(&["kill", "--signal", "HUP", id]),
+        reap: &line(&["reap", id]),
+    })
+}
+
+/// Returns how this very program is called for the roots of this command.
+fn command_line(context: &Context) -> Result<Vec<String>> {
+    let program = env::current_exe().context(|| "cannot tell which program this is".to_owned())?;
+    let gone = program.to_str().is_some_and(|path| path.ends_with(" (deleted)"));
+    if gone {
+        let sentence = "this program was replaced while it ran, and systemd cannot start it anew";
+        return Err(CommandError::new("systemd.program", sentence).hint("start the pod again"));
+    }
+    let text = |path: &std::path::Path| {
+        path.to_str().map(str::to_owned).ok_or_else(|| {
+            let sentence = format!("`{}` is not valid UTF-8", path.display());
+            CommandError::new("systemd.path", sentence)
+                .hint("what systemd is to start has paths of UTF-8; `--root` names another")
+        })
+    };
+    Ok(vec![
+        text(&program)?,
+        "--root".to_owned(),
+        text(&context.root)?,
+        "--run-root".to_owned(),
+        text(&context.run_root)?,
+    ])
+}
+
+/// What of a pod is to be taken away should its start come to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leavings {
+    /// Nothing.
+    None,
+    /// The pod, if it has never left `prepared/`: it was laid out for this start alone.
+    Prepared,
+}
+
+/// A supervisor in a unit.
+#[derive(Debug)]
+struct Unit<'s> {
+    manager: &'s Manager,
+    name: String,
+    pods: &'s Pods,
+    run_root: BorrowedFd<'s>,
+    pod: &'s Pod,
+    attempt: u32,
+    waiting: Option<Waiting>,
+    leavings: Leavings,
+    watch: Watch,
+    /// The job of its start; `None` if there is none, or it has come to something.
+    job: Option<Job>,
+    format: ui::Format,
+}
+
+impl Unit<'_> {
+    /// Tells whether the supervisor can be connected to. If its run directory has come, what comes
+    /// in there wakes us from now on.
+    fn listens(&self) -> Result<bool> {
+        let Some(run) = rundir::open(self.run_root, &self.pod.id) else { return Ok(false) };
+        self.watch.entries(run.as_fd())?;
+        Ok(rundir::has_socket(run.as_fd()))
+    }
+
+    /// Waits until `done` tells so, the start has come to something, or the user has had enough.
+    fn await_or(&mut self, done: impl Fn(&Self) -> Result<bool>) -> Result<Heard> {
+        let interrupts = Interrupts::block()?;
+        loop {
+            self.watch.settle();
+            if done(self)? {
+                return Ok(Heard::Word);
+            }
+            let Some(job) = &self.job else { return Ok(Heard::End) };
+            if let Some(outcome) = job.outcome() {
+                let ready = outcome == Outcome::Done;
+                if ready {
+                    self.leavings = Leavings::None;
+                    return Ok(if done(self)? { Heard::Word } else { Heard::End });
+                }
+                return self.failed(&outcome);
+            }
+            let mut fds = [
+                PollFd::new(job, PollFlags::IN),
+                PollFd::new(&self.watch, PollFlags::IN),
+                interrupts.polled(),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error).context(|| "cannot wait for the unit".to_owned()),
+            }
+            if let Some(signal) = interrupts.next() {
+                // The unit goes on, and takes the pod out of `prepared/` any moment.
+                self.leavings = Leavings::None;
+                return Ok(Heard::Signal(signal));
+            }
+        }
+    }
+
+    /// Waits until nothing is left of the unit whose supervisor has ended. A job that stops it does
+    /// nothing but that, unless the unit starts again by itself: then there is nothing to wait for.
+    fn await_settled(&self) -> Result<()> {
+        let settles = |state: UnitState| state.restart == "no" && state.active.is_alive();
+        if self.manager.state(&self.name)?.is_some_and(settles)
+            && let Some(job) = self.manager.stop(&self.name)?
+        {
+            job.wait(None)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, outcome: &Outcome) -> Result<Heard> {
+        if *outcome == Outcome::Unheard {
+            let sentence = format!("systemd does not tell what becomes of unit `{}`", self.name);
+            return Err(CommandError::new("systemd.silent", sentence)
+                .hint(format!("`systemctl status {}` may", self.name)));
+        }
+        Ok(Heard::End)
+    }
+}
+
+impl Started for Unit<'_> {
+    fn await_ready(&mut self) -> Result<Heard> {
+        let ready = |unit: &Self| {
+            let done = unit.job.as_ref().and_then(Job::outcome);
+            Ok(done == Some(Outcome::Done))
+        };
+        self.await_or(ready)
+    }
+
+    fn await_held(&mut self) -> Result<Heard> {
+        let heard = self.await_or(Self::listens)?;
+        if heard == Heard::Word {
+            self.leavings = Leavings::None;
+        }
+        Ok(heard)
+    }
+
+    fn ending(&self) -> Result<OwnedFd> {
+        self.pod.released()
+    }
+
+    fn end(&mut self) -> Result<Option<u8>> {
+        let released = self.pod.released()?;
+        loop {
+            match poll(&mut [PollFd::new(&released, PollFlags::IN)], None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(error).context(|| "cannot wait for the supervisor".to_owned());
+                }
+            }
+        }
+        self.await_settled()?;
+        match self.pod.status()? {
+            Some(status) if status.attempt >= self.attempt => Ok(status.code),
+            // It ended before there was a supervisor to record it.
+            _ => Ok(Some(exit::OURS)),
+        }
+    }
+
+    fn show_errors(&mut self) -> bool {
+        let error = self.pod.start_error();
+        if let Some(report) = &error {
+            ui::report(report, self.format);
+        }
+        error.is_some()
+    }
+
+    fn abandon(&mut self) -> Result<()> {
+        match self.manager.stop(&self.name)? {
+            Some(job) => job.wait(None).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Unit<'_> {
+    fn drop(&mut self) {
+        // From here on nobody waits: whoever takes the pod away now does so altogether.
+        self.waiting = None;
+        let Ok(Some(mut pod)) = self.pods.open_id(&self.pod.id) else { return };
+        let unused = pod.home == Home::Prepared && self.leavings == Leavings::Prepared;
+        let left_to_us = pod.home == Home::Garbage;
+        if !(unused || left_to_us) || pod.lock() == Lock::Theirs {
+            return;
+        }
+        // What cannot be removed is garbage by its place, or for `pod gc --expire-prepared`.
+        if left_to_us || self.pods.rename(&mut pod, Home::Garbage).is_ok() {
+            let _ = self.pods.sweep(&pod);
+        }
+    }
+}
+
+/// A unit that stops.
+#[derive(Debug)]
+struct StoppingUnit<'m> {
+    manager: &'m Manager,
+    job: Job,
+    unit: String,
+}
+
+impl Stopping for StoppingUnit<'_> {
+    fn kill(&self) -> Result<()> {
+        self.manager.kill(&self.unit, Whom::All, 9)
+    }
+
+    fn await_end(self: Box<Self>) -> Result<()> {
+        match self.job.wait(None)? {
+            Some(Outcome::Done | Outcome::Vanished | Outcome::Skipped) => {
+                // It was asked for, so it is no failure, whatever the supervisor has come to.
+                match self.manager.state(&self.unit)? {
+                    Some(state) if state.active == ActiveState::Failed => {
+                        self.manager.reset_failed(&self.unit)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            outcome => {
+                let outcome = outcome.unwrap_or(Outcome::Unheard);
+                let sentence = format!("unit `{}` was not stopped: {outcome:?}", self.unit);
+                Err(CommandError::new("systemd.stop", sentence)
+                    .hint(format!("`systemctl status {}` shows what it does", self.unit)))
+            }
+        }
+    }
+}
