@@ -148,11 +148,13 @@ fn sockets_and_apps_that_do_not_match_are_refused_by_name() {
     let refused = |sockets: &[&str], args: &[&str], words: &[&str]| {
         let said = activated(&sandbox, sockets).args(["run", "--rm"]).args(args).run();
         said.refuses(125, words);
-        for socket in sockets {
-            let path = socket.rsplit_once(':').expect("a path").1;
-            let _ = std::fs::remove_file(sandbox.path(path)); // it may be a directory
+        for name in sockets.iter().filter_map(|socket| socket.split_once("=unix:")) {
+            // A name beneath the sandbox and nothing else: an absolute path would be the host's.
+            assert!(!name.1.contains('/'), "{name:?}");
+            std::fs::remove_file(sandbox.path(name.1)).expect("it was bound");
         }
     };
+    std::fs::write(sandbox.path("plain"), "a file").expect("the sandbox can be written");
     let image = image.as_str();
     let two = [image, "true", "---", image, "--name", "b", "true"];
     refused(
@@ -167,7 +169,7 @@ fn sockets_and_apps_that_do_not_match_are_refused_by_name() {
     );
     refused(&["a=unix:s", "b=unix:t"], &[image, "--socket", "a", "true"], &["socket `b`"]);
     refused(&["dir=file:."], &[image, "true"], &["`dir`, at descriptor 3, is no socket"]);
-    refused(&["a=file:/etc/passwd"], &[image, "true"], &["is no socket"]);
+    refused(&["a=file:plain"], &[image, "true"], &["is no socket"]);
     refused(&["a b=unix:s"], &[image, "true"], &["`a b` is no name of a socket"]);
     refused(&["a=unix:s"], &["-d", image, "true"], &["handed to this process", "--detach"]);
     refused(
