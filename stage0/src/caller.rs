@@ -9,7 +9,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use pod_abi::isolators::{Capabilities, Capability, SeccompProfile};
+use pod_abi::isolators::{BlockDevice, Capabilities, Capability, SeccompProfile};
+use rustix::fs::{FileType, major, minor};
 use rustix::thread::capabilities;
 
 use crate::error::{CommandError, Context as _, Result};
@@ -29,12 +30,14 @@ pub(crate) struct Caller<'c> {
     pub(crate) held: &'c dyn Fn() -> Capabilities,
     /// Reads a seccomp profile for an app with these capabilities.
     pub(crate) profile: &'c dyn Fn(&Path, &Capabilities) -> Result<SeccompProfile>,
+    /// Tells the numbers of a block device whose rates can be limited.
+    pub(crate) disk: &'c dyn Fn(&Path) -> Result<BlockDevice>,
 }
 
 impl Caller<'static> {
     /// Returns the caller of this process.
     pub(crate) fn of_this_process() -> Self {
-        Self { variable: &variable, file: &file, held: &held, profile: &profile }
+        Self { variable: &variable, file: &file, held: &held, profile: &profile, disk: &disk }
     }
 }
 
@@ -70,4 +73,30 @@ fn file(path: &Path) -> Result<String> {
 
 fn profile(path: &Path, capabilities: &Capabilities) -> Result<SeccompProfile> {
     seccomp_profile::read(path, &file(path)?, capabilities)
+}
+
+/// The kernel limits whole disks only: of a partition it says that there is no such device.
+fn disk(path: &Path) -> Result<BlockDevice> {
+    let tell = || format!("cannot look at device `{}`", path.display());
+    let found = rustix::fs::stat(path).context(tell)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::BlockDevice {
+        return Err(CommandError::usage(format!("`{}` is no block device", path.display()))
+            .hint("`lsblk` lists them"));
+    }
+    let device = BlockDevice { major: major(found.st_rdev), minor: minor(found.st_rdev) };
+    let known = format!("/sys/dev/block/{}:{}", device.major, device.minor);
+    if Path::new(&known).join("partition").exists() {
+        let error = CommandError::usage(format!(
+            "`{}` is a partition, and only whole disks can be limited",
+            path.display()
+        ));
+        // Such as `../../devices/…/sda/sda1`.
+        let disk = fs::read_link(&known).ok();
+        let disk = disk.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        return Err(match disk {
+            Some(disk) => error.hint(format!("its disk is `/dev/{}`", disk.display())),
+            None => error,
+        });
+    }
+    Ok(device)
 }

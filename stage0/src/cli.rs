@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::flags::{FetchFlags, Globals, ProcessFlags};
+use crate::flags::{AppResources, FetchFlags, Globals, ProcessFlags};
 use crate::signal;
 use crate::span::{Span, duration};
 
@@ -57,6 +57,14 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Show the processes of a pod
     Top(TopArgs),
+    /// Show what pods use
+    Stats(StatsArgs),
+    /// Change limits of a pod or of one of its apps
+    Update(UpdateArgs),
+    /// Make every process of pods stand still
+    Pause(Pods),
+    /// Let pods go on that are paused
+    Unpause(Pods),
     /// Run a command in an app of a running pod
     Exec(ExecArgs),
     /// Copy files between the host and an app of a running pod
@@ -232,6 +240,50 @@ pub(crate) struct TopArgs {
     pub(crate) pod: String,
     /// One app instead of all
     pub(crate) app: Option<String>,
+}
+
+/// `pod stats`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What the kernel does not count is shown as `-`: it counts where cgroup v2 has the controller.
+
+Example:
+  pod stats --no-stream --apps shop")]
+pub(crate) struct StatsArgs {
+    /// Show one reading and end
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    /// Time between two readings; the share of processors is of this time
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: u64,
+    /// Show each app, too
+    #[arg(long)]
+    pub(crate) apps: bool,
+    /// Write each line as this, with fields such as `{{.Name}}` or `{{json .}}`; `table …` lines
+    /// columns up, `json` is `--json`
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Name, id, or start of an id [default: all running pods]
+    #[arg(value_name = "POD")]
+    pub(crate) pods: Vec<String>,
+}
+
+/// `pod update`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is not named stays as it is; `-1` takes a limit away. A running pod is changed at once, and
+each later start begins with the new limits.
+
+Example:
+  pod update shop --memory 2g --cpus 1.5")]
+pub(crate) struct UpdateArgs {
+    /// Limits of this app instead of all apps together
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    #[command(flatten)]
+    pub(crate) resources: AppResources,
 }
 
 /// `pod completion`.
@@ -729,6 +781,15 @@ fn signal_number(word: &str) -> Result<u8, String> {
 /// Reads a number of seconds.
 fn seconds(word: &str) -> Result<u64, String> {
     word.parse().map_err(|_| "it takes whole seconds, such as `30`".to_owned())
+}
+
+/// Reads the time between two readings, in seconds.
+fn interval(word: &str) -> Result<u64, String> {
+    let seconds = duration(word)?;
+    match seconds {
+        1..=86_400 => Ok(seconds),
+        _ => Err("it takes `1s` to `1d`".to_owned()),
+    }
 }
 
 /// How many lines `all` is.

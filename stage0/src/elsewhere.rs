@@ -36,13 +36,29 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         RUNS,
-        &["--cpu-shares", "--cpu-quota", "--cpu-period", "--cpuset-cpus", "-c"],
+        &["--cpu-quota", "--cpu-period"],
         "`--cpus NUMBER` behind the image limits time on processors",
+    ),
+    (RUNS, &["-c"], "`--cpu-shares` or `--cpu-weight` behind the image give an app its share"),
+    (
+        RUNS,
+        &["--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory", "--memory-swappiness"],
+        "cgroup v2 has no such limit; `docs/limits.md` lists those there are",
     ),
     (
         RUNS,
-        &["--memory-swap", "--memory-reservation"],
-        "`--memory BYTES` behind the image limits memory",
+        &["--oom-kill-disable"],
+        "cgroup v2 always kills; `--oom-policy` says what an app's end by it means to its pod",
+    ),
+    (
+        RUNS,
+        &["--blkio-weight-device"],
+        "`--io-weight` behind the image is its share of all devices",
+    ),
+    (
+        &["sandbox"],
+        &["-m", "--memory", "--cpus", "--pids-limit", "--cpu-shares", "--memory-swap"],
+        "limits of all apps together begin with `--pod-`, such as `--pod-memory 1g`",
     ),
     (
         RUNS,
@@ -55,6 +71,15 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (RUNS, &["--replace"], "`pod rm -f NAME` removes the pod that bears the name"),
     (RUNS, &["--runtime"], "`--stage1` says what isolates the pod"),
     (RUNS, &["--gpus"], "`--device SRC` behind the image gives an app a device of the host"),
+    (
+        &["update"],
+        &["--pod-memory", "--pod-cpus", "--pod-pids-limit", "--pod-memory-swap"],
+        "without `--app` they are the pod's: `pod update POD --memory 1g`",
+    ),
+    (&["update"], &["--restart"], "an app keeps its policy; `pod run` gives it another"),
+    (&["stats"], &["-a", "--all"], "a pod that does not run uses nothing"),
+    (&["stats"], &["--no-trunc"], "`-o json` has whole ids"),
+    (&["stats"], &["--no-reset"], "`-o json` does not draw over what stands there"),
     (
         FETCHES,
         &["--tls-verify"],
@@ -142,14 +167,8 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
         &["system", "prune"],
         "`pod gc` and `pod image gc` remove what nothing needs; `pod info` shows how much is stored",
     ),
-    ("", &["stats"], "`pod top POD` shows processes and their time"),
-    (
-        "",
-        &["pause", "unpause"],
-        "`pod stop POD` ends a pod, and `pod start POD` starts it with what it has written",
-    ),
+    ("", &["resume"], "`pod unpause POD` lets a paused pod go on"),
     ("", &["rename"], "a pod keeps the name that `--name` has given it"),
-    ("", &["update"], "limits are given to `pod run`, and stay"),
     ("", &["port", "network"], NO_NETWORK),
     (
         "",

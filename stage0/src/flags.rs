@@ -4,12 +4,16 @@
 //! whole: [`crate::grammar`] cuts their line into a pod's part and a part for each app, and these
 //! types read the parts.
 
+mod resources;
+
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::service_manager::ServiceManager;
 use crate::ui::Format;
+
+pub(crate) use resources::{AppResources, PodResources, ResourceWords, of_pod as limit_of_pod};
 
 /// The heading of flags of every command.
 const GLOBAL: &str = "Flags of every command";
@@ -109,6 +113,12 @@ pub(crate) struct PodFlags {
     /// Whether what apps write goes to the journal beside their logs: `auto` or `off` [default: auto]
     #[arg(long, value_name = "WHERE")]
     pub(crate) journal: Option<String>,
+    #[command(flatten)]
+    pub(crate) resources: PodResources,
+    /// When memory runs out in an app: `continue`, its other processes go on; `kill` them all; or
+    /// `stop` the pod [default: continue]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) oom_policy: Option<String>,
     /// What isolates the pod: a name or an absolute directory [default: ns]
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) stage1: Option<String>,
@@ -270,15 +280,8 @@ pub(crate) struct HandedFlags {
 /// The most an app may use.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LimitFlags {
-    /// Bytes of memory, such as `512m`
-    #[arg(short, long, value_name = "BYTES")]
-    pub(crate) memory: Option<String>,
-    /// Processors, such as `1.5`
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) cpus: Option<String>,
-    /// Processes and threads
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) pids_limit: Option<String>,
+    #[command(flatten)]
+    pub(crate) resources: AppResources,
     /// Limit of a resource, such as `nofile=1024:2048` (repeatable)
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,

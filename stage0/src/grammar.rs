@@ -17,7 +17,7 @@ use clap::{Arg, Args, Command, FromArgMatches};
 
 use crate::elsewhere;
 use crate::error::{CommandError, Result};
-use crate::flags::{AppFlags, PodFlags};
+use crate::flags::{AppFlags, PodFlags, limit_of_pod};
 
 pub(crate) use add::{AddLine, AskedToAdd, before_command, help as add_help, parse as parse_added};
 
@@ -89,7 +89,7 @@ pub(crate) fn parse(verb: &'static str, words: &[String]) -> Result<Asked> {
             "`{}` is a flag of an app and stands before the first of several images",
             parts.early_app[0]
         ))
-        .hint("with several apps, each flag of an app follows its image"));
+        .hint(early_flag_hint(&parts.early_app[0])));
     }
     let mut apps = Vec::new();
     for part in parts.apps {
@@ -108,6 +108,15 @@ pub(crate) fn parse(verb: &'static str, words: &[String]) -> Result<Asked> {
             .hint(format!("`pod {verb} IMAGE`; `pod {verb} --help` tells more")));
     }
     Ok(Asked::Line(Box::new(Line { pod, apps })))
+}
+
+/// Says where a flag of an app belongs that stands before the first of several images.
+fn early_flag_hint(flag: &str) -> String {
+    let rule = "with several apps, each flag of an app follows its image";
+    match limit_of_pod(flag) {
+        Some(of_pod) => format!("{rule}; `{of_pod}` limits all of them together"),
+        None => rule.to_owned(),
+    }
 }
 
 fn read<F: FromArgMatches>(command: Command, words: &[String], verb: &str) -> Result<F> {

@@ -34,6 +34,7 @@ mod ids;
 mod keys;
 mod launch;
 mod leftovers;
+mod limits;
 mod logs;
 mod named_volumes;
 mod nearest;
@@ -56,6 +57,7 @@ mod systemd;
 mod terminal;
 mod ui;
 mod volumes;
+mod weights;
 
 use std::ffi::OsString;
 use std::iter;
@@ -312,6 +314,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Attach(args) => commands::attach(&open("attach")?, &args),
         Verb::Events(args) => commands::events(&open("events")?, &args),
         Verb::Top(args) => commands::top(&open("top")?, &args),
+        Verb::Stats(args) => commands::stats(&open("stats")?, &args),
+        Verb::Update(args) => commands::update(&open("update")?, &args),
+        Verb::Pause(pods) => commands::pause(&open("pause")?, &pods),
+        Verb::Unpause(pods) => commands::unpause(&open("unpause")?, &pods),
         Verb::Stop(args) => commands::stop(&open("stop")?, &args),
         Verb::Restart(args) => commands::restart(&open("restart")?, &args),
         Verb::Kill(args) => commands::kill(&open("kill")?, &args),

@@ -261,6 +261,12 @@ impl Resources {
             && self.contradiction().is_none()
     }
 
+    /// Tells whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Names two limits of which one makes the other impossible, the smaller first.
     #[must_use]
     pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
@@ -276,6 +282,82 @@ impl Resources {
         } else {
             None
         }
+    }
+
+    /// Returns the bytes of swap it may use: with a limit of memory none unless given.
+    #[must_use]
+    pub fn swap_in_force(&self) -> Option<u64> {
+        self.swap.or(match self.memory {
+            None => None,
+            Some(UNLIMITED) => Some(UNLIMITED),
+            Some(_) => Some(0),
+        })
+    }
+
+    /// Returns these changes of limits `in_force` with swap said wherever they change what it is.
+    #[must_use]
+    pub fn with_swap_said(self, in_force: &Self) -> Self {
+        let then = in_force.clone().overridden_by(&self);
+        let swap = if self.memory.is_some() { then.swap_in_force() } else { self.swap };
+        Self { swap, ..self }
+    }
+
+    /// Returns the changes that take back `changes` of these limits, as far as no limit is one: the
+    /// processors and memory nodes that were not limited cannot be named.
+    #[must_use]
+    pub fn undoing(&self, changes: &Self) -> Self {
+        fn back<T>(before: Option<T>, changed: bool, none: T) -> Option<T> {
+            changed.then(|| before.unwrap_or(none))
+        }
+        let unlimited = |before, change: Option<u64>| back(before, change.is_some(), UNLIMITED);
+        let io = changes.io.iter().map(|change| {
+            let before = self.io.iter().find(|io| io.device == change.device);
+            let rate =
+                |rate: fn(&IoLimit) -> Option<u64>| unlimited(before.and_then(rate), rate(change));
+            IoLimit {
+                device: change.device,
+                read_bytes: rate(|io| io.read_bytes),
+                write_bytes: rate(|io| io.write_bytes),
+                reads: rate(|io| io.reads),
+                writes: rate(|io| io.writes),
+            }
+        });
+        let period_us = 100_000;
+        Self {
+            memory: unlimited(self.memory, changes.memory),
+            cpu: back(self.cpu, changes.cpu.is_some(), CpuQuota { quota_us: UNLIMITED, period_us }),
+            pids: unlimited(self.pids, changes.pids),
+            memory_high: unlimited(self.memory_high, changes.memory_high),
+            memory_low: back(self.memory_low, changes.memory_low.is_some(), 0),
+            swap: unlimited(self.swap_in_force(), changes.swap),
+            cpu_weight: back(self.cpu_weight, changes.cpu_weight.is_some(), 100),
+            cpuset_cpus: self.cpuset_cpus.clone().filter(|_| changes.cpuset_cpus.is_some()),
+            cpuset_mems: self.cpuset_mems.clone().filter(|_| changes.cpuset_mems.is_some()),
+            io_weight: back(self.io_weight, changes.io_weight.is_some(), 100),
+            io: io.collect(),
+        }
+    }
+
+    /// Returns the same limits without those that limit nothing ([`UNLIMITED`]), as they are written
+    /// down. Swap beside a limit of memory stays: unsaid, there is none.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        let limit = |limit: Option<u64>| limit.filter(|limit| *limit != UNLIMITED);
+        self.memory = limit(self.memory);
+        self.memory_high = limit(self.memory_high);
+        self.memory_low = self.memory_low.filter(|low| *low != 0);
+        self.pids = limit(self.pids);
+        self.cpu = self.cpu.filter(|cpu| cpu.quota_us != UNLIMITED);
+        if self.memory.is_none() {
+            self.swap = limit(self.swap);
+        }
+        for io in &mut self.io {
+            for rate in [&mut io.read_bytes, &mut io.write_bytes, &mut io.reads, &mut io.writes] {
+                *rate = limit(*rate);
+            }
+        }
+        self.io.retain(|io| !io.is_empty());
+        self
     }
 
     /// Takes over every limit that `later` names.
@@ -518,5 +600,68 @@ mod tests {
             assert_eq!(limits.contradiction(), pair, "{max} {high} {low}");
             assert_eq!(limits.is_sound(), pair.is_none(), "{max} {high} {low}");
         }
+    }
+
+    #[test]
+    fn what_limits_nothing_is_not_written_down() {
+        let device = BlockDevice { major: 8, minor: 0 };
+        let io = |read_bytes, writes| vec![IoLimit { read_bytes, writes, ..IoLimit::of(device) }];
+        let limits = Resources {
+            memory: Some(UNLIMITED),
+            memory_low: Some(0),
+            swap: Some(UNLIMITED),
+            pids: Some(UNLIMITED),
+            cpu: Some(CpuQuota { quota_us: UNLIMITED, period_us: 100_000 }),
+            cpu_weight: Some(100),
+            io: io(Some(UNLIMITED), Some(7)),
+            ..Resources::default()
+        };
+        assert_eq!(limits.swap_in_force(), Some(UNLIMITED));
+        let kept =
+            Resources { cpu_weight: Some(100), io: io(None, Some(7)), ..Resources::default() };
+        assert_eq!(limits.settled(), kept);
+        let kept = Resources { memory: Some(1), swap: Some(UNLIMITED), ..Resources::default() };
+        assert_eq!(kept.clone().settled(), kept);
+        let limited = Resources { memory: Some(1), ..Resources::default() };
+        assert_eq!(limited.swap_in_force(), Some(0));
+        assert_eq!(Resources::default().swap_in_force(), None);
+        let nothing = Resources { io: io(Some(UNLIMITED), None), ..Resources::default() };
+        assert_eq!(nothing.settled(), Resources::default());
+    }
+
+    #[test]
+    fn a_change_says_what_becomes_of_swap_and_can_be_taken_back() {
+        let of = |memory, swap| Resources { memory, swap, ..Resources::default() };
+        for (in_force, change, said) in [
+            (of(None, None), of(Some(5), None), Some(0)),
+            (of(Some(4), Some(3)), of(Some(5), None), Some(3)),
+            (of(Some(4), Some(3)), of(Some(5), Some(9)), Some(9)),
+            (of(Some(4), None), of(Some(UNLIMITED), None), Some(UNLIMITED)),
+            (of(Some(4), None), of(None, None), None),
+        ] {
+            assert_eq!(change.clone().with_swap_said(&in_force).swap, said, "{change:?}");
+        }
+        let device = BlockDevice { major: 8, minor: 0 };
+        let before = Resources { memory: Some(4), cpu_weight: Some(7), ..Resources::default() };
+        let change = Resources {
+            memory: Some(5),
+            swap: Some(1),
+            pids: Some(9),
+            io_weight: Some(5),
+            io: vec![IoLimit { reads: Some(5), ..IoLimit::of(device) }],
+            ..Resources::default()
+        };
+        let undone = Resources {
+            memory: Some(4),
+            swap: Some(0),
+            pids: Some(UNLIMITED),
+            io_weight: Some(100),
+            io: vec![IoLimit { reads: Some(UNLIMITED), ..IoLimit::of(device) }],
+            ..Resources::default()
+        };
+        assert_eq!(before.undoing(&change), undone);
+        let after = before.clone().overridden_by(&change).overridden_by(&undone).settled();
+        let expected = Resources { swap: Some(0), io_weight: Some(100), ..before };
+        assert_eq!(after, expected);
     }
 }

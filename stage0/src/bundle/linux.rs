@@ -1,4 +1,4 @@
-//! `linux` of a bundle: namespaces, ids, settings, limits, devices, what is hidden.
+//! `linux` of a bundle: namespaces, ids, settings, devices, what is hidden.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,12 +7,12 @@ use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use pod_abi::PodPath;
 use pod_abi::app::PidMode;
-use pod_abi::isolators::{CpuQuota, Device, DeviceAccess, Resources};
+use pod_abi::isolators::{Device, DeviceAccess, Resources};
 use pod_abi::manifest::{Ipc, Network};
 use pod_abi::stage::IdRange;
 
 use super::unspoken::Unspoken;
-use super::{BundleError, Node, Result, Surrounded, absent, seccomp, unsupported};
+use super::{BundleError, Node, Result, Surrounded, absent, resources, seccomp, unsupported};
 
 /// Writes how an app is isolated.
 pub(super) fn write(what: &Surrounded) -> Result<oci::Linux> {
@@ -26,7 +26,7 @@ pub(super) fn write(what: &Surrounded) -> Result<oci::Linux> {
         .set_uid_mappings(mapping(what.ids)?)
         .set_gid_mappings(mapping(what.ids)?)
         .set_sysctl((!what.sysctls.is_empty()).then_some(settings))
-        .set_resources(resources(&app.resources, &devices)?)
+        .set_resources(limits_of(&app.resources, &devices)?)
         .set_namespaces(Some(namespaces(what)?))
         .set_devices((!devices.is_empty()).then(|| devices.into_iter().map(|(it, _)| it).collect()))
         .set_seccomp(seccomp)
@@ -94,14 +94,13 @@ fn devices(what: &Surrounded) -> Result<Vec<(oci::LinuxDevice, oci::LinuxDeviceC
     what.app.devices.iter().map(written).collect()
 }
 
-fn resources(
+fn limits_of(
     limits: &Resources,
     devices: &[(oci::LinuxDevice, oci::LinuxDeviceCgroup)],
 ) -> Result<Option<oci::LinuxResources>> {
     if *limits == Resources::default() && devices.is_empty() {
         return Ok(None);
     }
-    let number = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
     let mut written = oci::LinuxResources::default();
     if !devices.is_empty() {
         let nothing =
@@ -109,18 +108,7 @@ fn resources(
         let rules = devices.iter().map(|(_, rule)| rule.clone());
         written.set_devices(Some([nothing].into_iter().chain(rules).collect()));
     }
-    if let Some(bytes) = limits.memory {
-        let built = oci::LinuxMemoryBuilder::default().limit(number(bytes)).build()?;
-        written.set_memory(Some(built));
-    }
-    if let Some(CpuQuota { quota_us, period_us }) = limits.cpu {
-        let built = oci::LinuxCpuBuilder::default().quota(number(quota_us)).period(period_us);
-        written.set_cpu(Some(built.build()?));
-    }
-    if let Some(count) = limits.pids {
-        let built = oci::LinuxPidsBuilder::default().limit(number(count)).build()?;
-        written.set_pids(Some(built));
-    }
+    resources::write(limits, &mut written)?;
     Ok(Some(written))
 }
 
@@ -152,9 +140,9 @@ pub(super) fn read(from: &oci::Linux, unspoken: &Unspoken, what: &mut Surrounded
     let process = &mut what.app.process;
     process.seccomp = seccomp::read(from.seccomp().as_ref(), &process.capabilities)?;
     let none = oci::LinuxResources::default();
-    let resources = from.resources().as_ref().unwrap_or(&none);
-    what.app.resources = read_resources(resources)?;
-    read_devices(from.devices().as_deref().unwrap_or_default(), resources, unspoken, what)
+    let limits = from.resources().as_ref().unwrap_or(&none);
+    what.app.resources = resources::read(limits)?;
+    read_devices(from.devices().as_deref().unwrap_or_default(), limits, unspoken, what)
 }
 
 fn read_namespaces(from: &oci::Linux, what: &mut Surrounded) -> Result<()> {
@@ -195,46 +183,6 @@ fn read_mapping(from: &oci::Linux) -> Result<IdRange> {
     one(from.uid_mappings())
         .filter(|range| one(from.gid_mappings()) == Some(*range))
         .ok_or_else(|| unsupported("linux.uidMappings", "is not one range from 0, as the groups'"))
-}
-
-fn read_resources(from: &oci::LinuxResources) -> Result<Resources> {
-    absent(from.block_io(), "linux.resources.blockIO")?;
-    absent(from.hugepage_limits(), "linux.resources.hugepageLimits")?;
-    absent(from.network(), "linux.resources.network")?;
-    absent(from.rdma(), "linux.resources.rdma")?;
-    absent(from.unified(), "linux.resources.unified")?;
-    let number = |limit: i64, property: &str| {
-        u64::try_from(limit).map_err(|_| unsupported(property, "is negative; leave it out"))
-    };
-    /// The kernel's, where none is given.
-    const PERIOD_US: u64 = 100_000;
-    const CPU: &str = "linux.resources.cpu";
-    let mut limits = Resources::default();
-    if let Some(memory) = from.memory() {
-        let limit = memory.limit();
-        let only = oci::LinuxMemoryBuilder::default().build()?;
-        let mut rest = *memory;
-        rest.set_limit(None);
-        if rest != only {
-            return Err(unsupported("linux.resources.memory", "has more than `limit`"));
-        }
-        let at = "linux.resources.memory.limit";
-        limits.memory = limit.map(|limit| number(limit, at)).transpose()?;
-    }
-    if let Some(cpu) = from.cpu() {
-        let mut rest = cpu.clone();
-        rest.set_quota(None).set_period(None);
-        if rest != oci::LinuxCpuBuilder::default().build()? {
-            return Err(unsupported(CPU, "has more than `quota` and `period`"));
-        }
-        let quota = cpu.quota().map(|quota| number(quota, CPU)).transpose()?;
-        let period_us = cpu.period().unwrap_or(PERIOD_US);
-        limits.cpu = quota.map(|quota_us| CpuQuota { quota_us, period_us });
-    }
-    if let Some(pids) = from.pids() {
-        limits.pids = Some(number(pids.limit(), "linux.resources.pids.limit")?);
-    }
-    Ok(limits)
 }
 
 /// Reads devices: each has a rule of its own, after one that forbids all others.

@@ -16,6 +16,7 @@
 mod linux;
 mod mounts;
 mod process;
+mod resources;
 mod seccomp;
 mod unspoken;
 

@@ -5,8 +5,8 @@ use pod_abi::app::{
     Verified,
 };
 use pod_abi::isolators::{
-    Capabilities, Capability, CpuQuota, Device, DeviceAccess, Resources, Rlimit, RlimitKind,
-    Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompProfile, SeccompRule,
+    BlockDevice, Capabilities, Capability, CpuQuota, Device, DeviceAccess, IoLimit, Resources,
+    Rlimit, RlimitKind, Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompProfile, SeccompRule,
 };
 use pod_abi::volume::{Fill, VolumeSource};
 use pod_abi::{Digest, VolumeName, version};
@@ -140,7 +140,18 @@ fn full() -> Surrounded {
         memory: Some(64 << 20),
         cpu: Some(CpuQuota { quota_us: 150_000, period_us: 100_000 }),
         pids: Some(32),
-        ..Resources::default()
+        memory_high: Some(48 << 20),
+        memory_low: Some(16 << 20),
+        swap: Some(1 << 20),
+        cpu_weight: Some(200),
+        cpuset_cpus: Some("0".to_owned()),
+        cpuset_mems: Some("0".to_owned()),
+        io_weight: Some(50),
+        io: vec![IoLimit {
+            read_bytes: Some(1 << 20),
+            writes: Some(100),
+            ..IoLimit::of(BlockDevice { major: 8, minor: 0 })
+        }],
     };
     app.pid = PidMode::Pod;
     app.restart = Restart::OnFailure { max: Some(3) };
@@ -243,8 +254,14 @@ fn what_cannot_be_had_is_refused_by_name() {
         ("/linux/namespaces", json!([{ "type": "pid" }, { "type": "pid" }]), "twice"),
         ("/linux/uidMappings", json!([]), "`linux.uidMappings`"),
         ("/linux/seccomp/defaultAction", json!("SCMP_ACT_NOTIFY"), "`linux.seccomp`"),
-        ("/linux/resources/unified", json!({ "memory.high": "1" }), "resources.unified`"),
+        ("/linux/resources/unified", json!({ "memory.min": "1" }), "`memory.high` and"),
+        ("/linux/resources/unified", json!({ "cpu.weight": "0" }), "a limit that is none"),
+        ("/linux/resources/unified", json!({ "io.weight": "8:0 5" }), "is no number"),
         ("/linux/resources/memory/swap", json!(1), "`linux.resources.memory`"),
+        ("/linux/resources/memory/limit", json!(-2), "is negative"),
+        ("/linux/resources/memory/swappiness", json!(1), "has more than `limit`"),
+        ("/linux/resources/cpu/burst", json!(1), "has more than `quota`"),
+        ("/linux/resources/blockIO/leafWeight", json!(10), "blockIO.leafWeight`"),
         ("/linux/resources/devices", json!([{ "allow": true }]), "`linux.resources.devices`"),
         ("/mounts/0/destination", json!("/a/../b"), "without `..`"),
         ("/mounts/0/options", json!(["uid=5"]), "`uid=5`"),
@@ -385,11 +402,17 @@ fn mounted() -> impl Strategy<Value = (Vec<Volume>, Vec<Mount>)> {
 
 fn anything() -> impl Strategy<Value = Surrounded> {
     let switches = any::<[bool; 8]>();
-    let limits =
-        (option::of(1..1_u64 << 62), option::of(1_000..1_u64 << 62), option::of(1..99_u64));
+    let limits = (
+        option::of(1..1_u64 << 61),
+        option::of(1_000..1_u64 << 62),
+        option::of(1..99_u64),
+        option::of(0..1_u64 << 61),
+        option::of(1..10_001_u32),
+        option::of(1..1_u64 << 62),
+    );
     let notes = btree_map("[a-z]{1,3}", word(), 0..3);
     (processes(), mounted(), switches, limits, notes, 0..3_u8).prop_map(
-        |(process, (volumes, mounts), switches, (memory, quota, pids), notes, kind)| {
+        |(process, (volumes, mounts), switches, limits, notes, kind)| {
             let [root, sys, ids, network, ipc, reaper, late, settings] = switches;
             let mut what = full();
             what.app.process = process;
@@ -401,8 +424,26 @@ fn anything() -> impl Strategy<Value = Surrounded> {
             what.app.reaper = reaper;
             what.app.annotations.clone_from(&notes);
             what.app.labels = notes;
+            let (memory, quota, pids, swap, weight, rate) = limits;
+            let io = |rate: u64| {
+                let limit = |minor| IoLimit::of(BlockDevice { major: 8, minor });
+                let read_bytes = IoLimit { read_bytes: Some(rate), ..limit(0) };
+                [read_bytes, IoLimit { writes: Some(rate), ..limit(16) }]
+            };
             let cpu = quota.map(|quota_us| CpuQuota { quota_us, period_us: 5_000 });
-            what.app.resources = Resources { memory, cpu, pids, ..Resources::default() };
+            what.app.resources = Resources {
+                memory,
+                cpu,
+                pids,
+                swap,
+                cpu_weight: weight,
+                io_weight: weight,
+                memory_high: memory,
+                memory_low: memory.filter(|_| pids.is_some()),
+                cpuset_cpus: pids.map(|pids| format!("0,{pids}")),
+                io: rate.iter().flat_map(|rate| io(*rate)).collect(),
+                ..Resources::default()
+            };
             what.app.pid = [PidMode::App, PidMode::Pod, PidMode::Host][usize::from(kind)];
             what.app.stdio = [Stdio::Logged, Stdio::Open, Stdio::Terminal][usize::from(kind)];
             what.ids = ids.then_some(IdRange { base: 1 << 20, count: 65_536 });
@@ -421,4 +462,28 @@ proptest! {
     fn whatever_an_app_is_it_survives_as_a_bundle(what in anything()) {
         prop_assert_eq!(there_and_back(&what), what);
     }
+}
+
+/// What a bundle of another tool says in words that are not ours.
+#[test]
+fn others_words_for_limits_are_understood() {
+    let mut document = json(&write(&plain()).unwrap()).unwrap();
+    document["linux"]["resources"] = json!({
+        "memory": { "limit": 4096, "swap": -1, "reservation": -1 },
+        "cpu": { "shares": 1024, "quota": -1, "cpus": "" },
+        "pids": { "limit": -1 },
+        "blockIO": { "weight": 1000, "throttleReadBpsDevice":
+            [{ "major": 8, "minor": 0, "rate": 0 }, { "major": 8, "minor": 16, "rate": 9 }] },
+    });
+    let read = read(&serde_json::from_value(document).unwrap(), &origin()).unwrap();
+    let device = BlockDevice { major: 8, minor: 16 };
+    let expected = Resources {
+        memory: Some(4096),
+        swap: Some(u64::MAX),
+        cpu_weight: Some(100),
+        io_weight: Some(10_000),
+        io: vec![IoLimit { read_bytes: Some(9), ..IoLimit::of(device) }],
+        ..Resources::default()
+    };
+    assert_eq!(read.app.resources, expected);
 }

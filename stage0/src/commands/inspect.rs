@@ -1,29 +1,37 @@
 //! `pod status` and `pod inspect`: one pod, for people and for programs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
+use pod_abi::isolators::Resources;
 use pod_abi::manifest::{Insecure, PodManifest, PodSpec};
 use pod_abi::phase::Phase;
 use pod_abi::status::{AppState, AppStatus, PodStatus};
-use pod_abi::{PodId, PodName, Timestamp, version};
+use pod_abi::{AppName, PodId, PodName, Timestamp, version};
 use serde::Serialize;
 
 use super::Session;
 use crate::error::Result;
-use crate::host;
 use crate::pods::Query;
 use crate::ui::{self, Format};
+use crate::{host, limits};
 
 /// What `pod status -o json` prints.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct StatusDocument {
     uuid: PodId,
     name: PodName,
     phase: Phase,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     insecure: BTreeSet<Insecure>,
+    /// What it is limited to.
+    #[serde(skip_serializing_if = "Resources::is_none")]
+    limits: Resources,
+    /// What its apps are limited to, those that are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    app_limits: BTreeMap<AppName, Resources>,
     status: Option<PodStatus>,
 }
 
@@ -44,8 +52,11 @@ struct InspectDocument {
 pub(crate) fn status(session: &Session, word: &str) -> Result<u8> {
     let pod = session.pods.find(&Query(word))?;
     let (phase, manifest, status) = (pod.phase(), pod.manifest()?, pod.status()?);
+    let apps = pod.apps(&manifest)?.into_iter().map(|app| (app.name, app.resources));
     let document = StatusDocument {
         uuid: pod.id.clone(),
+        app_limits: apps.filter(|(_, limits)| !limits.is_none()).collect(),
+        limits: manifest.sandbox.resources,
         name: manifest.name,
         phase,
         insecure: manifest.sandbox.insecure,
@@ -97,8 +108,17 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
         let words: Vec<&str> = document.insecure.iter().map(|it| it.as_str()).collect();
         text.push_str(&format!("  insecure: {}\n", words.join(", ")));
     }
-    let Some(status) = &document.status else { return text };
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:8} {value}\n"));
+    if !document.limits.is_none() {
+        line("limits:", limits::sentence(&document.limits));
+    }
+    for (app, of_app) in &document.app_limits {
+        line("limits:", format!("app {app}: {}", limits::sentence(of_app)));
+    }
+    let Some(status) = &document.status else { return text };
+    if status.paused && document.phase == Phase::Running {
+        line("paused:", format!("`pod unpause {}` lets it go on", document.name));
+    }
     line("attempt:", status.attempt.to_string());
     line("started:", status.started.to_string());
     if let Some(ended) = status.ended {
@@ -111,14 +131,17 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
         line("error:", report.message.clone());
     }
     let living = document.phase == Phase::Running;
-    let rows: Vec<Vec<String>> = status.apps.iter().map(|app| cells(app, living, now)).collect();
+    let paused = living && status.paused;
+    let cells = |app| cells(app, living, paused, now);
+    let rows: Vec<Vec<String>> = status.apps.iter().map(cells).collect();
     text.push_str(&ui::table(&["APP", "STATE", "PID", "RESTARTS", "SINCE"], &rows));
     text
 }
 
-fn cells(app: &AppStatus, living: bool, now: Timestamp) -> Vec<String> {
+fn cells(app: &AppStatus, living: bool, paused: bool, now: Timestamp) -> Vec<String> {
     let ago = |time: Timestamp| ui::span(now.seconds().saturating_sub(time.seconds()));
     let state = match (app.state, app.exit) {
+        (AppState::Running, _) if paused => "paused".to_owned(),
         (AppState::Running, _) if living => "running".to_owned(),
         (AppState::Running, _) => "killed".to_owned(),
         (AppState::Waiting, _) => "waiting".to_owned(),

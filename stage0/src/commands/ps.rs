@@ -37,6 +37,7 @@ struct Row {
     code: Option<u8>,
     labels: BTreeMap<String, String>,
     insecure: BTreeSet<Insecure>,
+    paused: bool,
     error: Option<String>,
     /// Its labels and those of its apps.
     #[serde(skip)]
@@ -154,6 +155,7 @@ fn row(pod: &Pod) -> Row {
         code: status.as_ref().and_then(|status| status.code),
         labels: manifest.as_ref().map(|it| it.sandbox.labels.clone()).unwrap_or_default(),
         insecure: manifest.as_ref().map(|it| it.sandbox.insecure.clone()).unwrap_or_default(),
+        paused: phase == Phase::Running && status.as_ref().is_some_and(|status| status.paused),
         all_labels: all_labels(manifest.as_ref(), &apps),
         apps: names(manifest, apps),
         error,
@@ -205,7 +207,7 @@ fn template_row(row: &Row, id: String, now: Timestamp) -> Result<ui::TemplateRow
     let insecure: Vec<&str> = row.insecure.iter().map(|it| it.as_str()).collect();
     let created_at = row.created.map_or("-".to_owned(), |created| created.to_string());
     let code = row.code.map_or("-".to_owned(), |code| code.to_string());
-    let phase = row.phase.as_str().to_owned();
+    let phase = if row.paused { "paused" } else { row.phase.as_str() }.to_owned();
     Ok(ui::TemplateRow {
         cells: vec![
             id,
@@ -229,6 +231,7 @@ fn state(row: &Row, ago: &dyn Fn(Timestamp) -> String) -> String {
     match (row.phase, row.code, row.ended, row.started) {
         _ if row.error.is_some() => format!("{phase}, unreadable"),
         (Phase::Running, _, _, Some(started)) => match row.ready {
+            _ if row.paused => format!("running for {}, paused", ago(started)),
             Some(_) => format!("running for {}", ago(started)),
             None => "starting".to_owned(),
         },

@@ -14,8 +14,8 @@ use std::path::Path;
 use images::ImageSettings;
 use pod_abi::app::{AppSpec, EnvVar, EnvVarError, ImagePin, Process, Stdio, Stop, User};
 use pod_abi::check::SpecError;
-use pod_abi::isolators::{Capabilities, Resources};
-use pod_abi::manifest::{OomPolicy, PodManifest, PodSpec, Sandbox};
+use pod_abi::isolators::Capabilities;
+use pod_abi::manifest::{PodManifest, PodSpec, Sandbox};
 use pod_abi::path::PodPathError;
 use pod_abi::version;
 use pod_abi::volume::Volume;
@@ -106,9 +106,9 @@ pub(crate) fn compose(
             dns: request.dns.clone(),
             hosts: request.hosts.clone(),
             insecure: request.insecure.clone(),
-            resources: Resources::default(),
-            oom_policy: OomPolicy::default(),
             unit_properties: request.unit_properties.clone(),
+            resources: request.resources.clone(),
+            oom_policy: request.oom_policy,
             journal: request.journal,
         },
         apps,

@@ -55,6 +55,7 @@ fn composed(words: &str, image: &AppImage) -> std::result::Result<PodSpec, Compo
         file: &|_| unreachable!("no file is asked for"),
         held: &Capabilities::default_set,
         profile: &|_, _| unreachable!("no profile is asked for"),
+        disk: &|_| unreachable!("no disk is named"),
     };
     let read = || -> Result<Source> {
         let Asked::Line(line) = parse("run", &words)? else { panic!("help") };

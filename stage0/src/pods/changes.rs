@@ -1,20 +1,23 @@
-//! What a command does to the directory of a pod whose apps change.
+//! What a command does to the directory of a pod whose apps or limits change.
 //!
-//! The supervisor writes the apps' records. What is left to commands is what takes longer than it
-//! may take: the pins that keep images, and the removal of what removed apps have written.
+//! The supervisor writes the records of a pod that runs. What is left to commands is what takes
+//! longer than it may take, the pins that keep images and the removal of what removed apps have
+//! written; and the limits of a pod that has no supervisor.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use pod_abi::app::AppSpec;
-use pod_abi::layout;
+use pod_abi::isolators::Resources;
+use pod_abi::manifest::PodLimits;
+use pod_abi::{layout, version};
 use rustix::fs::{Dir, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat};
 
 use super::create::pins;
 use super::tree::remove_tree;
 use super::{DIRECTORY, Pod};
-use crate::error::{Context as _, Result};
+use crate::error::{CommandError, Context as _, Result};
 
 /// The name pins have until they are whole.
 const PINS_TEMPORARY: &str = ".pins.tmp";
@@ -44,14 +47,46 @@ impl Pod {
     ///
     /// `storage`; the old pins are still there, whole.
     pub(crate) fn replace_pins(&self, apps: &[AppSpec]) -> Result<()> {
-        let tell = || format!("cannot write `{}` of pod `{}`", layout::PINS, self.id);
+        self.replace(PINS_TEMPORARY, layout::PINS, pins(apps).as_bytes())
+    }
+
+    /// Writes down what the pod is limited to from its next start on. Its lock must be ours.
+    ///
+    /// # Errors
+    ///
+    /// `storage`; the old limits are still there, whole.
+    pub(crate) fn write_limits(&self, resources: &Resources) -> Result<()> {
+        let limits = PodLimits { version: version::MANIFEST, resources: resources.clone() };
+        self.replace(".limits.json.tmp", layout::LIMITS, &json(&limits)?)
+    }
+
+    /// Writes down what an app is from the pod's next start on, as a new generation. The pod's lock
+    /// must be ours.
+    ///
+    /// # Errors
+    ///
+    /// `storage`; the old generation is still the newest.
+    pub(crate) fn write_app(&self, spec: &AppSpec) -> Result<()> {
+        let name = &spec.name;
+        let newest = self.newest(name).unwrap_or(0);
+        let next = newest.checked_add(1).ok_or_else(|| {
+            CommandError::new("limit.invalid", format!("app `{name}` was changed too often"))
+        })?;
+        let spec = AppSpec { version: version::MANIFEST, ..spec.clone() };
+        let temporary = format!("{}/.app.json.tmp", layout::app(name));
+        self.replace(&temporary, &layout::app_spec(name, next), &json(&spec)?)
+    }
+
+    /// Replaces a file; a reader sees the old one or the new.
+    fn replace(&self, temporary: &str, path: &str, bytes: &[u8]) -> Result<()> {
+        let tell = || format!("cannot write `{path}` of pod `{}`", self.id);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
-        let mut file = File::from(openat(self.dir(), PINS_TEMPORARY, flags, mode).context(tell)?);
-        file.write_all(pins(apps).as_bytes()).context(tell)?;
+        let mut file = File::from(openat(self.dir(), temporary, flags, mode).context(tell)?);
+        file.write_all(bytes).context(tell)?;
         fsync(&file).context(tell)?;
-        renameat(self.dir(), PINS_TEMPORARY, self.dir(), layout::PINS).context(tell)
+        renameat(self.dir(), temporary, self.dir(), path).context(tell)
     }
 
     /// Removes what removed apps have left. Safe at any time: what is put aside is nobody's.
@@ -71,4 +106,8 @@ impl Pod {
         }
         Ok(())
     }
+}
+
+fn json(document: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document).map_err(|error| CommandError::of("internal.json", &error))
 }

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use pod_abi::app::AppSpec;
 use pod_abi::check::check_version;
-use pod_abi::manifest::{AppList, PodManifest};
+use pod_abi::manifest::{AppList, PodLimits, PodManifest};
 use pod_abi::status::PodStatus;
 use pod_abi::{AppName, Report, layout};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
@@ -24,7 +24,7 @@ use crate::error::{CommandError, Context as _, Result};
 const MAX_RECORD: u64 = 16 << 20;
 
 impl Pod {
-    /// Reads the sandbox's manifest; its list of apps is the one in force.
+    /// Reads the sandbox's manifest; its list of apps and its limits are those in force.
     ///
     /// # Errors
     ///
@@ -43,6 +43,12 @@ impl Pod {
                 return Err(self.corrupt(layout::APP_LIST));
             }
             manifest.sandbox.apps = list.apps;
+        }
+        if let Some(limits) = self.read::<PodLimits>(layout::LIMITS)? {
+            if check_version(limits.version).is_err() || !limits.resources.is_sound() {
+                return Err(self.corrupt(layout::LIMITS));
+            }
+            manifest.sandbox.resources = limits.resources;
         }
         Ok(PodManifest::clone(self.manifest.get_or_init(|| Box::new(manifest))))
     }
@@ -97,7 +103,8 @@ impl Pod {
         self.read(&path)?.ok_or_else(|| self.corrupt(&path))
     }
 
-    fn newest(&self, name: &AppName) -> Option<u32> {
+    /// Returns the number of the newest generation of an app.
+    pub(super) fn newest(&self, name: &AppName) -> Option<u32> {
         let dir = self.open(&layout::app(name), super::DIRECTORY).ok()?;
         let entries = Dir::new(dir).ok()?;
         let files =

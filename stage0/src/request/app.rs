@@ -93,7 +93,7 @@ pub(crate) fn read_app(
             .map(|word| read_credential(word))
             .collect::<Result<_>>()?,
         sockets: flags.handed.socket.iter().map(|name| word(name)).collect::<Result<_>>()?,
-        limits: read_limits(&flags.limits)?,
+        limits: read_limits(&flags.limits, caller)?,
         privileges: read_privileges(&flags.privileges, given_up, caller)?,
         labels: pairs("label", &flags.label)?,
         annotations: pairs("annotation", &flags.annotation)?,

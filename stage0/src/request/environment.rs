@@ -81,6 +81,7 @@ mod tests {
             file: &|_| Ok(text.to_owned()),
             held: &Capabilities::default_set,
             profile: &|_, _| unreachable!("no profile is asked for"),
+            disk: &|_| unreachable!("no disk is named"),
         };
         let vars = read_env(&["f".into()], &["A=word".to_owned()], &caller)?;
         Ok(vars.into_iter().map(String::from).collect())

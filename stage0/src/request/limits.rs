@@ -1,15 +1,14 @@
-//! What an app may use at most, as typed: memory, processors, processes, and the rest of
-//! `setrlimit(2)`.
+//! What an app's processes may use at most, each for itself, as typed (`setrlimit(2)`); and what all
+//! of them may use together, which [`super::resources`] reads.
 
 use pod_abi::app::LogOptions;
-use pod_abi::isolators::{CpuQuota, Resources, Rlimit, RlimitKind};
+use pod_abi::isolators::{Resources, Rlimit, RlimitKind};
 
+use super::resources::read_resources;
 use super::words::{number, one_of, size};
+use crate::caller::Caller;
 use crate::error::{CommandError, Result};
 use crate::flags::LimitFlags;
-
-/// The period of a quota, in microseconds: the kernel's own default, and docker's.
-const PERIOD_US: u64 = 100_000;
 
 /// What `--ulimit` calls each limit.
 const ULIMITS: [(&str, RlimitKind); 16] = [
@@ -44,50 +43,24 @@ pub(crate) struct Limits {
 /// # Errors
 ///
 /// A usage error that names the word.
-pub(super) fn read_limits(flags: &LimitFlags) -> Result<Limits> {
-    let mut rlimits: Vec<Rlimit> = Vec::new();
-    for word in &flags.ulimit {
-        let limit = read_ulimit(word)?;
-        rlimits.retain(|earlier| earlier.kind != limit.kind);
-        rlimits.push(limit);
-    }
-    let read = |word: &Option<String>, read: fn(&str) -> Option<u64>, what: &str| {
-        let refused = |word: &str| CommandError::usage(format!("`{word}` is no {what}"));
-        word.as_deref().map(|word| read(word).ok_or_else(|| refused(word))).transpose()
-    };
+pub(super) fn read_limits(flags: &LimitFlags, caller: &Caller<'_>) -> Result<Limits> {
+    let resources = read_resources(&flags.resources.0, caller)?.beside(&Resources::default())?;
     Ok(Limits {
-        resources: Resources {
-            memory: read(&flags.memory, size, "size: it takes bytes, such as `512m`")?,
-            cpu: flags.cpus.as_deref().map(read_cpus).transpose()?,
-            pids: read(
-                &flags.pids_limit,
-                |word| number(word).filter(|count| *count > 0),
-                "number of processes: it takes 1 or more",
-            )?,
-            ..Resources::default()
-        },
-        rlimits,
+        resources: resources.settled(),
+        rlimits: read_ulimits(&flags.ulimit)?,
         oom_score_adj: flags.oom_score_adj.as_deref().map(read_oom_score_adj).transpose()?,
     })
 }
 
-/// Reads a decimal number of processors; a microsecond of a period counts, what is finer does not.
-fn read_cpus(word: &str) -> Result<CpuQuota> {
-    let refused = || {
-        CommandError::usage(format!(
-            "`{word}` is no number of processors: it takes 0.01 or more, such as `1.5`"
-        ))
-    };
-    let (whole, fraction) = word.split_once('.').unwrap_or((word, "0"));
-    let whole = if whole.is_empty() { Some(0) } else { number(whole) };
-    let fraction = fraction.get(..5).unwrap_or(fraction);
-    let parts = number(&format!("{fraction:0<5}")); // hundred-thousandths: microseconds of a period
-    let plain = word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let quota_us = whole
-        .and_then(|whole| whole.checked_mul(PERIOD_US)?.checked_add(parts?))
-        .filter(|quota| plain && *quota >= 1_000)
-        .ok_or_else(refused)?;
-    Ok(CpuQuota { quota_us, period_us: PERIOD_US })
+/// Reads limits of resources; the last of a resource counts.
+fn read_ulimits(words: &[String]) -> Result<Vec<Rlimit>> {
+    let mut rlimits: Vec<Rlimit> = Vec::new();
+    for word in words {
+        let limit = read_ulimit(word)?;
+        rlimits.retain(|earlier| earlier.kind != limit.kind);
+        rlimits.push(limit);
+    }
+    Ok(rlimits)
 }
 
 /// Reads `NAME=SOFT[:HARD]`; `-1` and `unlimited` are no limit.
@@ -147,29 +120,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_become_a_quota() {
-        let table = [
-            ("1.5", Some(150_000)),
-            ("2", Some(200_000)),
-            (".25", Some(25_000)),
-            ("0.01", Some(1_000)),
-            ("1.000009", Some(100_000)),
-            ("0.001", None),
-            ("0", None),
-            ("", None),
-            (".", None),
-            ("-1", None),
-            ("1.-5", None),
-            ("1e3", None),
-            ("1.5.5", None),
-            ("99999999999999999999", None),
-        ];
-        for (word, expected) in table {
-            assert_eq!(read_cpus(word).ok().map(|cpu| cpu.quota_us), expected, "{word}");
-        }
-    }
-
-    #[test]
     fn limits_of_resources_are_soft_and_hard() {
         let table = [
             ("nofile=1024:2048", Some((1024, 2048))),
@@ -191,10 +141,10 @@ mod tests {
 
     #[test]
     fn the_last_limit_of_a_resource_counts() {
-        let words = ["nofile=1", "core=0", "nofile=2"].map(str::to_owned).into();
-        let limits = read_limits(&LimitFlags { ulimit: words, ..LimitFlags::default() }).unwrap();
-        assert_eq!(limits.rlimits.len(), 2);
-        assert_eq!((limits.rlimits[1].kind, limits.rlimits[1].soft), (RlimitKind::Nofile, 2));
+        let words = ["nofile=1", "core=0", "nofile=2"].map(str::to_owned);
+        let rlimits = read_ulimits(&words).unwrap();
+        assert_eq!(rlimits.len(), 2);
+        assert_eq!((rlimits[1].kind, rlimits[1].soft), (RlimitKind::Nofile, 2));
     }
 
     #[test]

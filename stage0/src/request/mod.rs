@@ -13,6 +13,7 @@ mod limits;
 mod mounts;
 mod network;
 mod privileges;
+mod resources;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +21,9 @@ use std::path::PathBuf;
 
 use pod_abi::PodName;
 use pod_abi::app::{PidMode, Restart, Stdio as AppStdio};
+use pod_abi::isolators::Resources;
 use pod_abi::manifest::{
-    Dns, ExitPolicy, HostEntry, Insecure, Ipc, Journal, Network, Sandbox, Userns,
+    Dns, ExitPolicy, HostEntry, Insecure, Ipc, Journal, Network, OomPolicy, Sandbox, Userns,
 };
 
 use crate::caller::Caller;
@@ -39,6 +41,7 @@ pub(crate) use app::{AppRequest, ProcessRequest, read_app, read_process};
 pub(crate) use fly::FLY;
 pub(crate) use mounts::{MountFrom, MountRequest};
 pub(crate) use privileges::Paths;
+pub(crate) use resources::{ResourceRequest, read_resources};
 
 /// A pod, as asked for.
 #[derive(Clone, Debug)]
@@ -115,6 +118,9 @@ pub(crate) struct PodRequest {
     pub(crate) insecure: BTreeSet<Insecure>,
     /// Properties of its unit, as typed; each was checked.
     pub(crate) unit_properties: Vec<String>,
+    /// What all apps may use together.
+    pub(crate) resources: Resources,
+    pub(crate) oom_policy: OomPolicy,
     pub(crate) apps: Vec<AppRequest>,
 }
 
@@ -160,7 +166,7 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
         .map(|app| read_app(app, &given_up, caller))
         .collect::<Result<Vec<AppRequest>>>()?;
     check_together(&pod, &apps)?;
-    let mut pod = read_pod(pod, apps)?;
+    let mut pod = read_pod(pod, apps, caller)?;
     fly::settle(&mut pod, caller)?;
     if pod.userns == Some(Userns::Host) {
         for app in &pod.apps {
@@ -238,9 +244,10 @@ fn read_hostname(text: &str) -> Result<PodName> {
     })
 }
 
-fn read_pod(pod: PodFlags, apps: Vec<AppRequest>) -> Result<PodRequest> {
+fn read_pod(pod: PodFlags, apps: Vec<AppRequest>, caller: &Caller<'_>) -> Result<PodRequest> {
     let dns = read_dns(&pod)?;
     let insecure = read_insecure(&pod.fetch)?;
+    let resources = read_resources(&pod.resources.0, caller)?.beside(&Resources::default())?;
     let stage1 = pod.stage1.unwrap_or_else(|| "ns".to_owned());
     if stage1.contains('/') && !stage1.starts_with('/') {
         return Err(CommandError::usage(format!(
@@ -262,6 +269,9 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>) -> Result<PodRequest> {
         hosts: pod.add_host.iter().map(|word| read_host(word)).collect::<Result<_>>()?,
         insecure,
         unit_properties: read_unit_properties(pod.unit_property)?,
+        resources: resources.settled(),
+        oom_policy: choice("--oom-policy", pod.oom_policy.as_deref(), OOM_POLICIES)?
+            .unwrap_or_default(),
         apps,
     })
 }
@@ -297,6 +307,8 @@ const NETWORKS: &[(&str, Network)] = &[("none", Network::None), ("host", Network
 const USERNS: &[(&str, Userns)] = &[("auto", Userns::Auto), ("host", Userns::Host)];
 const IPCS: &[(&str, Ipc)] = &[("pod", Ipc::Pod), ("host", Ipc::Host)];
 const JOURNALS: &[(&str, Journal)] = &[("auto", Journal::Auto), ("off", Journal::Off)];
+const OOM_POLICIES: &[(&str, OomPolicy)] =
+    &[("continue", OomPolicy::Continue), ("kill", OomPolicy::Kill), ("stop", OomPolicy::Stop)];
 const PULLS: &[(&str, Pull)] = &[
     ("missing", Pull::Missing),
     ("newer", Pull::Newer),
@@ -322,10 +334,12 @@ fn check_beside_spec(pod: &PodFlags) -> Result<()> {
         ("--dns-opt", !pod.dns_opt.is_empty()),
         ("--add-host", !pod.add_host.is_empty()),
         ("--unit-property", !pod.unit_property.is_empty()),
+        ("--oom-policy", pod.oom_policy.is_some()),
         ("--insecure-options", read_insecure(&pod.fetch)?.iter().any(|it| *it != Insecure::Http)),
     ];
-    match given.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(CommandError::usage(format!(
+    let given = given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
+    match given.or_else(|| pod.resources.0.given()) {
+        Some(flag) => Err(CommandError::usage(format!(
             "`{flag}` stands beside `--spec`, which holds that already"
         ))),
         None => Ok(()),

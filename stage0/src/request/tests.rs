@@ -3,7 +3,7 @@
 use super::*;
 use crate::grammar::{Asked, parse};
 use pod_abi::app::{EnvVar, Role};
-use pod_abi::isolators::{Capabilities, Capability, Seccomp};
+use pod_abi::isolators::{BlockDevice, Capabilities, Capability, Seccomp};
 
 fn request(words: &str) -> Result<Request> {
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
@@ -13,6 +13,10 @@ fn request(words: &str) -> Result<Request> {
         file: &|_| Ok("A=file\nB=file".to_owned()),
         held: &Capabilities::default_set,
         profile: &|path, _| Err(CommandError::usage(format!("profile {}", path.display()))),
+        disk: &|path| match path.to_str() {
+            Some("/dev/sda") => Ok(BlockDevice { major: 8, minor: 0 }),
+            _ => Err(CommandError::usage(format!("disk {}", path.display()))),
+        },
     };
     read(*line, &caller)
 }
@@ -133,8 +137,11 @@ fn wrong_values_are_refused_with_their_word() {
         ("--sysctl x x", "`x` is no setting: it takes KEY=VALUE"),
         ("--add-host x x", "`x` is no line of /etc/hosts: it takes NAME:IP"),
         ("--dns 1.1.1 x", "`1.1.1` is no name server"),
-        ("-m 0 x", "`0` is no size: it takes bytes, such as `512m`"),
-        ("--pids-limit -1 x", "`--pids-limit` takes a value that does not begin with `-`"),
+        ("-m 0 x", "`0` is no value of `--memory`: it takes bytes, such as `512m`"),
+        (
+            "--pids-limit -2 x",
+            "`-2` is no value of `--pids-limit`: it takes a number of processes, 1 or more",
+        ),
         ("--oom-score-adj -1001 x", "`-1001` is no score: it takes a number from -1000 to 1000"),
         ("--stop-signal NOPE x", "`NOPE` is no signal"),
         ("--stop-timeout 1s x", "`1s` is no time to wait: it takes seconds"),
@@ -154,10 +161,7 @@ fn wrong_values_are_refused_with_their_word() {
     ];
     for (words, expected) in table {
         let error = request(words).unwrap_err().to_string();
-        // clap has a sentence of its own for values that look like flags.
-        if !expected.contains("begin with") {
-            assert_eq!(error, expected, "{words}");
-        }
+        assert_eq!(error, expected, "{words}");
     }
     for words in ["--name UP x", "-w a x", "--restart never x", "x -e =b", "-v /a:b x"] {
         assert!(request(words).is_err(), "{words}");
@@ -198,7 +202,8 @@ proptest::proptest! {
         flag in proptest::sample::select(&[
             "--volume", "--mount", "--tmpfs", "--device", "--ulimit", "--memory", "--cpus",
             "--umask", "--log-size", "--stop-signal", "--security-opt", "--readiness", "--env",
-            "--cap-add", "--after", "--oom-score-adj",
+            "--cap-add", "--after", "--oom-score-adj", "--memory-swap", "--cpu-shares",
+            "--cpuset-cpus", "--device-read-bps", "--pod-cpus", "--oom-policy",
         ][..]),
         word in "[a-z0-9/:=,.\"+é\u{0}-]{0,24}",
     ) {
@@ -209,6 +214,7 @@ proptest::proptest! {
                 file: &|_| Ok(String::new()),
                 held: &Capabilities::default_set,
                 profile: &|_, _| Err(CommandError::usage("none")),
+                disk: &|_| Ok(BlockDevice { major: 8, minor: 0 }),
             };
             let _ = read(*line, &caller); // that it returns is what is tested
         }
@@ -256,4 +262,73 @@ fn contradictions_are_refused_with_both_words() {
         let expected = format!("`{one}` and `{other}` contradict each other");
         assert_eq!(request(words).unwrap_err().to_string(), expected, "{words}");
     }
+}
+
+#[test]
+fn limits_are_written_in_the_kernels_measures() {
+    let json = |limits: &Resources| serde_json::to_string(limits).unwrap();
+    let table = [
+        ("-m 1m", r#"{"memory":1048576}"#),
+        ("--memory -1 --cpus unlimited --pids-limit=-1", "{}"),
+        ("-m 1m --memory-swap 3m", r#"{"memory":1048576,"swap":2097152}"#),
+        ("-m 1m --memory-swap 1m", r#"{"memory":1048576,"swap":0}"#),
+        ("-m 1m --memory-swap -1", r#"{"memory":1048576,"swap":18446744073709551615}"#),
+        ("--memory-swap -1", "{}"),
+        (
+            "-m 4k --memory-high 3k --memory-reservation 2k",
+            r#"{"memory":4096,"memoryHigh":3072,"memoryLow":2048}"#,
+        ),
+        (
+            "--cpus .5 --cpu-weight 7",
+            r#"{"cpu":{"quotaUs":50000,"periodUs":100000},"cpuWeight":7}"#,
+        ),
+        ("--cpu-shares 1024", r#"{"cpuWeight":100}"#),
+        ("--cpuset-cpus 0-2,4 --cpuset-mems 0", r#"{"cpusetCpus":"0-2,4","cpusetMems":"0"}"#),
+        ("--io-weight 200 --pids-limit 5", r#"{"pids":5,"ioWeight":200}"#),
+        ("--blkio-weight 10", r#"{"ioWeight":1}"#),
+        (
+            "--device-read-bps /dev/sda:1m --device-write-iops /dev/sda:9 \
+             --device-read-bps /dev/sda:2m --device-write-bps /dev/sda:-1",
+            r#"{"io":[{"device":{"major":8,"minor":0},"readBytes":2097152,"writes":9}]}"#,
+        ),
+    ];
+    for (words, expected) in table {
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(json(&app(&format!("{words} x")).limits.resources), expected, "{words}");
+        let of_pod = words.replace("-m ", "--memory ").replace(" --", " --pod-");
+        let pod = pod(&format!("--pod-{} x", of_pod.trim_start_matches("--")));
+        assert_eq!(json(&pod.resources), expected, "{of_pod}");
+        assert_eq!(pod.apps[0].limits.resources, Resources::default(), "{of_pod}");
+    }
+    assert_eq!(pod("--oom-policy kill x").oom_policy, OomPolicy::Kill);
+}
+
+#[test]
+fn limits_that_are_none_or_exclude_each_other_are_refused() {
+    let table = [
+        ("--memory 0", "no value of `--memory`"),
+        ("--memory-swap 1m", "a total of memory and swap, and memory has no limit"),
+        ("--memory 2m --memory-swap 1m", "less than the memory"),
+        ("--memory 1m --memory-reservation 2m", "`--memory 1m` and `--memory-reservation 2m`"),
+        ("--memory 1m --memory-high 2m", "`--memory 1m` and `--memory-high 2m`"),
+        ("--pod-memory 1m --pod-memory-high 2m", "`--pod-memory 1m` and `--pod-memory-high 2m`"),
+        ("--cpus 0", "no value of `--cpus`"),
+        ("--cpu-weight 0", "no value of `--cpu-weight`: it takes 1 to 10000"),
+        ("--cpu-weight 5 --cpu-shares 5", "`--cpu-weight` and `--cpu-shares`"),
+        ("--pod-io-weight 5 --pod-blkio-weight 50", "`--pod-io-weight` and `--pod-blkio-weight`"),
+        ("--cpuset-cpus 3-1", "no value of `--cpuset-cpus`"),
+        ("--cpuset-mems a", "no value of `--cpuset-mems`"),
+        ("--pids-limit 0", "no value of `--pids-limit`"),
+        ("--device-read-bps /dev/sda", "it takes a block device and a rate"),
+        ("--device-read-bps sda:1m", "it takes a block device and a rate"),
+        ("--device-read-iops /dev/sda:1m", "such as `/dev/sda:100`"),
+        ("--device-read-bps /dev/zero:1m", "disk /dev/zero"),
+        ("--oom-policy never", "`never` is no value of `--oom-policy`"),
+    ];
+    for (words, expected) in table {
+        let refused = request(&format!("{words} x")).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{words}: {refused}");
+    }
+    let early = request("--memory 1m a --- b").unwrap_err().report().hints.join("; ");
+    assert!(early.contains("`--pod-memory` limits all of them together"), "{early}");
 }

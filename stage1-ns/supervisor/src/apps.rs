@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, chmodat, mkdirat, openat, r
 use rustix::io::Errno;
 
 use crate::error::{During, Failure};
-use crate::whole;
+use crate::whole::Prepared;
 
 /// The name a list has until it is whole.
 const LIST_TEMPORARY: &str = ".apps.json.tmp";
@@ -92,7 +92,7 @@ pub(crate) fn put_aside(pod: BorrowedFd<'_>, name: &AppName) -> Result<(), Failu
 /// What could not be done; the old list is still there, whole.
 pub(crate) fn write_list(pod: BorrowedFd<'_>, apps: Vec<AppName>) -> Result<(), Failure> {
     let list = AppList { version: version::MANIFEST, apps };
-    whole::write(pod, LIST_TEMPORARY, layout::APP_LIST, &list)
+    Prepared::write(pod, LIST_TEMPORARY.to_owned(), layout::APP_LIST.to_owned(), &list)?.commit()
 }
 
 #[cfg(test)]

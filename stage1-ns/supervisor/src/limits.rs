@@ -14,7 +14,7 @@ use pod_abi::{AppName, layout, version};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
 
 use crate::error::{During, Failure};
-use crate::whole;
+use crate::whole::Prepared;
 
 /// The name the pod's limits have until they are whole.
 const LIMITS_TEMPORARY: &str = ".limits.json.tmp";
@@ -23,12 +23,12 @@ const LIMITS_TEMPORARY: &str = ".limits.json.tmp";
 /// what it has just found.
 const KEPT: u32 = 8;
 
-/// Writes down what an app is from now on.
+/// Writes down what an app is to be from now on, as a generation that does not count yet.
 ///
 /// # Errors
 ///
-/// What could not be done; the old generation is still the newest.
-pub(crate) fn write_app(pod: BorrowedFd<'_>, spec: &AppSpec) -> Result<(), Failure> {
+/// What could not be done.
+pub(crate) fn of_app<'p>(pod: BorrowedFd<'p>, spec: &AppSpec) -> Result<Prepared<'p>, Failure> {
     let name = &spec.name;
     let generations = generations(pod, name)?;
     let newest = generations.iter().max().copied().unwrap_or(0);
@@ -37,23 +37,25 @@ pub(crate) fn write_app(pod: BorrowedFd<'_>, spec: &AppSpec) -> Result<(), Failu
     })?;
     // The document may have been one of an older program, which had no word for what it now says.
     let spec = AppSpec { version: version::MANIFEST, ..spec.clone() };
-    let temporary = format!("{}/.app.json.tmp", layout::app(name));
-    whole::write(pod, &temporary, &layout::app_spec(name, next), &spec)?;
     for old in generations.into_iter().filter(|old| old.saturating_add(KEPT) <= next) {
         // What stays is read by nobody.
         let _ = unlinkat(pod, layout::app_spec(name, old), AtFlags::empty());
     }
-    Ok(())
+    let temporary = format!("{}/.app.json.tmp", layout::app(name));
+    Prepared::write(pod, temporary, layout::app_spec(name, next), &spec)
 }
 
-/// Writes down what the pod is limited to from now on.
+/// Writes down what the pod is to be limited to from now on, so that it does not count yet.
 ///
 /// # Errors
 ///
-/// What could not be done; the old limits are still there, whole.
-pub(crate) fn write_pod(pod: BorrowedFd<'_>, resources: &Resources) -> Result<(), Failure> {
+/// What could not be done.
+pub(crate) fn of_pod<'p>(
+    pod: BorrowedFd<'p>,
+    resources: &Resources,
+) -> Result<Prepared<'p>, Failure> {
     let limits = PodLimits { version: version::MANIFEST, resources: resources.clone() };
-    whole::write(pod, LIMITS_TEMPORARY, layout::LIMITS, &limits)
+    Prepared::write(pod, LIMITS_TEMPORARY.to_owned(), layout::LIMITS.to_owned(), &limits)
 }
 
 fn generations(pod: BorrowedFd<'_>, name: &AppName) -> Result<Vec<u32>, Failure> {
@@ -87,7 +89,7 @@ mod tests {
         let mut spec = order().apps.remove(0).spec;
         for change in 1..=20 {
             spec.resources.pids = Some(change);
-            write_app(pod.as_fd(), &spec).unwrap();
+            of_app(pod.as_fd(), &spec).unwrap().commit().unwrap();
         }
         let text = fs::read_to_string(app.join("app.20.json")).unwrap();
         let read: AppSpec = serde_json::from_str(&text).unwrap();
@@ -96,7 +98,9 @@ mod tests {
         kept.sort_unstable();
         assert_eq!(kept, (13..=20).collect::<Vec<_>>());
         assert!(app.join("app.03.json").exists());
-        write_pod(pod.as_fd(), &spec.resources).unwrap();
+        drop(of_app(pod.as_fd(), &spec).unwrap());
+        assert!(!app.join("app.21.json").exists() && !app.join(".app.json.tmp").exists());
+        of_pod(pod.as_fd(), &spec.resources).unwrap().commit().unwrap();
         let text = fs::read_to_string(directory.join("limits.json")).unwrap();
         assert_eq!(text, r#"{"version":3,"resources":{"pids":20}}"#);
         fs::remove_dir_all(&directory).unwrap();

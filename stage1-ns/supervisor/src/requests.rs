@@ -40,7 +40,7 @@ pub(crate) enum Answer {
     EndInput,
     /// Change the size of the client's terminal, and reply that it is done.
     Resize(WindowSize),
-    /// Change limits to these, which are all there are to be, and reply that it is done.
+    /// Change the limits these name, and reply that it is done.
     Limit(Option<AppName>, Box<Resources>),
     /// Count what the pod uses, and reply it.
     Count,
@@ -123,7 +123,7 @@ pub(crate) fn answer(
         Request::Copy { app, direction, path } => copy(pod, app, direction, path),
         Request::Signal { target, signal } => self::signal(pod, waiting, target, signal)?,
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
-        Request::Update { app, resources } => update(pod, app, &resources),
+        Request::Update { app, resources } => update(pod, app, *resources),
         Request::Stats => Answer::Count,
         Request::Pause if pod.status.paused => Answer::Reply(Reply::Done),
         Request::Pause => Answer::Pause,
@@ -162,18 +162,19 @@ fn paused(pod: &Pod) -> Answer {
     Answer::Reply(Reply::Refused(Box::new(report)))
 }
 
-fn update(pod: &mut Pod, app: Option<AppName>, changes: &Resources) -> Answer {
+fn update(pod: &mut Pod, app: Option<AppName>, changes: Resources) -> Answer {
     if let Some(Err(refused)) = app.as_ref().map(|app| state(pod, app)) {
         return refused;
     }
-    let limits = pod.roster.resources(app.as_ref()).overridden_by(changes);
+    let before = pod.roster.resources(app.as_ref());
+    let limits = before.clone().overridden_by(&changes);
     if let Some((one, other)) = limits.contradiction() {
         return refuse("limit.invalid", format!("`{other}` would be above `{one}`"));
     }
     if !limits.is_sound() {
         return refuse("limit.invalid", "one of the limits is none".to_owned());
     }
-    Answer::Limit(app, Box::new(limits))
+    Answer::Limit(app, Box::new(changes.with_swap_said(&before)))
 }
 
 /// Tells whether a client that waits for `waiting` may ask this meanwhile.
@@ -467,7 +468,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn limits_are_changed_to_all_there_are_then() {
+    fn limits_are_changed_as_far_as_the_whole_of_them_is_sound() {
         let mut pod = pod(Some(2));
         let now = Resources { memory: Some(1 << 20), pids: Some(9), ..Resources::default() };
         pod.roster.limit(Some(&web()), &now);
@@ -476,11 +477,14 @@ pub(crate) mod tests {
             resources: Box::new(resources),
         };
         let more = Resources { memory: Some(2 << 20), ..Resources::default() };
-        let all = Resources { pids: Some(9), ..more.clone() };
-        let answered = answer(&mut pod, None, update(Some(web()), more.clone())).ok();
-        assert_eq!(answered, Some(Answer::Limit(Some(web()), Box::new(all))));
-        let answered = answer(&mut pod, None, update(None, more.clone())).ok();
-        assert_eq!(answered, Some(Answer::Limit(None, Box::new(more))));
+        let without_swap = Resources { swap: Some(0), ..more.clone() };
+        for app in [Some(web()), None] {
+            let answered = answer(&mut pod, None, update(app.clone(), more.clone())).ok();
+            assert_eq!(answered, Some(Answer::Limit(app, Box::new(without_swap.clone()))));
+        }
+        let high = Resources { memory_high: Some(1 << 19), ..Resources::default() };
+        let answered = answer(&mut pod, None, update(Some(web()), high.clone())).ok();
+        assert_eq!(answered, Some(Answer::Limit(Some(web()), Box::new(high))));
         let low = Resources { memory_low: Some(2 << 20), ..Resources::default() };
         let none = Resources { pids: Some(0), ..Resources::default() };
         for wrong in [low, none] {

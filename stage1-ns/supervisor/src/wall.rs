@@ -75,15 +75,15 @@ pub trait Wall {
     /// What could not be done; `app.no-terminals` if there can be none.
     fn terminal(&self, app: &AppName, uid: u32, size: WindowSize) -> Result<Terminal, Failure>;
 
-    /// Changes limits of a living pod, or of one of its apps: all that `resources` names or, if one
+    /// Changes limits of a living pod, or of one of its apps: all that `limits` names or, if one
     /// of them cannot be had, none. What it does not name stays. Those of a pod that has a unit of
     /// ours are the unit's: its client has changed them there before.
     ///
     /// # Errors
     ///
     /// What could not be limited; everything is as it was.
-    fn limit(&mut self, app: Option<&AppName>, resources: &Resources) -> Result<(), Failure> {
-        let _ = (app, resources);
+    fn limit(&mut self, app: Option<&AppName>, limits: &Resources) -> Result<(), Failure> {
+        let _ = (app, limits);
         Err(Failure::new("this pod has no cgroup whose limits could be changed")
             .code("limit.no-cgroup")
             .hint("stop it and start it where there is cgroup v2; `pod info` tells"))

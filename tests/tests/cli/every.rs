@@ -15,6 +15,7 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod run", &["image"]),
     ("pod prepare", &["image"]),
     ("pod exec", &["true"]),
+    ("pod update", &["--memory", "1g"]),
     ("pod bundle", &["/tmp/bundle"]),
     ("pod fetch", &["image"]),
     ("pod image pull", &["image"]),

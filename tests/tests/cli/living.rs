@@ -364,3 +364,99 @@ fn apps_come_and_go() {
     --- exit 1 ---
     ");
 }
+
+#[test]
+fn a_pod_is_counted_paused_and_changed() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    sandbox.pod(["run", "-d", "--name", "web", image, "/probe", "wait"]).success();
+    insta::assert_snapshot!(sandbox.pod(["pause", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["pause", "nosuch"]), @"
+    --- stderr ---
+    error: there is no pod `nosuch`
+    hint: `pod ps -a` lists all pods
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["ps"])), @"
+    --- stdout ---
+    ID  NAME  STATUS  APPS  IMAGES  CREATED
+    [ID]  web  running for Ns, paused  app  oci:[FIXTURES]/app:app  Ns ago
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["status", "web"])), @"
+    --- stdout ---
+    pod web ([UUID])
+      phase:  running
+      paused:  `pod unpause web` lets it go on
+      attempt: N
+      started: [TIME]
+    APP  STATE  PID  RESTARTS  SINCE
+    app  paused  N  N  Ns ago
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["exec", "web", "true"]), @"
+    --- stderr ---
+    error: pod `web` is paused
+    hint: `pod unpause web` lets it go on
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["unpause", "web"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["unpause", "nosuch"]), @"
+    --- stderr ---
+    error: there is no pod `nosuch`
+    hint: `pod ps -a` lists all pods
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["stats", "--no-stream", "--format", "{{.Name}} {{.App}}"]), @"
+    --- stdout ---
+    web -
+    --- exit 0 ---
+    ");
+    sandbox.pod(["rm", "-f", "web"]).success();
+    sandbox.pod(["prepare", "--name", "web", image]).success();
+    insta::assert_snapshot!(sandbox.pod(["update", "web", "--memory", "1g", "--cpus", "1.5"]), @"
+    --- stdout ---
+    web
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["update", "web"]), @"
+    --- stderr ---
+    error: no limit is named
+    hint: `pod update POD --memory 1g`; `pod update --help` lists all limits
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["update", "web", "--memory-reservation", "2g"]), @"
+    --- stderr ---
+    error: `--memory-reservation` would be above `--memory`
+    hint: give both, the one no larger
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["update", "web", "--memory-swap", "512m"]), @"
+    --- stderr ---
+    error: `--memory-swap 512m` is a total of memory and swap, and less than the memory
+    hint: the same as the memory is no swap, `-1` all there is
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["update", "web", "--memory", "none"]), @"
+    --- stderr ---
+    error: `none` is no value of `--memory`: it takes bytes, such as `512m`
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(numberless(sandbox.pod(["status", "web"])), @"
+    --- stdout ---
+    pod web ([UUID])
+      phase:  prepared
+      limits:  memory N.N GiB, cpus N.N
+    --- exit 0 ---
+    ");
+    sandbox.pod(["rm", "web"]).success();
+}

@@ -49,6 +49,9 @@ const PHASES: [(&str, Phase); 8] = [
     ("garbage", Phase::Garbage),
 ];
 
+/// What a running pod is beside: one that is paused runs, too.
+const PAUSED: &str = "paused";
+
 impl Filters {
     /// Reads the filters of a line.
     ///
@@ -87,9 +90,10 @@ fn read(word: &str) -> Result<(Key, String)> {
         return Err(refused(format!("`{key}` is no key of a filter"), &keys()));
     };
     match key {
-        Key::Status if !PHASES.iter().any(|(known, _)| *known == value) => {
+        Key::Status if value != PAUSED && !PHASES.iter().any(|(known, _)| *known == value) => {
             let phases = PHASES.map(|(phase, _)| format!("`{phase}`")).join(", ");
-            Err(refused(format!("`{value}` is no status of a pod"), &format!("status {phases}")))
+            let known = format!("status {phases}, `{PAUSED}`");
+            Err(refused(format!("`{value}` is no status of a pod"), &known))
         }
         Key::Exited if value.parse::<u8>().is_err() => {
             Err(refused(format!("`{value}` is no exit status"), "`exited=0` to `exited=255`"))
@@ -102,6 +106,7 @@ fn fits(key: Key, value: &str, row: &Row) -> bool {
     match key {
         Key::Id => row.uuid.as_str().starts_with(value),
         Key::Name => row.name.as_ref().is_some_and(|name| name.as_str().contains(value)),
+        Key::Status if value == PAUSED => row.paused,
         Key::Status => PHASES.iter().any(|(word, phase)| *word == value && *phase == row.phase),
         Key::Label => row.all_labels.iter().any(|(name, given)| match value.split_once('=') {
             Some((wanted, wanted_value)) => name == wanted && given == wanted_value,
@@ -150,6 +155,7 @@ mod tests {
             code: Some(3),
             labels: [].into(),
             insecure: [].into(),
+            paused: false,
             error: None,
             all_labels: vec![("tier".to_owned(), "1".to_owned()), ("a".to_owned(), String::new())],
         }
@@ -164,6 +170,7 @@ mod tests {
             ("name=ho", true),
             ("status=exited", true),
             ("status=created", false),
+            ("status=paused", false),
             ("status=running status=exited", true),
             ("label=tier", true),
             ("label=tier=1 label=a", true),
@@ -191,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_is_refused() {
-        for word in ["name", "size=1", "status=paused", "exited=256", "exited=x"] {
+        for word in ["name", "size=1", "status=dead", "exited=256", "exited=x"] {
             assert!(Filters::read(&[word.to_owned()]).is_err(), "{word}");
         }
     }

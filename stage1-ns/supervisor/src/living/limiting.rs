@@ -15,37 +15,41 @@ use crate::wall::Wall;
 use crate::{limits, records};
 
 impl<W: Wall> Living<'_, W> {
-    /// Changes limits, and writes them down for all starts to come; both or neither.
-    pub(super) fn limit(&mut self, app: Option<AppName>, resources: &Resources) -> Reply {
+    /// Changes limits, and writes down what they are then, for all starts to come; both or
+    /// neither.
+    pub(super) fn limit(&mut self, app: Option<&AppName>, changes: &Resources) -> Reply {
         if let Some(busy) = self.busy() {
             return busy;
         }
-        let before = self.pod.roster.resources(app.as_ref());
-        if let Err(failure) = self.wall.limit(app.as_ref(), resources) {
-            return refused(&failure);
+        match self.try_limit(app, changes) {
+            Ok(()) => {
+                self.records.event(records::now(), Event::LimitsChanged { app: app.cloned() });
+                Reply::Done
+            }
+            Err(failure) => refused(&failure),
         }
-        self.watch_memory();
-        self.pod.roster.limit(app.as_ref(), resources);
-        if let Err(failure) = self.write_limits(app.as_ref(), resources) {
-            self.pod.roster.limit(app.as_ref(), &before);
-            // The kernel took these values before; should it not take them now, the caller is told
-            // that nothing was written down, which is what counts at the next start.
-            let _ = self.wall.limit(app.as_ref(), &before);
-            return refused(&failure);
-        }
-        self.records.event(records::now(), Event::LimitsChanged { app });
-        Reply::Done
     }
 
-    fn write_limits(&self, app: Option<&AppName>, resources: &Resources) -> Result<(), Failure> {
+    fn try_limit(&mut self, app: Option<&AppName>, changes: &Resources) -> Result<(), Failure> {
         let pod = self.inherited.pod.as_fd();
-        match app {
-            None => limits::write_pod(pod, resources),
-            Some(app) => match self.pod.roster.spec(app) {
-                Some(spec) => limits::write_app(pod, spec),
-                None => Err(Failure::new(format!("the pod has no app `{app}`"))),
-            },
-        }
+        let limits = self.pod.roster.resources(app).overridden_by(changes).settled();
+        // Writing is what may fail for others' reasons, such as a full disk; it comes first, and
+        // counts last.
+        let record = match app {
+            None => limits::of_pod(pod, &limits)?,
+            Some(app) => {
+                let spec = self.pod.roster.spec(app);
+                let mut spec = spec
+                    .ok_or_else(|| Failure::new(format!("the pod has no app `{app}`")))?
+                    .clone();
+                spec.resources.clone_from(&limits);
+                limits::of_app(pod, &spec)?
+            }
+        };
+        self.wall.limit(app, changes)?;
+        self.watch_memory();
+        self.pod.roster.limit(app, &limits);
+        record.commit()
     }
 
     /// Counts what the pod and its apps use.

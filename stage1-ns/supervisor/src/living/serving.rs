@@ -104,7 +104,7 @@ impl<W: Wall> Living<'_, W> {
                 let what = "there is no terminal to change the size of";
                 Reply::Refused(Box::new(Report::new("terminal.none", what)))
             }
-            Answer::Limit(app, limits) => self.limit(app, &limits),
+            Answer::Limit(app, changes) => self.limit(app.as_ref(), &changes),
             Answer::Count => self.count(),
             Answer::Pause => self.pause(),
             Answer::Resume => self.resume(),
