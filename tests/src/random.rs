@@ -2,8 +2,10 @@
 
 use std::env;
 
+/// The variable that asks for another seed.
+pub const SEED: &str = "POD_TESTS_SEED";
 /// The seed of a campaign unless another is asked for.
-const SEED: u64 = 0x706f_6400;
+const USUAL: u64 = 0x706f_6400;
 
 /// A small generator of pseudo-random numbers (PCG's linear step with a shift): what it chooses
 /// must be spread, not unpredictable.
@@ -14,14 +16,14 @@ impl Random {
     /// Begins where `$POD_TESTS_SEED` says, else always at the same place.
     #[must_use]
     pub fn of_the_environment() -> Self {
-        let asked = env::var("POD_TESTS_SEED").ok().and_then(|seed| seed.parse().ok());
-        Self(asked.unwrap_or(SEED))
+        let asked = env::var(SEED).ok().and_then(|seed| seed.parse().ok());
+        Self(asked.unwrap_or(USUAL))
     }
 
     /// Begins always at the same place.
     #[must_use]
     pub fn fixed() -> Self {
-        Self(SEED)
+        Self(USUAL)
     }
 
     /// Returns a number below `bound`, which is not 0.

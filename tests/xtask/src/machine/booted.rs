@@ -126,7 +126,9 @@ impl Machine for Booted {
         drop(command);
         let ended = wait(&mut child, limit).map_err(failed)?;
         let ended = ended.ok_or_else(|| {
-            Error::new(format!("`{}` took longer than its limit", words.join(" ")))
+            let first = words.first().copied().unwrap_or_default();
+            let seconds = limit.unwrap_or_default().as_secs();
+            Error::new(format!("`{first} …` has not ended in {seconds} s"))
         })?;
         Ok(exit_code(ended))
     }

@@ -1,7 +1,7 @@
 //! What goes into a machine beside its root: the build, installed, and an image to run.
 //!
 //! ```text
-//! usr/bin/pod  usr/lib/pod/stage1/{ns,fly}/    as a package would install them
+//! usr/bin/pod  usr/lib/…                       as `cargo xtask install` puts them
 //! usr/lib/pod-tests/                           the programs of the tests
 //! fixtures/bb/                                 an OCI layout, busybox, tag `latest`
 //! fixtures/DIGEST/{app,scratch}/               the images of the tests, if there are tests
@@ -20,6 +20,7 @@ use harness::programs::{IN_MACHINE, Programs};
 use tempfile::TempDir;
 
 use crate::error::Error;
+use crate::install;
 use crate::machine::root;
 use crate::packages;
 
@@ -29,6 +30,7 @@ pub(crate) fn of(programs: &Programs, tests: Option<&Path>) -> Result<TempDir, E
     let failed = |error: io::Error| Error::of("cannot lay out what goes into the machine", &error);
     fs::create_dir_all(root::directory()).map_err(failed)?;
     let tree = TempDir::new_in(root::directory()).map_err(failed)?;
+    install::into(programs, tree.path())?;
     lay_out(programs, tree.path()).map_err(failed)?;
     if let Some(program) = tests {
         lay_out_tests(programs, program, tree.path()).map_err(failed)?;
@@ -39,13 +41,10 @@ pub(crate) fn of(programs: &Programs, tests: Option<&Path>) -> Result<TempDir, E
 fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
     // A temporary directory is private; this one becomes `/`.
     fs::set_permissions(tree, fs::Permissions::from_mode(0o755))?;
-    let bin = tree.join("usr/bin");
     let tests = beneath(tree, IN_MACHINE);
-    for directory in [&bin, &tests, &tree.join("usr/lib/pod"), &tree.join("fixtures")] {
+    for directory in [&tests, &beneath(tree, fixtures::IN_MACHINE)] {
         fs::create_dir_all(directory)?;
     }
-    fs::copy(programs.path("pod"), bin.join("pod"))?;
-    copy(&programs.path("stage1"), &tree.join("usr/lib/pod/stage1"))?;
     for name in ["agent", "probe", "sandbox"] {
         fs::copy(programs.path(name), tests.join(name))?;
     }
@@ -56,6 +55,9 @@ fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
 
 fn lay_out_tests(programs: &Programs, program: &Path, tree: &Path) -> io::Result<()> {
     fs::copy(program, beneath(tree, IN_MACHINE).join(PROGRAM))?;
+    let settings = beneath(tree, "/etc/sysctl.d");
+    fs::create_dir_all(&settings)?;
+    fs::write(settings.join("50-cores.conf"), format!("kernel.core_pattern={CORES}/core.%e.%p\n"))?;
     for fixture in [Fixture::App, Fixture::Scratch] {
         let layout = fixtures::layout(programs, fixture)?;
         let made = fixtures::directory(programs);
@@ -74,6 +76,9 @@ fn beneath(tree: &Path, path: &str) -> PathBuf {
 
 /// The name of the program of the tests.
 pub(crate) const PROGRAM: &str = "machine";
+
+/// Where core files lie in a machine whose kernel is its own.
+pub(crate) const CORES: &str = "/var/tmp/cores";
 
 /// Gives the image that is tagged `old` in `layout` the tag `new`.
 fn tag(layout: &Path, old: &str, new: &str) -> io::Result<()> {

@@ -116,7 +116,9 @@ pub(crate) fn root(more: &[&str]) -> Result<PathBuf, Error> {
 }
 
 fn bootstrap(packages: &[&str], place: &Path, hook: &Path) -> Result<(), Error> {
-    let mut command = Command::new("mmdebstrap");
+    // What it mounts for its while is seen by nobody else, and is gone even if it is killed.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation=private", "mmdebstrap"]);
     command.args(["--quiet", "--mode=root", "--variant=minbase"]);
     command.arg(format!("--include={}", packages.join(",")));
     command.args(LEFT_OUT.iter().map(|left| format!("--dpkgopt=path-exclude={left}")));

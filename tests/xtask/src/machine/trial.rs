@@ -11,20 +11,23 @@
 //! What the test program says is passed through; when something failed, the ends of journal and
 //! console are shown below it. A machine that hangs is killed when its time is over.
 
+use std::env;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::programs::IN_MACHINE;
+use harness::random::SEED;
 use harness::said::SLOWNESS;
 
 use crate::build;
 use crate::count::Count;
 use crate::error::Error;
-use crate::machine::payload::PROGRAM;
+use crate::machine::payload::{CORES, PROGRAM};
 use crate::machine::root;
 use crate::machine::tier::{Machine, Reboot, Streams, Tier};
 use crate::say;
@@ -33,8 +36,6 @@ use crate::say;
 const SHOWN: usize = 60;
 /// How long a machine has to hand over what it recorded.
 const FETCH: Duration = Duration::from_secs(60);
-/// Where core files lie in a machine.
-const CORES: &str = "/var/tmp/cores";
 
 /// What is done in a machine, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,9 @@ fn test(
     let (read, write) = io::pipe().map_err(failed)?;
     let errors = write.try_clone().map_err(failed)?;
     let log = log.try_clone().map_err(failed)?;
-    let listener = thread::spawn(move || listen(read, log));
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let line = begun.clone();
+    let listener = thread::spawn(move || listen(read, log, &line));
 
     let program = format!("{IN_MACHINE}/{PROGRAM}");
     let slowness = format!("{SLOWNESS}={}", if tier == Tier::Qemu { 10 } else { 1 });
@@ -154,12 +157,26 @@ fn test(
         format!("mkdir -p {CORES} && cd {CORES} && ulimit -c unlimited && exec \"$@\"");
     let mut words = vec!["sh", "-c", &core_files, "sh", "env", &slowness, "RUST_BACKTRACE=1"];
     words.extend(["INSTA_WORKSPACE_ROOT=/", "INSTA_UPDATE=no"]);
+    let seed = env::var(SEED).map(|seed| format!("{SEED}={seed}"));
+    words.extend(seed.as_deref());
     words.extend([program.as_str(), "--test-threads=1"]);
     words.extend(args.iter().map(String::as_str));
     let streams = Streams::Into { output: write.into(), errors: errors.into() };
     let ended = machine.run(&words, streams, Some(limit));
+    let code = match ended {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody waits for the listener: what hangs in there holds the other end open. The
+            // line that has begun names the test that hangs.
+            let line = begun.lock().unwrap_or_else(PoisonError::into_inner);
+            let line = String::from_utf8_lossy(&line);
+            return Err(Error::of(
+                &format!("the tests did not end: `{}`", line.trim_end()),
+                &error,
+            ));
+        }
+    };
     let count = listener.join().unwrap_or(Count::FAILED);
-    let code = ended?;
     // A test program that died reports no result; and where nothing may be skipped, ignoring is.
     let silent = code != 0 && count.failed == 0;
     let ignored = Count { failed: count.ignored, ..Count::default() };
@@ -167,17 +184,27 @@ fn test(
     Ok(if silent { count.plus(Count::FAILED) } else { count })
 }
 
-/// Passes lines through, records them, and adds up what they count.
-fn listen(read: PipeReader, mut log: File) -> Count {
+/// Passes lines through, records them, and adds up what they count; `begun` is the line that has
+/// not ended yet.
+fn listen(mut read: PipeReader, mut log: File, begun: &Mutex<Vec<u8>>) -> Count {
     let mut count = Count::default();
-    for line in BufReader::new(read).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
-        say::plain(&line);
+    let mut chunk = [0; 8192];
+    loop {
+        let heard = match read.read(&mut chunk) {
+            Ok(0) | Err(_) => return count,
+            Ok(heard) => &chunk[..heard],
+        };
         // The log is for people; tests must not fail for want of it.
-        let _ = writeln!(log, "{line}");
-        count = count.plus(Count::of_line(&line));
+        let _ = log.write_all(heard);
+        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.extend_from_slice(heard);
+        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = begun.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line[..end]);
+            say::plain(&line);
+            count = count.plus(Count::of_line(&line));
+        }
     }
-    count
 }
 
 /// Brings back what a machine recorded, as far as it still answers.
