@@ -17,5 +17,6 @@ mod after_reboot;
 mod after_reset;
 mod before_reboot;
 mod before_reset;
+mod controllers;
 mod everywhere;
 mod leftovers;

@@ -87,7 +87,8 @@ impl Cgroup {
     pub(super) fn hand_down(&mut self, wishes: &[Wish<'_>]) -> Result<(), Failure> {
         let wanted: BTreeSet<_> = wishes.iter().map(|(_, quota)| quota.controller).collect();
         let in_unit = matches!(self.place, Place::Unit { .. });
-        if wanted.is_subset(&self.controllers) && (wanted.is_empty() != in_unit) {
+        let nothing_counts = in_unit && self.controllers.is_empty();
+        if wanted.is_subset(&self.controllers) && !nothing_counts {
             return Ok(());
         }
         let there = self
@@ -225,6 +226,11 @@ impl Cgroup {
                 let what = format!("this kernel has no `{}`", quota.file);
                 Err(refused(whose, &what).hint(of_kernel(quota)))
             }
+            // Some that are not there are told apart by the kernel, others are not.
+            Err(Errno::RANGE | Errno::INVAL) if quota.controller == "cpuset" => {
+                let there = self.members_there(path)?;
+                Err(not_all_there(whose, quota, &there))
+            }
             Err(Errno::NODEV | Errno::NXIO) if let Some(device) = quota.device => {
                 let what = format!("there is no disk {}:{}", device.major, device.minor);
                 Err(refused(whose, &what).hint("name a whole disk, as `lsblk` shows it"))
@@ -248,18 +254,18 @@ impl Cgroup {
         if quota.controller != "cpuset" {
             return Ok(());
         }
-        let file = format!("{path}.effective");
-        let there = self.get(&file).during(|| format!("cannot read `{file}`"))?;
+        let there = self.members_there(path)?;
         if members(&there) == members(&quota.value) {
             return Ok(());
         }
-        let what = match quota.file {
-            "cpuset.cpus" => "processors",
-            _ => "memory nodes",
-        };
-        let (asked, there) = (&quota.value, there.trim());
-        let what = format!("{what} {asked} are not all there, only {there}");
-        Err(refused(whose, &what).hint(format!("choose from {there}")))
+        Err(not_all_there(whose, quota, &there))
+    }
+
+    /// Returns the list of what a cgroup has of what `path` names.
+    fn members_there(&self, path: &str) -> Result<String, Failure> {
+        let file = format!("{path}.effective");
+        let there = self.get(&file).during(|| format!("cannot read `{file}`"))?;
+        Ok(there.trim().to_owned())
     }
 
     /// Goes back to where the supervisor was, so that what was made for it can go. What others
@@ -272,6 +278,15 @@ impl Cgroup {
             .and_then(|()| self.put("cgroup.procs", "0"))
             .and_then(|()| unlinkat(&self.ground, SUPERVISOR, AtFlags::REMOVEDIR));
     }
+}
+
+fn not_all_there(whose: Option<&AppName>, quota: &Quota, there: &str) -> Failure {
+    let what = match quota.file {
+        "cpuset.cpus" => "processors",
+        _ => "memory nodes",
+    };
+    let what = format!("{what} {} are not all there, only {there}", quota.value);
+    refused(whose, &what).hint(format!("choose from {there}"))
 }
 
 /// Returns what is wrong with a unit's share, and the property that mends it.
