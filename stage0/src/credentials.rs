@@ -10,6 +10,7 @@
 //! ours; only names and paths are. Nothing is opened for reading that is no regular file: a FIFO
 //! would wait for ever, and merely opening a device can do harm.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -92,6 +93,15 @@ pub(crate) fn check(apps: &[AppSpec]) -> Result<()> {
     read_all(apps, Decryption::ByTheUnit).map(drop)
 }
 
+/// Returns the names of those that only systemd can read, for a unit that is to be started.
+pub(crate) fn encrypted(apps: &[AppSpec]) -> impl Iterator<Item = String> {
+    let credentials = apps.iter().flat_map(|app| &app.credentials);
+    let sealed = |one: &&Credential| matches!(origin(one), Some(Origin::Encrypted(_)));
+    let names: BTreeSet<&CredentialName> =
+        credentials.filter(sealed).map(|one| &one.name).collect();
+    names.into_iter().map(ToString::to_string)
+}
+
 /// Reads the credentials of all apps, each once, into sealed memory.
 ///
 /// # Errors
@@ -123,7 +133,7 @@ fn read_all(apps: &[AppSpec], decryption: Decryption) -> Result<Vec<(CredentialN
         let path = match origin(credential) {
             None => return Err(missing(credential, app)),
             Some(Origin::Encrypted(_)) if decryption == Decryption::ByTheUnit => continue,
-            Some(Origin::Encrypted(path)) => return Err(encrypted(credential, app, &path)),
+            Some(Origin::Encrypted(path)) => return Err(still_encrypted(credential, app, &path)),
             Some(Origin::File(path)) => path,
         };
         let bytes = Reading { credential: &credential.name, app, path: &path }.read(room)?;
@@ -145,7 +155,7 @@ fn missing(credential: &Credential, app: &AppName) -> CommandError {
     ))
 }
 
-fn encrypted(credential: &Credential, app: &AppName, path: &Path) -> CommandError {
+fn still_encrypted(credential: &Credential, app: &AppName, path: &Path) -> CommandError {
     let name = &credential.name;
     let path = path.display();
     CommandError::new(

@@ -70,6 +70,11 @@ const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (RUNS, &["--cgroupns"], "an app always has a cgroup namespace of its own"),
     (RUNS, &["--replace"], "`pod rm -f NAME` removes the pod that bears the name"),
     (RUNS, &["--runtime"], "`--stage1` says what isolates the pod"),
+    (
+        RUNS,
+        &["--secret"],
+        "`--credential NAME=PATH` behind the image gives an app a secret as a file",
+    ),
     (RUNS, &["--gpus"], "`--device SRC` behind the image gives an app a device of the host"),
     (
         &["update"],

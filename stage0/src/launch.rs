@@ -268,7 +268,6 @@ impl Launcher<'_> {
         draft: Option<Draft<'s>>,
         begin: Begin,
     ) -> Result<Box<dyn Started + 's>> {
-        self.context.sockets.check_stay()?;
         let (context, pods, run_root) = (self.context, self.pods, self.run_root.as_fd());
         self.supervision.start(Start { context, pods, run_root, pod, draft, begin })
     }

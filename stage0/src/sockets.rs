@@ -60,7 +60,7 @@ impl Sockets {
         let sentence =
             format!("socket `{name}` was handed to this process, which is to run no pod itself");
         Err(CommandError::new("socket.elsewhere", sentence)
-            .hint("leave `--detach`, `--interactive` and `--tty` away"))
+            .hint("leave `--detach`, `--interactive` and `--tty` away: a unit takes sockets from a `.socket` unit of its own"))
     }
 }
 

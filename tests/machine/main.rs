@@ -18,5 +18,7 @@ mod after_reset;
 mod before_reboot;
 mod before_reset;
 mod controllers;
+mod credentials;
 mod everywhere;
 mod leftovers;
+mod sockets;

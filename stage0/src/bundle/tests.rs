@@ -4,6 +4,7 @@ use pod_abi::app::{
     EnvVar, LogOptions, Mount, MountSource, PidMode, Process, Restart, Role, Stdio, Stop, User,
     Verified,
 };
+use pod_abi::credential::Credential;
 use pod_abi::isolators::{
     BlockDevice, Capabilities, Capability, CpuQuota, Device, DeviceAccess, IoLimit, Resources,
     Rlimit, RlimitKind, Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompProfile, SeccompRule,
@@ -162,6 +163,11 @@ fn full() -> Surrounded {
     app.annotations.insert("com.example.note".to_owned(), "hello".to_owned());
     app.after = vec![AppName::parse("db").unwrap()];
     app.stdio = Stdio::Open;
+    app.credentials = vec![
+        Credential { name: "key".parse().unwrap(), path: Some("/srv/key".to_owned()) },
+        Credential { name: "token".parse().unwrap(), path: None },
+    ];
+    app.sockets = vec!["http".parse().unwrap(), "admin".parse().unwrap()];
     app.writable_sys = true;
     app.read_only_root = true;
     what.nodes.insert(path("/dev/fuse"), Node { block: false, major: 10, minor: 229 });

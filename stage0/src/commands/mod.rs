@@ -154,7 +154,11 @@ impl Session {
             main_process: supervision::service().is_some(),
             sockets: !self.context.sockets.names.is_empty(),
         };
-        supervision::place(facts, wish)
+        let place = supervision::place(facts, wish)?;
+        if place == Place::Apart {
+            self.context.sockets.check_stay()?;
+        }
+        Ok(place)
     }
 }
 

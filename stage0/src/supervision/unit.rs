@@ -24,7 +24,9 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::notify::{Heard, Interrupts};
 use crate::pods::{Durability, Lock, Note, Pod, Pods, Waiting, Watch};
 use crate::systemd::service::{self, PodService};
-use crate::systemd::{ActiveState, Job, Manager, Outcome, TransientUnit, UnitState, Whom};
+use crate::systemd::{
+    ActiveState, Job, Manager, Outcome, Property, TransientUnit, UnitState, Value, Whom,
+};
 use crate::{credentials, rundir, ui};
 
 /// How often a unit that is in the way is looked at anew: each time it was on its way out.
@@ -157,13 +159,20 @@ fn describe(context: &Context, pod: &Pod) -> Result<TransientUnit> {
         base.iter().cloned().chain(words.iter().map(|word| (*word).to_owned())).collect()
     };
     let id = pod.id.as_str();
-    service::of(&PodService {
+    let mut unit = service::of(&PodService {
         manifest: &manifest,
         apps: &apps,
         start: &line(&["start", "--supervised", id]),
         reload: &line(&["kill", "--signal", "HUP", id]),
         reap: &line(&["reap", id]),
-    })
+    })?;
+    // What is said last of a credential is what counts.
+    let encrypted: Vec<_> =
+        credentials::encrypted(&apps).map(|name| (name.clone(), name)).collect();
+    if !encrypted.is_empty() {
+        unit.properties.push(Property::new("LoadCredentialEncrypted", Value::Pairs(encrypted)));
+    }
+    Ok(unit)
 }
 
 /// Returns how this very program is called for the roots of this command.

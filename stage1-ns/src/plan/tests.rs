@@ -2,6 +2,7 @@
 
 use pod_abi::app::{AppSpec, LogOptions, Mount, Process, Restart, Stop, User, Verified};
 use pod_abi::app::{ImagePin, MountSource, PidMode};
+use pod_abi::credential::{Credential, CredentialName};
 use pod_abi::isolators::{
     Capabilities, Capability, CpuQuota, Device, DeviceAccess, Resources, Seccomp,
 };
@@ -198,6 +199,39 @@ fn what_the_user_mounts_at_a_place_of_ours_replaces_ours() {
     let steps = plan(&order(vec![mount("/etc", "data")])).unwrap().apps.remove(0).steps;
     assert!(!steps.iter().any(|step| matches!(step, TreeStep::File(_))));
     assert!(steps.contains(&TreeStep::Shm));
+}
+
+#[test]
+fn credentials_come_after_all_other_mounts_and_before_the_root_is_closed() {
+    let mut order = order(vec![mount("/run", "data")]);
+    let key: CredentialName = "key".parse().unwrap();
+    order.apps[0].spec.credentials = vec![Credential { name: key.clone(), path: None }];
+    order.credentials = vec![key.clone()];
+    for flavour in [Flavour::Ns, Flavour::Fly] {
+        if flavour == Flavour::Fly {
+            order =
+                Order { credentials: order.credentials, apps: order.apps, ..flying(Vec::new()) };
+            order.apps[0].spec.mounts.clear();
+            order.apps[0].spec.pid = PidMode::Host;
+        }
+        let steps = of(&order, flavour).unwrap().apps.remove(0).steps;
+        let owner = order.ids.map_or((33, 7), |ids| (ids.base + 33, ids.base + 7));
+        let last = steps.iter().position(|step| *step == TreeStep::ReadOnlyRoot).unwrap();
+        assert_eq!(steps[last - 1], TreeStep::Credentials { names: vec![key.clone()], owner });
+    }
+}
+
+#[test]
+fn what_was_not_handed_over_is_missed_before_anything_is_made() {
+    let code = |order: &Order| of(order, Flavour::Ns).unwrap_err().report().code;
+    let mut order = order(Vec::new());
+    order.apps[0].spec.sockets = vec!["http".parse().unwrap()];
+    assert_eq!(code(&order), "socket.missing");
+    order.sockets = vec!["http".parse().unwrap()];
+    order.apps[0].spec.credentials = vec![Credential { name: "key".parse().unwrap(), path: None }];
+    assert_eq!(code(&order), "credential.missing");
+    order.credentials = vec!["key".parse().unwrap()];
+    assert!(of(&order, Flavour::Ns).is_ok());
 }
 
 #[test]
