@@ -21,4 +21,5 @@ mod controllers;
 mod credentials;
 mod everywhere;
 mod leftovers;
+mod pauses;
 mod sockets;

@@ -339,7 +339,7 @@ impl Resources {
     }
 
     /// Returns the same limits without those that limit nothing ([`UNLIMITED`]), as they are written
-    /// down. Swap beside a limit of memory stays: unsaid, there is none.
+    /// down; and without swap where it is said that there is none, as if it were unsaid.
     #[must_use]
     pub fn settled(mut self) -> Self {
         let limit = |limit: Option<u64>| limit.filter(|limit| *limit != UNLIMITED);
@@ -348,9 +348,11 @@ impl Resources {
         self.memory_low = self.memory_low.filter(|low| *low != 0);
         self.pids = limit(self.pids);
         self.cpu = self.cpu.filter(|cpu| cpu.quota_us != UNLIMITED);
-        if self.memory.is_none() {
-            self.swap = limit(self.swap);
-        }
+        self.swap = match self.memory {
+            None => limit(self.swap),
+            // As unsaid.
+            Some(_) => self.swap.filter(|swap| *swap != 0),
+        };
         for io in &mut self.io {
             for rate in [&mut io.read_bytes, &mut io.write_bytes, &mut io.reads, &mut io.writes] {
                 *rate = limit(*rate);
@@ -624,6 +626,7 @@ mod tests {
         assert_eq!(kept.clone().settled(), kept);
         let limited = Resources { memory: Some(1), ..Resources::default() };
         assert_eq!(limited.swap_in_force(), Some(0));
+        assert_eq!(Resources { swap: Some(0), ..limited.clone() }.settled(), limited);
         assert_eq!(Resources::default().swap_in_force(), None);
         let nothing = Resources { io: io(Some(UNLIMITED), None), ..Resources::default() };
         assert_eq!(nothing.settled(), Resources::default());
@@ -661,7 +664,7 @@ mod tests {
         };
         assert_eq!(before.undoing(&change), undone);
         let after = before.clone().overridden_by(&change).overridden_by(&undone).settled();
-        let expected = Resources { swap: Some(0), io_weight: Some(100), ..before };
+        let expected = Resources { io_weight: Some(100), ..before };
         assert_eq!(after, expected);
     }
 }

@@ -412,7 +412,7 @@ fn anything() -> impl Strategy<Value = Surrounded> {
         option::of(1..1_u64 << 61),
         option::of(1_000..1_u64 << 62),
         option::of(1..99_u64),
-        option::of(0..1_u64 << 61),
+        option::of(1..1_u64 << 61),
         option::of(1..10_001_u32),
         option::of(1..1_u64 << 62),
     );

@@ -6,7 +6,7 @@
 
 use pod_abi::AppName;
 use pod_abi::app::AppSpec;
-use pod_abi::control::Request;
+use pod_abi::control::{Reply, Request};
 use pod_abi::isolators::Resources;
 use pod_abi::phase::Phase;
 
@@ -14,6 +14,7 @@ use super::Session;
 use super::subject::{connect, named, state};
 use crate::caller::Caller;
 use crate::cli::UpdateArgs;
+use crate::control::Connection;
 use crate::error::{CommandError, Result};
 use crate::pods::{Lock, Pod, Query};
 use crate::request::{ResourceRequest, read_resources};
@@ -77,6 +78,9 @@ fn of_running(
         ),
         None => Ok(()),
     };
+    if unit.is_some() {
+        make_room(&mut connection, &before, &changes, in_unit)?;
+    }
     in_unit(&changes)?;
     let request = Request::Update { app, resources: Box::new(changes.clone()) };
     match connection.ask(&request) {
@@ -85,6 +89,37 @@ fn of_running(
             Ok(()) => Err(error),
             Err(undoing) => Err(error.because(&undoing)),
         },
+    }
+}
+
+/// Refuses less memory than a pod uses: the service manager would simply say so to the kernel, which
+/// would kill for it, the supervisor first. What can be taken back is taken back before.
+fn make_room(
+    connection: &mut Connection,
+    before: &Resources,
+    changes: &Resources,
+    in_unit: impl Fn(&Resources) -> Result<()>,
+) -> Result<()> {
+    let Some(most) = changes.memory else { return Ok(()) };
+    let mut used = || match connection.ask(&Request::Stats)? {
+        Reply::Stats(stats) => Ok(stats.pod.memory.unwrap_or(0)),
+        _ => Ok(0),
+    };
+    if used()? <= most {
+        return Ok(());
+    }
+    let high = Resources { memory_high: Some(most), ..Resources::default() };
+    in_unit(&high)?;
+    // The kernel takes back while this is written. It is not left so while anybody is asked: who
+    // has more than he may is slowed down, and the supervisor would be.
+    in_unit(&before.undoing(&high))?;
+    match used()? {
+        used if used <= most => Ok(()),
+        used => Err(CommandError::new(
+            "pod.limit",
+            format!("the pod cannot be limited: it uses {used} bytes of memory, more than {most}"),
+        )
+        .hint("give it more, or stop it first")),
     }
 }
 

@@ -271,7 +271,7 @@ fn limits_are_written_in_the_kernels_measures() {
         ("-m 1m", r#"{"memory":1048576}"#),
         ("--memory -1 --cpus unlimited --pids-limit=-1", "{}"),
         ("-m 1m --memory-swap 3m", r#"{"memory":1048576,"swap":2097152}"#),
-        ("-m 1m --memory-swap 1m", r#"{"memory":1048576,"swap":0}"#),
+        ("-m 1m --memory-swap 1m", r#"{"memory":1048576}"#),
         ("-m 1m --memory-swap -1", r#"{"memory":1048576,"swap":18446744073709551615}"#),
         ("--memory-swap -1", "{}"),
         (
