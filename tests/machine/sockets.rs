@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tests::fixtures::Fixture;
 use tests::sandbox::Sandbox;
 
@@ -145,6 +146,6 @@ fn a_socket_handed_over_at_a_prompt_keeps_the_pod_in_place() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(told_by(path.to_str().expect("it is plain")), "http");
-    running.signal(nix::sys::signal::Signal::SIGTERM);
+    running.signal(Signal::SIGTERM);
     let _ = running.wait();
 }

@@ -15,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -196,8 +196,15 @@ impl Sandbox {
 
     /// Returns a path beneath the sandbox's own directory: `root`, `run` and `tmp` are there, and
     /// anything else a test puts there.
+    ///
+    /// # Panics
+    ///
+    /// When `name` leads elsewhere: joined to a directory, an absolute path is a file of the host.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
+        let beneath = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        let all_beneath = Path::new(name).components().all(beneath);
+        assert!(all_beneath, "`{name}` does not lie beneath the sandbox");
         self.directory.path().join(name)
     }
 

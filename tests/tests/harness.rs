@@ -87,3 +87,16 @@ fn another_tool_reads_what_we_write_and_a_registry_serves_it() {
     let config: serde_json::Value = said.json();
     assert_eq!(config["config"]["Cmd"][0], "sh");
 }
+
+#[test]
+fn a_path_that_leads_out_of_the_sandbox_is_none() {
+    if !require::root("a sandbox makes namespaces") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for name in ["/etc/passwd", "../other", "tmp/../../other"] {
+        let path = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sandbox.path(name)));
+        assert!(path.is_err(), "{name}");
+    }
+    assert!(sandbox.path("tmp/file").starts_with(sandbox.path("")));
+}
