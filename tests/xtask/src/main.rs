@@ -39,10 +39,17 @@ mod packages;
 mod say;
 mod test;
 
+/// What there is to say to who asks, or asks for what there is not.
+const USAGE: &str = "usage: cargo xtask build [--release] | images | demo | docs | install DIR | machine | test | bench";
+
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["help" | "--help" | "-h", ..] | [_, "--help" | "-h", ..] => {
+            say::plain(USAGE);
+            Ok(())
+        }
         ["build"] => build::programs(build::Profile::Debug).map(drop),
         ["build", "--release"] => build::programs(build::Profile::Release).map(drop),
         ["images"] => images(),
@@ -54,9 +61,7 @@ fn main() -> ExitCode {
         ["install", directory] => install::run(Path::new(directory)),
         ["machine", words @ ..] => return exit(machine::run(words)),
         ["test", filter @ ..] => test::run(filter),
-        _ => Err(Error::new(
-            "usage: cargo xtask build [--release] | images | demo | docs | install DIR | machine | test | bench",
-        )),
+        _ => Err(Error::new(USAGE)),
     };
     exit(done.map(|()| ExitCode::SUCCESS))
 }
