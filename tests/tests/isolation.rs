@@ -318,8 +318,13 @@ fn comparable(report: &Report) -> BTreeMap<String, String> {
 fn what_is_executed_in_an_app_is_as_confined_as_the_app() {
     let sandbox = sandbox!();
     let image = sandbox.fixture(Fixture::App);
-    for flags in [&[][..], &["-u", "web"], &["--userns", "host"], &["--cap-add", "CAP_SYS_PTRACE"]]
-    {
+    for flags in [
+        &[][..],
+        &["-u", "web"],
+        &["--userns", "host"],
+        &["--cap-add", "CAP_SYS_PTRACE"],
+        &["--credential", "key=/etc/hostname", "-u", "web"],
+    ] {
         let (pod_flags, app_flags) =
             if flags.first() == Some(&"--userns") { (flags, &[][..]) } else { (&[][..], flags) };
         let mut args = pod_flags.to_vec();

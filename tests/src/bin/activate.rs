@@ -25,7 +25,13 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, id};
 
+use nix::unistd::close;
 use rustix::io::{FdFlags, fcntl_setfd};
+
+/// The number of the first socket.
+const FIRST: i32 = 3;
+/// More than any test hands over.
+const MOST: i32 = 256;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -40,8 +46,12 @@ fn main() -> ExitCode {
 
 /// Becomes the program; returns why not.
 fn activate(sockets: &[String], program: &str, args: &[String]) -> io::Error {
+    // What a caller has left open would have the numbers of sockets.
+    for number in FIRST..FIRST + MOST {
+        let _ = close(number); // nearly all are closed already
+    }
     let (mut names, mut open) = (Vec::new(), Vec::new());
-    for (socket, number) in sockets.iter().zip(3..) {
+    for (socket, number) in sockets.iter().zip(FIRST..) {
         let (name, socket) = socket.split_once('=').unwrap_or(("", socket));
         match listen(socket) {
             Ok(fd) if fd.as_raw_fd() == number => open.push(fd),
