@@ -3,6 +3,7 @@
 //! What a limit means is asked of the kernel and of the app, never of our own records: the app is
 //! killed, held up or refused something, and the one beside it is not.
 
+mod changes;
 mod disks;
 mod limited;
 mod memory;
