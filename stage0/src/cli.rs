@@ -81,6 +81,13 @@ pub(crate) enum Verb {
     Wait(WaitArgs),
     /// Remove pods that do not run
     Rm(RmArgs),
+    /// Have a pod started at every boot, as `pod@NAME.service`
+    Enable(EnableArgs),
+    /// Have a pod started at boots no longer
+    Disable(DisableArgs),
+    /// Print what others need to run a pod
+    #[command(subcommand)]
+    Generate(GenerateVerb),
     /// Remove what is dead: pods that have ended, and what they left
     Gc(PodGcArgs),
     /// Fetch images into the store
@@ -132,6 +139,44 @@ pub(crate) enum Verb {
 pub(crate) struct PodArgs {
     /// Name, id, or start of an id
     pub(crate) pod: String,
+}
+
+/// `pod enable`.
+#[derive(Args, Debug)]
+pub(crate) struct EnableArgs {
+    /// Start it now, too
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+}
+
+/// `pod disable`.
+#[derive(Args, Debug)]
+pub(crate) struct DisableArgs {
+    /// Stop it now, too
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Name of the pod
+    pub(crate) name: String,
+}
+
+/// What can be generated.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerateVerb {
+    /// Print a unit file that runs a pod
+    Systemd(GenerateSystemdArgs),
+}
+
+/// `pod generate systemd`.
+#[derive(Args, Debug)]
+pub(crate) struct GenerateSystemdArgs {
+    /// Of the pod this file describes, which `pod run --dry-run` prints
+    #[arg(long, value_name = "FILE", conflicts_with = "pod")]
+    pub(crate) spec: Option<PathBuf>,
+    /// Name, id, or start of an id
+    #[arg(required_unless_present = "spec")]
+    pub(crate) pod: Option<String>,
 }
 
 /// `pod inspect`.

@@ -30,7 +30,7 @@ pub(crate) struct Globals {
     /// Who looks after pods: `auto`, `systemd` or `none` [default: $POD_MANAGER, else auto]
     #[arg(long, value_name = "WHO", value_enum, hide_possible_values = true, global = true, help_heading = GLOBAL)]
     pub(crate) manager: Option<ServiceManager>,
-    /// Form of what is listed or shown, errors included: `table` or `json` [default: table]
+    /// Form of what is shown, errors included: `table` or `json` [default: table]
     #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true, global = true, help_heading = GLOBAL)]
     pub(crate) output: Option<Format>,
     /// Same as `--output json`
@@ -139,6 +139,9 @@ pub(crate) struct PodFlags {
     /// Run what `--dry-run` has printed, from a file or `-`
     #[arg(long, value_name = "FILE", alias = "pod-manifest")]
     pub(crate) spec: Option<PathBuf>,
+    /// With `--spec`: start the pod of that name again if it is the one described, else replace it
+    #[arg(long)]
+    pub(crate) reuse: bool,
 }
 
 /// Flags of whatever may fetch an image.

@@ -49,10 +49,10 @@ mod service_manager;
 mod signal;
 mod sockets;
 mod span;
+mod specification;
 mod stage1;
 mod streams;
 mod supervision;
-#[allow(dead_code, unused_imports, reason = "commands come to use it one by one")]
 mod systemd;
 mod terminal;
 mod ui;
@@ -67,7 +67,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use caller::Caller;
-use cli::{Cli, ImageVerb, ReapArgs, Verb};
+use cli::{Cli, GenerateVerb, ImageVerb, ReapArgs, Verb};
 use commands::Session;
 use context::Context;
 use error::{CommandError, Family, Result};
@@ -323,6 +323,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Kill(args) => commands::kill(&open("kill")?, &args),
         Verb::Wait(args) => commands::wait(&open("wait")?, &args),
         Verb::Rm(args) => commands::rm(&open("rm")?, &args),
+        Verb::Enable(args) => commands::enable(&open("enable")?, &args),
+        Verb::Disable(args) => commands::disable(&open("disable")?, &args),
+        Verb::Generate(GenerateVerb::Systemd(args)) => {
+            commands::generate_systemd(&open("generate")?, &args)
+        }
         Verb::Gc(args) => commands::gc(&open("gc")?, &args),
         Verb::Fetch(args) => commands::fetch_images(&open("fetch")?, &args),
         Verb::Image(verb) => commands::image(&open("image")?, &verb),

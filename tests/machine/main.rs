@@ -20,6 +20,7 @@ mod before_reset;
 mod controllers;
 mod credentials;
 mod everywhere;
+mod host_pods;
 mod kills;
 mod leftovers;
 mod pauses;

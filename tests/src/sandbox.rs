@@ -235,11 +235,14 @@ impl Sandbox {
         self.directory.disable_cleanup(true);
     }
 
-    /// Replaces what differs from run to run: the sandbox's path, ids, digests and times.
+    /// Replaces what differs from run to run: the sandbox's path, that of the programs, ids, digests
+    /// and times.
     #[must_use]
     pub fn tame(&self, text: &str) -> String {
         let fixtures = fixtures::directory(&self.programs).display().to_string();
         let text = text.replace(&self.directory.path().display().to_string(), "[SANDBOX]");
+        let programs = format!("{}/", self.programs.directory().display());
+        let text = text.replace(&programs, "[PROGRAMS]/");
         let fixtures = format!("{fixtures}/");
         let mut parts = text.split(&fixtures);
         let mut text = parts.next().unwrap_or_default().to_owned();

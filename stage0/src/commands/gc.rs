@@ -4,8 +4,10 @@
 //! Safe at any time beside anything: what is alive is locked, and what another root owns is not
 //! looked at.
 
+use std::path::Path;
+
 use pod_abi::phase::{Home, Phase};
-use pod_abi::{PodId, Timestamp};
+use pod_abi::{PodId, Timestamp, layout};
 use serde::Serialize;
 
 use super::Session;
@@ -13,7 +15,7 @@ use crate::cli::PodGcArgs;
 use crate::error::Result;
 use crate::pods::{Entry, Lock, Pod};
 use crate::ui::{self, Format};
-use crate::{fetch, host, ids, leftovers, named_volumes};
+use crate::{fetch, host, ids, leftovers, named_volumes, specification};
 
 /// What was removed; `pod gc -o json` prints it.
 #[derive(Debug, Default, Serialize)]
@@ -73,6 +75,17 @@ enum Fate {
     Kept,
 }
 
+/// Tells whether a pod that ended belongs to the host: what its apps have written is there for its
+/// next start, however long the host was down.
+fn is_of_host(session: &Session, pod: &Pod) -> bool {
+    let Ok(manifest) = pod.manifest() else { return false };
+    let of_host = session.context.root == Path::new(layout::ROOT)
+        && specification::of_host(&manifest.name).exists();
+    of_host
+        && Phase::of(pod.home, false) == Phase::Exited
+        && session.pods.named(&manifest.name).ok().flatten().as_ref() == Some(&pod.id)
+}
+
 fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
     if pod.home == Home::Run && pod.phase() == Phase::Running && !args.gc.dry_run {
         let _ = pod.sweep_removed(); // a command may be at it, too
@@ -85,7 +98,7 @@ fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
         Phase::Exited => args.gc.grace,
         _ => 0,
     };
-    if !is_older(pod, grace) {
+    if !is_older(pod, grace) || is_of_host(session, pod) {
         return Ok(Fate::Kept);
     }
     if args.gc.dry_run {

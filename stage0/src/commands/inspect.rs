@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
 use pod_abi::isolators::Resources;
-use pod_abi::manifest::{Insecure, PodManifest, PodSpec};
+use pod_abi::manifest::{Insecure, PodManifest};
 use pod_abi::phase::Phase;
 use pod_abi::status::{AppState, AppStatus, PodStatus};
-use pod_abi::{AppName, PodId, PodName, Timestamp, version};
+use pod_abi::{AppName, PodId, PodName, Timestamp};
 use serde::Serialize;
 
 use super::Session;
 use crate::error::Result;
 use crate::pods::Query;
 use crate::ui::{self, Format};
-use crate::{host, limits};
+use crate::{host, limits, specification};
 
 /// What `pod status -o json` prints.
 #[derive(Debug, Serialize)]
@@ -88,13 +88,7 @@ pub(crate) fn inspect(session: &Session, word: &str) -> Result<u8> {
 /// `pod.not-found`, `pod.corrupt`, or `storage`.
 pub(crate) fn spec(session: &Session, word: &str) -> Result<u8> {
     let pod = session.pods.find(&Query(word))?;
-    let manifest = pod.manifest()?;
-    let apps = pod.apps(&manifest)?;
-    let mut sandbox = manifest.sandbox;
-    // Apps may have been added and removed since the manifest was written.
-    sandbox.apps = apps.iter().map(|app| app.name.clone()).collect();
-    let spec = PodSpec { version: version::MANIFEST, name: Some(manifest.name), sandbox, apps };
-    ui::json(&spec).map(|()| 0)
+    ui::json(&specification::of(&pod)?).map(|()| 0)
 }
 
 fn text(document: &StatusDocument, now: Timestamp) -> String {

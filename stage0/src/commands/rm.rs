@@ -52,7 +52,12 @@ fn remove(session: &Session, word: &str) -> Result<()> {
     take_away(session, &mut pod, word)
 }
 
-fn take_away(session: &Session, pod: &mut Pod, word: &str) -> Result<()> {
+/// Removes a pod that does not run.
+///
+/// # Errors
+///
+/// `pod.running`, `pod.busy`, or `storage`.
+pub(super) fn take_away(session: &Session, pod: &mut Pod, word: &str) -> Result<()> {
     if pod.lock() == Lock::Theirs {
         return Err(match pod.home {
             Home::Run => CommandError::new("pod.running", format!("pod `{word}` runs")).hint(

@@ -1,8 +1,6 @@
 //! `pod run` and `pod prepare`: one path, `run` goes on where `prepare` stops.
 
-use std::fs;
-use std::io::{self, IsTerminal as _, Read};
-use std::path::Path;
+use std::io::{self, IsTerminal as _};
 
 use images::{Lease, Reference, Store};
 use pod_abi::app::{AppSpec, ImagePin, Stdio as AppStdio, Verified};
@@ -12,9 +10,11 @@ use pod_abi::stage::Output;
 use pod_abi::{AppName, Digest, PodId, version};
 
 use super::Session;
+use super::reuse::{self, Earlier};
+use super::start::{self, Manner};
 use crate::client::Audience;
 use crate::compose::{AppImage, compose, tell_hostname};
-use crate::error::{CommandError, Context as _, Result};
+use crate::error::{CommandError, Result};
 use crate::fetch;
 use crate::host;
 use crate::id_file::IdFile;
@@ -22,10 +22,7 @@ use crate::launch::{Background, Launch};
 use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
 use crate::supervision::{Place, Wish};
-use crate::{supervision, ui, volumes};
-
-/// The longest file `--spec` takes, in bytes.
-const MAX_SPEC: u64 = 16 << 20;
+use crate::{specification, supervision, ui, volumes};
 
 /// Runs a pod. Returns the exit status, or does not return: in the foreground this process
 /// becomes the pod's supervisor.
@@ -48,7 +45,20 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
         talks: audience.is_some(),
         in_place: request.in_place,
     })?;
+    let earlier = match request.reuse {
+        true => reuse::earlier(session, &spec)?,
+        false => Earlier::None,
+    };
+    if let Earlier::Same(pod) = earlier {
+        drop((lease, volumes)); // its pins and its manifest keep them
+        let manner = match request.stdio {
+            Stdio::Detached => Manner::Background,
+            Stdio::Attached => Manner::Foreground(audience),
+        };
+        return start::again(session, &store, pod, place, manner);
+    }
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
+    earlier.remove(session);
     let id_file = id_file(request, draft.id())?;
     drop((lease, volumes)); // the pod's pins and manifest keep them from here on
     let launcher = session.launcher(&store);
@@ -106,6 +116,10 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
         return Err(CommandError::usage("`pod prepare` starts nothing that could be detached")
             .hint("`pod start --detach` takes the flag"));
     }
+    if request.reuse {
+        return Err(CommandError::usage("`--reuse` is about a pod that is being started")
+            .hint("`pod run` takes the flag"));
+    }
     if request.in_place {
         return Err(CommandError::usage("`--in-place` is about a pod that is being started")
             .hint("`pod start` takes the flag"));
@@ -135,7 +149,7 @@ fn resolve(session: &Session, store: &Store, lease: &Lease, request: &Request) -
     match &request.source {
         Source::Line(pod) => resolve_line(session, store, lease, request, pod),
         Source::Spec(path) => {
-            let mut spec = read_spec(path)?;
+            let mut spec = specification::read(path)?;
             for app in &mut spec.apps {
                 // What vouches for an image is for the store to say, not for a file.
                 app.image.verified = obtain_pinned(store, lease, &app.image, &request.fetch)?;
@@ -184,33 +198,6 @@ pub(super) fn app_image(
         settings: image.settings,
         accounts,
     })
-}
-
-fn read_spec(path: &Path) -> Result<PodSpec> {
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(MAX_SPEC).read_to_string(&mut text)
-    } else {
-        fs::File::open(path).and_then(|file| file.take(MAX_SPEC).read_to_string(&mut text))
-    };
-    read.context(|| format!("cannot read `{}`", path.display()))?;
-    let invalid = |error: &dyn std::error::Error| {
-        CommandError::new(
-            "pod.invalid",
-            format!("`{}` is no specification of a pod", path.display()),
-        )
-        .because(error)
-        .hint("`pod run --dry-run IMAGE` prints one")
-    };
-    let spec: PodSpec = serde_json::from_str(&text).map_err(|error| invalid(&error))?;
-    spec.check().map_err(|error| invalid(&error))?;
-    if spec.sandbox.stage1.contains('/') && !spec.sandbox.stage1.starts_with('/') {
-        return Err(CommandError::new(
-            "pod.invalid",
-            "`sandbox.stage1` is no name and no absolute path",
-        ));
-    }
-    Ok(spec)
 }
 
 /// Comes by exactly the image a specification pins.

@@ -32,18 +32,54 @@ pub(crate) fn start(context: Context, args: &StartArgs) -> Result<u8> {
     session.sweep_leftovers();
     let pod = session.pods.find(&Query(&args.pod))?;
     let wish = Wish { detached: args.detach, talks: args.interactive, in_place: args.in_place };
-    if session.place(wish)? == Place::Here {
-        take(&session, &pod)?;
-        return begin(&session, &store, pod, Output::Shown, |_| false);
+    let place = session.place(wish)?;
+    if place == Place::Apart {
+        check_startable(&pod, pod.phase())?;
+    }
+    let manner = match (args.detach, args.interactive) {
+        (true, _) => Manner::Background,
+        (false, true) => Manner::Foreground(Some(audience(&pod, args)?)),
+        (false, false) => Manner::Foreground(None),
+    };
+    again(&session, &store, pod, place, manner)
+}
+
+/// How a pod that is there is started.
+#[derive(Debug)]
+pub(super) enum Manner {
+    /// It is waited for until it is ready.
+    Background,
+    /// It is watched, or talked to, until it ends.
+    Foreground(Option<Audience>),
+}
+
+/// Starts a pod that is there. As a supervisor this process does not return.
+///
+/// # Errors
+///
+/// Whatever kept the pod from running.
+pub(super) fn again(
+    session: &Session,
+    store: &Store,
+    pod: Pod,
+    place: Place,
+    manner: Manner,
+) -> Result<u8> {
+    if place == Place::Here {
+        take(session, &pod)?;
+        return begin(session, store, pod, Output::Shown, |_| false);
     }
     check_startable(&pod, pod.phase())?;
-    let launcher = session.launcher(&store);
-    if args.detach {
-        let background = launcher.in_background(&pod, None)?;
-        return super::announced(&session.context, &pod, background);
+    let launcher = session.launcher(store);
+    match manner {
+        Manner::Background => {
+            let background = launcher.in_background(&pod, None)?;
+            super::announced(&session.context, &pod, background)
+        }
+        Manner::Foreground(audience) => {
+            launcher.attended(&pod, None, &audience.unwrap_or_else(Audience::of_all))
+        }
     }
-    let audience = if args.interactive { audience(&pod, args)? } else { Audience::of_all() };
-    launcher.attended(&pod, None, &audience)
 }
 
 /// Becomes the supervisor of a pod that somebody else has started. What goes wrong before is

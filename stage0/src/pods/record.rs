@@ -91,6 +91,21 @@ impl Pod {
         manifest.sandbox.apps.iter().map(|name| self.app(name)).collect()
     }
 
+    /// Reads what it was made from: its manifest and its apps as they were first written. `None` if
+    /// an app of those is gone by now.
+    ///
+    /// # Errors
+    ///
+    /// `pod.corrupt` if something is not understood.
+    pub(crate) fn original(&self) -> Result<Option<(PodManifest, Vec<AppSpec>)>> {
+        let Some(manifest) = self.read::<PodManifest>(layout::MANIFEST)? else { return Ok(None) };
+        let first = |name| self.read::<AppSpec>(&layout::app_spec(name, 0));
+        let apps: Vec<Option<AppSpec>> =
+            manifest.sandbox.apps.iter().map(first).collect::<Result<_>>()?;
+        let apps: Option<Vec<AppSpec>> = apps.into_iter().collect();
+        Ok(apps.map(|apps| (manifest, apps)))
+    }
+
     /// Reads the newest generation of one app.
     ///
     /// # Errors

@@ -56,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) remove: bool,
     /// Whether it is printed rather than run.
     pub(crate) dry_run: bool,
+    /// Whether the pod that bears its name is started again if it is the same.
+    pub(crate) reuse: bool,
     /// Its name, if given.
     pub(crate) name: Option<PodName>,
     /// The file its id is written to.
@@ -150,11 +152,15 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
         stdio: if pod.detach { Stdio::Detached } else { Stdio::Attached },
         remove: pod.rm,
         dry_run: pod.dry_run,
+        reuse: pod.reuse,
         name: pod.name.as_deref().map(word::<PodName>).transpose()?,
         id_file: pod.id_file.clone(),
         detach_keys: pod.detach_keys.clone(),
         in_place: pod.in_place,
     };
+    if pod.reuse {
+        check_reuse(&pod)?;
+    }
     if let Some(path) = &pod.spec {
         check_beside_spec(&pod)?;
         request.source = Source::Spec(path.clone());
@@ -315,6 +321,21 @@ const PULLS: &[(&str, Pull)] = &[
     ("always", Pull::Always),
     ("never", Pull::Never),
 ];
+
+/// Refuses what makes no sense of a pod that may be there already.
+fn check_reuse(pod: &PodFlags) -> Result<()> {
+    if pod.spec.is_none() {
+        return Err(CommandError::usage("`--reuse` is about a pod that `--spec` describes").hint(
+            "`pod run --dry-run` prints what `--spec` takes; `pod start` starts any pod again",
+        ));
+    }
+    let given =
+        [("--rm", pod.rm), ("--dry-run", pod.dry_run), ("--id-file", pod.id_file.is_some())];
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(contradiction("--reuse", flag)),
+        None => Ok(()),
+    }
+}
 
 fn check_beside_spec(pod: &PodFlags) -> Result<()> {
     let given = [

@@ -229,8 +229,7 @@ fn span(text: &str) -> Option<u64> {
 }
 
 fn is_list(text: &str) -> bool {
-    let limit =
-        pod_abi::isolators::Resources { cpuset_cpus: Some(text.to_owned()), ..Default::default() };
+    let limit = Resources { cpuset_cpus: Some(text.to_owned()), ..Default::default() };
     limit.is_sound()
 }
 

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
+use serde::Serialize;
 use systemd_zbus::ManagerProxyBlocking;
 use zbus::blocking::Connection;
 use zbus::connection::Builder;
+use zbus::message::Message;
 use zbus::proxy::CacheProperties;
-use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue};
 
 use super::refusal;
 use super::waiting::within_or;
@@ -25,6 +27,10 @@ pub(super) const CALL: Duration = Duration::from_secs(25);
 
 /// The manager's name on the bus.
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1";
+/// Where its manager is on the bus.
+pub(super) const PATH: &str = "/org/freedesktop/systemd1";
+/// The interface of that.
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 /// The interface of everything that has properties.
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
@@ -65,6 +71,16 @@ impl Link {
         let reply =
             self.connection.call_method(Some(SERVICE), path, Some(PROPERTIES), "GetAll", &"")?;
         reply.body().deserialize()
+    }
+
+    /// Calls a method of the manager whose answer is in words that grow with each version, so that
+    /// types of fixed words would refuse what has been done.
+    pub(super) fn call(
+        &self,
+        method: &str,
+        body: &(impl Serialize + DynamicType),
+    ) -> zbus::Result<Message> {
+        self.connection.call_method(Some(SERVICE), PATH, Some(MANAGER), method, body)
     }
 
     /// Returns the connection.

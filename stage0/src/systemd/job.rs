@@ -26,7 +26,7 @@ use zbus::message::Message;
 use zbus::zvariant::OwnedObjectPath;
 use zbus::{MatchRule, MessageStream};
 
-use super::bus::{Blocked, CALL, Link, PROPERTIES, SERVICE};
+use super::bus::{Blocked, CALL, Link, MANAGER, PATH, PROPERTIES, SERVICE};
 use super::refusal;
 use super::state::{ActiveState, UnitState};
 use super::waiting::{within, within_or};
@@ -40,8 +40,6 @@ const SELDOM: Duration = Duration::from_secs(10);
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// How many signals wait for us. There is one for each job of the unit.
 const QUEUE: usize = 64;
-const PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const BUS: &str = "org.freedesktop.DBus";
 const BUS_PATH: &str = "/org/freedesktop/DBus";
 

@@ -37,6 +37,7 @@ pub(crate) struct Manager {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
     /// The main process.
+    #[allow(dead_code, reason = "the manager's other word")]
     Main,
     /// All of them.
     All,
@@ -48,6 +49,7 @@ pub(crate) enum Lasting {
     /// Until the host is booted again.
     UntilReboot,
     /// For ever.
+    #[allow(dead_code, reason = "the manager's other word")]
     Always,
 }
 
@@ -67,7 +69,7 @@ impl Manager {
     /// # Errors
     ///
     /// Those of calls.
-    pub(crate) fn version(&self) -> Result<String> {
+    fn version(&self) -> Result<String> {
         self.asked("ask", "init.scope", |link| link.proxy.version())
     }
 
@@ -99,7 +101,13 @@ impl Manager {
             if refusal::is_passing(&error) {
                 return self.started_or_again(unit, &error, watch);
             }
-            return Err(refusal::of(&error, "start", &unit.name));
+            let refused = refusal::of(&error, "start", &unit.name);
+            return Err(match self.version() {
+                Ok(version) if refusal::unknown_property(&error).is_some() => {
+                    refused.hint(format!("this is systemd {version}"))
+                }
+                _ => refused,
+            });
         }
     }
 
@@ -153,6 +161,7 @@ impl Manager {
     /// # Errors
     ///
     /// Those of calls.
+    #[allow(dead_code, reason = "for units that are not ours to make anew")]
     pub(crate) fn restart(&self, unit: &str) -> Result<Job> {
         self.job("restart", unit, Deed::Start, |link| link.proxy.restart_unit(unit, Mode::Replace))
     }
@@ -210,13 +219,32 @@ impl Manager {
         self.asked("change", unit, |link| link.proxy.set_unit_properties(unit, runtime, &on_bus))
     }
 
+    /// Tells whether there is a file for `unit`, such as a template.
+    ///
+    /// # Errors
+    ///
+    /// Those of calls.
+    pub(crate) fn has_file(&self, unit: &str) -> Result<bool> {
+        self.asked("look for", unit, |link| match link.call("GetUnitFileState", &unit) {
+            Err(error)
+                if refusal::is(&error, "FileNotFound") || refusal::is(&error, "NoSuchUnit") =>
+            {
+                Ok(false)
+            }
+            answer => answer.map(|_| true),
+        })
+    }
+
     /// Has unit `unit`, which must have a file, started at every boot.
     ///
     /// # Errors
     ///
     /// Those of calls.
     pub(crate) fn enable(&self, unit: &str) -> Result<()> {
-        self.asked("enable", unit, |link| link.proxy.enable_unit_files(&[unit], false, false))?;
+        let (runtime, force) = (false, false);
+        self.asked("enable", unit, |link| {
+            link.call("EnableUnitFiles", &(vec![unit], runtime, force)).map(drop)
+        })?;
         self.daemon_reload()
     }
 
@@ -226,7 +254,10 @@ impl Manager {
     ///
     /// Those of calls.
     pub(crate) fn disable(&self, unit: &str) -> Result<()> {
-        self.asked("disable", unit, |link| link.proxy.disable_unit_files(&[unit], false))?;
+        let runtime = false;
+        self.asked("disable", unit, |link| {
+            link.call("DisableUnitFiles", &(vec![unit], runtime)).map(drop)
+        })?;
         self.daemon_reload()
     }
 

@@ -31,7 +31,7 @@ pub(crate) use asked::read as read_property;
 pub(crate) use job::{Job, Outcome};
 pub(crate) use manager::{Lasting, Manager, Whom};
 pub(crate) use state::{ActiveState, UnitState};
-pub(crate) use value::{Need, Property, TransientUnit, Value};
+pub(crate) use value::{Property, TransientUnit, Value};
 
 /// Where pods' units live unless they say otherwise: one slice to limit and to look at all of them.
 pub(crate) const SLICE: &str = "machine-pods.slice";

@@ -189,6 +189,15 @@ pub(super) fn mask(list: &str) -> Vec<u8> {
     mask
 }
 
+/// Takes the pod's id out of its unit, for one that outlives the pod: the next of its name has another.
+pub(crate) fn forget_id(unit: &mut TransientUnit) {
+    for property in &mut unit.properties {
+        if let Value::Fields(fields) = &mut property.value {
+            fields.retain(|field| !field.starts_with(POD_FIELD));
+        }
+    }
+}
+
 /// Returns what has the manager read the credentials that stand in files.
 fn credentials(apps: &[AppSpec]) -> Option<Property> {
     let mut known: Vec<(String, String)> = Vec::new();

@@ -318,11 +318,6 @@ pub(super) fn by_file(file: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.file == file)
 }
 
-/// Returns the property the bus calls `bus`.
-pub(super) fn by_bus(bus: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| known.bus == bus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! Commands that make, show and remove pods: what they print.
 
+use std::fs;
+
 use tests::fixtures::Fixture;
 
 use crate::{numberless, sandbox};
@@ -335,4 +337,114 @@ fn a_manifest_is_a_document() {
     --- exit 1 ---
     ");
     sandbox.pod(["rm", "web"]).success();
+}
+
+#[test]
+fn a_unit_of_a_pod_is_printed_and_kept_only_where_systemd_runs() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    let property = "Restart=on-failure";
+    sandbox.pod(["prepare", "--name", "web", "--unit-property", property, image, "true"]).success();
+    insta::assert_snapshot!(sandbox.pod(["generate", "systemd", "web"]), @"
+    --- stdout ---
+    # Made by `pod generate systemd web`. As /etc/systemd/system/pod-web.service it runs the pod;
+    # `systemctl enable --now pod-web.service` does so at every boot.
+
+    [Unit]
+    Description=Pod web: app
+    Documentation=man:pod(1)
+
+    [Service]
+    Type=notify
+    NotifyAccess=main
+    ExecStart=[PROGRAMS]/pod --root [SANDBOX]/root --run-root [SANDBOX]/run start web
+    ExecReload=[PROGRAMS]/pod --root [SANDBOX]/root --run-root [SANDBOX]/run kill --signal HUP web
+    ExecStopPost=[PROGRAMS]/pod --root [SANDBOX]/root --run-root [SANDBOX]/run reap web
+    Restart=on-failure
+    TimeoutStopSec=15s
+    KillMode=mixed
+    Delegate=yes
+    Slice=machine-pods.slice
+    OOMPolicy=continue
+    LogExtraFields=POD_NAME=web
+
+    [Install]
+    WantedBy=multi-user.target
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["enable", "web"]), @"
+    --- stderr ---
+    error: this host was not booted by systemd
+    hint: `pod start -d` in what this host runs at boot starts a pod
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["disable", "web"]), @"
+    --- stderr ---
+    error: this host was not booted by systemd
+    hint: `pod start -d` in what this host runs at boot starts a pod
+    --- exit 1 ---
+    ");
+    sandbox.pod(["rm", "web"]).success();
+    sandbox.pod(["prepare", "--rm", "--name", "gone", image, "true"]).success();
+    insta::assert_snapshot!(sandbox.pod(["generate", "systemd", "gone"]), @"
+    --- stderr ---
+    error: pod `gone` is removed when it ends, so a unit could start it once
+    hint: `pod inspect --spec` writes down what it is, and `--spec FILE` makes a unit of that
+    --- exit 1 ---
+    ");
+    sandbox.pod(["rm", "gone"]).success();
+    insta::assert_snapshot!(sandbox.pod(["run", "--unit-property", "KillMode=process", image]), @"
+    --- stderr ---
+    error: `--unit-property KillMode` would break a pod: the supervisor alone is told to stop, and stops the apps in order
+    hint: `--stop-signal` and `--stop-timeout` say how an app is stopped
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "--unit-property", "MemroyMax=1G", image]), @"
+    --- stderr ---
+    error: `MemroyMax` is no property we know
+    hint: any property can be set in a drop-in: /etc/systemd/system/pod-NAME.service.d/*.conf
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "--rm", "--unit-property", property, image]), @"
+    --- stderr ---
+    error: `--rm` and `--unit-property Restart=on-failure` contradict each other
+    hint: leave `--rm` away; `pod rm` and `pod gc` remove pods that have ended
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "--reuse", image]), @"
+    --- stderr ---
+    error: `--reuse` is about a pod that `--spec` describes
+    hint: `pod run --dry-run` prints what `--spec` takes; `pod start` starts any pod again
+    --- exit 125 ---
+    ");
+}
+
+#[test]
+fn a_pod_that_a_file_describes_is_started_again_or_replaced() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let script = "echo >>/file; echo run $(wc -l </file)";
+    let described = |more: &str| {
+        let script = format!("{script}{more}");
+        let line = ["run", "--dry-run", "--name", "kept", &image, "sh", "-c", &script];
+        fs::write(sandbox.path("kept.json"), sandbox.pod(line).raw).unwrap();
+    };
+    let path = sandbox.path("kept.json").display().to_string();
+    let run = || sandbox.pod(["run", "--reuse", "--spec", &path]);
+    described("");
+    assert_eq!(run().success(), "run 1\n");
+    assert_eq!(run().success(), "run 2\n");
+    assert_eq!(sandbox.pod(["ps", "-aq"]).success().lines().count(), 1);
+    described("; echo more");
+    assert_eq!(run().success(), "run 1\nmore\n");
+    assert_eq!(sandbox.pod(["ps", "-aq"]).success().lines().count(), 1, "the old one is gone");
+    assert_eq!(run().success(), "run 2\nmore\n");
+    // One of that name that has never run, and one that lives, keep it.
+    sandbox.pod(["rm", "kept"]).success();
+    sandbox.pod(["prepare", "--name", "kept", &image, "sleep", "1000"]).success();
+    run().refuses(125, &["name `kept` belongs to pod"]);
+    sandbox.pod(["start", "-d", "kept"]).success();
+    run().refuses(125, &["name `kept` belongs to pod"]);
+    sandbox.pod(["rm", "-f", "kept"]).success();
 }
