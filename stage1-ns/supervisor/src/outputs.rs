@@ -56,6 +56,8 @@ struct App {
     stderr: Stream,
     input: Option<Sink<OwnedFd>>,
     terminal: Option<Fresh>,
+    /// Whether it is not known yet to have run.
+    unheard: bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,8 @@ impl App {
             }
         };
         let (stdout, stderr) = (Stream::of(Some(stdout)), Stream::of(stderr));
-        Ok(Self { name, log, writer: None, stdout, stderr, input, terminal })
+        let unheard = log.is_some();
+        Ok(Self { name, log, writer: None, stdout, stderr, input, terminal, unheard })
     }
 
     fn stream(&mut self, source: Source) -> &mut Stream {
@@ -213,6 +216,15 @@ impl Outputs {
         }
     }
 
+    /// Lets an app be heard, whose start or end is on record by now. Whoever has heard it may then
+    /// ask for what only a running app can do.
+    pub(crate) fn hear(&mut self, name: &AppName) {
+        let app = self.place_of(name).and_then(|place| self.apps.get_mut(&place));
+        if app.is_some_and(|app| std::mem::take(&mut app.unheard)) {
+            self.stale = true;
+        }
+    }
+
     /// Makes an app's terminal, if it has one, ready for its next start.
     pub(crate) fn refresh(&self, name: &AppName) {
         let app = self.place_of(name).and_then(|place| self.apps.get(&place));
@@ -238,7 +250,7 @@ impl Outputs {
         let mut wanted = Vec::new();
         let when = |condition: bool, interest| condition.then_some(interest);
         for (&place, app) in &self.apps {
-            let flows = !self.is_clogged(place);
+            let flows = !self.is_clogged(place) && !app.unheard;
             for (source, stream) in [(Source::Stdout, &app.stdout), (Source::Stderr, &app.stderr)] {
                 if let Some(pipe) = &stream.pipe {
                     let token = Token::Stream(place, source);

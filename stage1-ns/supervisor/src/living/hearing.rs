@@ -98,12 +98,14 @@ impl<W: Wall> Living<'_, W> {
                 if let Some(app) = self.pod.app(&app) {
                     app.pid = host;
                 }
+                self.outputs.hear(&app);
                 for signal in self.pod.kept_signals(&app) {
                     self.tell(&ToInit::Signal { target: Target::App(app.clone()), signal });
                 }
                 self.reply(&Waiting::Start(app), &Reply::Done);
             }
             Consequence::AppEnded { app, exit, error, for_good } => {
+                self.outputs.hear(&app);
                 self.app_ended(&app, exit, for_good);
                 self.reloaded(&app);
                 if let Some(watchdog) = &mut self.watchdog {
