@@ -129,6 +129,11 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
     let cells = |app| cells(app, living, paused, now);
     let rows: Vec<Vec<String>> = status.apps.iter().map(cells).collect();
     text.push_str(&ui::table(&["APP", "STATE", "PID", "RESTARTS", "SINCE"], &rows));
+    for app in status.apps.iter().filter(|_| living) {
+        if let Some(said) = &app.said {
+            text.push_str(&format!("{} says: {said}\n", app.name));
+        }
+    }
     text
 }
 

@@ -11,6 +11,7 @@
 //! probe serve                says `ready`, accepts one connection on each of the sockets it was
 //!                            handed (`sd_listen_fds(3)`), again and again, and answers each with
 //!                            the socket's name
+//! probe notify MESSAGE…     says each message to whoever `NOTIFY_SOCKET` names
 //! probe fill PATH BYTES      writes BYTES bytes to PATH and answers with the errno or `ok`
 //! ```
 //!
@@ -21,6 +22,8 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         (Some("wait"), []) => wait(),
         (Some("stay"), []) => stay(),
         (Some("serve"), []) => serve(),
+        (Some("notify"), messages) => notify(messages),
         (Some("fill"), [path, bytes]) => fill(path, bytes),
         _ => ExitCode::from(USAGE),
     }
@@ -114,6 +118,18 @@ fn serve() -> ExitCode {
             }
         }
     }
+}
+
+/// Sends each message to whoever `NOTIFY_SOCKET` names (`sd_notify(3)`).
+fn notify(messages: &[String]) -> ExitCode {
+    let address = env::var("NOTIFY_SOCKET").ok();
+    let address = address.as_deref().and_then(|name| name.strip_prefix('@'));
+    let address = address.map(SocketAddr::from_abstract_name);
+    let (Some(Ok(address)), Ok(socket)) = (address, UnixDatagram::unbound()) else {
+        return ExitCode::FAILURE;
+    };
+    let sent = |message: &String| socket.send_to_addr(message.as_bytes(), &address).is_ok();
+    if messages.iter().all(sent) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn fill(path: &str, bytes: &str) -> ExitCode {

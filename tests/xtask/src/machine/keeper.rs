@@ -183,6 +183,8 @@ fn live(
             return Ok((Outcome::NeverCameUp, init.wait()?));
         }
     }
+    // Process 1 goes on telling, and would wait for a socket that is full and nobody reads.
+    drop(ready);
     say(&format!("up {}", only_child(&init)?))?;
     Ok((Outcome::Lived, init.wait()?))
 }
