@@ -3,7 +3,8 @@
 //!
 //! A start reads the newest, so what was changed holds until it is changed again. Generations are
 //! never written over; of the old ones a few are kept, for readers that have just looked which is
-//! the newest.
+//! the newest, and the first, which tells what the pod was made from: without it `pod run --reuse`
+//! would take the pod for another, and remove it.
 
 use std::os::fd::BorrowedFd;
 
@@ -37,7 +38,8 @@ pub(crate) fn of_app<'p>(pod: BorrowedFd<'p>, spec: &AppSpec) -> Result<Prepared
     })?;
     // The document may have been one of an older program, which had no word for what it now says.
     let spec = AppSpec { version: version::MANIFEST, ..spec.clone() };
-    for old in generations.into_iter().filter(|old| old.saturating_add(KEPT) <= next) {
+    let is_old = |it: &u32| *it > 0 && it.saturating_add(KEPT) <= next;
+    for old in generations.into_iter().filter(is_old) {
         // What stays is read by nobody.
         let _ = unlinkat(pod, layout::app_spec(name, old), AtFlags::empty());
     }
@@ -79,7 +81,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn each_change_is_a_generation_of_its_own_and_few_are_kept() {
+    fn each_change_is_a_generation_of_its_own_and_the_first_and_a_few_are_kept() {
         let directory = std::env::temp_dir().join(format!("pod-limits-{}", std::process::id()));
         let app = directory.join("apps/web");
         fs::create_dir_all(&app).unwrap();
@@ -96,7 +98,7 @@ mod tests {
         assert_eq!((read.resources.pids, read.version), (Some(20), version::MANIFEST));
         let mut kept = generations(pod.as_fd(), &spec.name).unwrap();
         kept.sort_unstable();
-        assert_eq!(kept, (13..=20).collect::<Vec<_>>());
+        assert_eq!(kept, [0].into_iter().chain(13..=20).collect::<Vec<_>>());
         assert!(app.join("app.03.json").exists());
         drop(of_app(pod.as_fd(), &spec).unwrap());
         assert!(!app.join("app.21.json").exists() && !app.join(".app.json.tmp").exists());
