@@ -414,7 +414,8 @@ impl<'a, W: Wall> Living<'a, W> {
         self.outputs.drain(records::now());
         let (code, error) = self.outcome();
         // A service that was asked to end and has done so did not fail.
-        let as_asked = self.order.service.is_some() && self.stopping.is_some() && error.is_none();
+        let asked = matches!(self.stopping, Some(Stopping::Signal(_) | Stopping::Request));
+        let as_asked = self.order.service.is_some() && asked && error.is_none();
         let now = records::now();
         self.pod.end(code, error, now);
         self.records.event(now, Event::PodEnded { code });

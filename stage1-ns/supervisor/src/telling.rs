@@ -11,9 +11,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_millis(100);
 /// How often that doubles while nobody listens.
 const PATIENCE: u32 = 7;
-/// The most words that wait; more come only if nobody listens for a long time.
-const MAX_WAITING: usize = 32;
-
 /// What is to be said.
 #[derive(Debug, Default)]
 pub(crate) struct Telling {
@@ -31,14 +28,18 @@ fn is_state(word: &str) -> bool {
     ["READY=", "RELOADING=", "STOPPING="].iter().any(|state| word.starts_with(state))
 }
 
+/// Returns what a word is about.
+fn subject(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(subject, _)| subject)
+}
+
 impl Telling {
-    /// Adds a word, in the stead of one that waits and says the same.
+    /// Adds a word, in the stead of one that waits and is about the same: there is one of each kind
+    /// at most, so that no app that has much to say keeps another word from being said.
     pub(crate) fn add(&mut self, word: impl Into<String>) {
         let word = word.into();
-        self.words.retain(|waiting| *waiting != word);
-        if self.words.len() < MAX_WAITING {
-            self.words.push(word);
-        }
+        self.words.retain(|waiting| subject(waiting) != subject(&word));
+        self.words.push(word);
     }
 
     /// Returns how many words go into the next message.
@@ -139,11 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_listens_costs_no_memory() {
+    fn nobody_who_listens_costs_no_memory_and_no_word() {
         let mut telling = Telling::default();
         for number in 0..10_000 {
             telling.add(format!("EXTEND_TIMEOUT_USEC={number}"));
         }
-        assert_eq!(telling.words.len(), MAX_WAITING);
+        telling.add("READY=1");
+        assert_eq!(telling.words, ["EXTEND_TIMEOUT_USEC=9999", "READY=1"]);
     }
 }

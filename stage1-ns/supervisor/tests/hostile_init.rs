@@ -18,7 +18,8 @@ use pod_abi::control::{Hello, Reply, Request, WindowSize};
 use pod_abi::exit::Ended;
 use pod_abi::frame::{Decoder, encode};
 use pod_abi::inner::{AppFds, FromInit, Target, ToInit};
-use pod_abi::stage::{AppOrder, Order};
+use pod_abi::manifest::OomPolicy;
+use pod_abi::stage::{AppOrder, Order, Service};
 use pod_abi::status::{AppState, PodStatus};
 use pod_abi::{AppName, Report, version};
 use serde::Serialize;
@@ -72,9 +73,15 @@ struct Stage {
     stdout: Option<OwnedFd>,
     input: Option<OwnedFd>,
     init: Option<thread::JoinHandle<()>>,
+    /// Where memory runs out, told once.
+    out_of_memory: Vec<AppName>,
 }
 
 impl Wall for Stage {
+    fn out_of_memory(&mut self) -> Vec<AppName> {
+        std::mem::take(&mut self.out_of_memory)
+    }
+
     fn add_app(
         &mut self,
         _: &AppOrder,
@@ -195,7 +202,8 @@ fn run_as(
     };
     let init = None;
     let script: Option<Script> = Some(Box::new(script));
-    let mut wall = Stage { script, channel: None, stdout: None, input: None, init };
+    let out_of_memory = vec![web()];
+    let mut wall = Stage { script, channel: None, stdout: None, input: None, init, out_of_memory };
     let client = thread::spawn(move || beside(&run));
     let code = supervise(order, &inherited, &mut wall);
     client.join().unwrap();
@@ -400,6 +408,51 @@ fn a_client_execs_signals_and_shuts_down() {
         assert_eq!(client.hear(), Some(Reply::Done));
     });
     assert_eq!(code, 0);
+}
+
+/// The same pod, in a unit and with the policy to end when memory runs out.
+fn order_of_a_unit() -> Order {
+    let mut order = order();
+    order.service = Some(Service { unit: "pod-shop.service".to_owned(), watchdog_us: None });
+    order.pod.sandbox.oom_policy = OomPolicy::Stop;
+    order
+}
+
+#[test]
+fn a_service_that_was_asked_to_end_has_not_failed() {
+    let (code, status, _) = run_as(
+        &order_of_a_unit(),
+        |mut init| {
+            init.begin();
+            init.say(&started());
+            while !matches!(init.hear(), Some(ToInit::Shutdown { .. })) {}
+            init.say(&ended(Ended::Signaled { signal: 15, oom: false }));
+            init.say(&FromInit::PodEnded { code: 143 });
+        },
+        |run| {
+            let mut client = Client::connect(run);
+            client.await_running();
+            client.send(&Request::Shutdown { grace_ms: None });
+            assert_eq!(client.hear(), Some(Reply::Done));
+        },
+    );
+    assert_eq!((code, status.code), (0, Some(143)));
+}
+
+#[test]
+fn a_service_that_ends_for_lack_of_memory_has_failed() {
+    let (code, status, _) = run_as(
+        &order_of_a_unit(),
+        |mut init| {
+            init.begin();
+            init.say(&started());
+            init.say(&ended(Ended::Signaled { signal: 9, oom: true }));
+            while !matches!(init.hear(), Some(ToInit::Shutdown { .. })) {}
+            init.say(&FromInit::PodEnded { code: 0 });
+        },
+        alone,
+    );
+    assert_eq!((code, status.code), (137, Some(137)));
 }
 
 #[test]
