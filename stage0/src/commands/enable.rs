@@ -50,7 +50,7 @@ pub(crate) fn enable(session: &Session, args: &EnableArgs) -> Result<u8> {
     }
     let file = specification::of_host(&name);
     let text = text_of(&spec)?;
-    check_unwritten(&file, &spec)?;
+    check_unwritten(&file, &unit, &spec)?;
     let drop_in = drop_in_of(&name);
     let more = drop_in_text(&pod)?;
     specification::put(&file, &text, 0o600)?;
@@ -170,7 +170,7 @@ fn text_of(spec: &PodSpec) -> Result<String> {
 }
 
 /// Refuses to overwrite a file that says something else.
-fn check_unwritten(file: &Path, spec: &PodSpec) -> Result<()> {
+fn check_unwritten(file: &Path, unit: &str, spec: &PodSpec) -> Result<()> {
     if !file.exists() {
         return Ok(());
     }
@@ -182,8 +182,7 @@ fn check_unwritten(file: &Path, spec: &PodSpec) -> Result<()> {
         format!("`{}` is there, and describes another pod", file.display()),
     )
     .hint(format!(
-        "remove it to have this pod's written; `systemctl enable {}` takes it as it is",
-        unit_of(&PodName::clone(spec.name.as_ref().expect("a pod has a name")))
+        "remove it to have this pod's written; `systemctl enable {unit}` takes it as it is"
     )))
 }
 

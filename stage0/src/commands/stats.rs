@@ -131,8 +131,8 @@ fn read(session: &Session, args: &StatsArgs) -> Result<Reading> {
     let mut reading = Reading::new();
     for pod in pods.into_iter().filter(|pod| pod.phase() == Phase::Running) {
         match ask(session, &pod) {
-            Ok(Some(stats)) => {
-                reading.insert(pod.id.clone(), (pod.manifest()?.name, stats));
+            Ok(Some(read)) => {
+                reading.insert(pod.id.clone(), read);
             }
             Ok(None) => {}
             // It may be beginning or ending; only who was named is missed.
@@ -143,10 +143,11 @@ fn read(session: &Session, args: &StatsArgs) -> Result<Reading> {
     Ok(reading)
 }
 
-fn ask(session: &Session, pod: &Pod) -> Result<Option<PodStats>> {
+/// Asks one; it may end, and be removed, at any moment of it.
+fn ask(session: &Session, pod: &Pod) -> Result<Option<(PodName, PodStats)>> {
     let Some(mut connection) = ending::connect(session.run_root(), pod)? else { return Ok(None) };
     match connection.ask(&Request::Stats)? {
-        Reply::Stats(stats) => Ok(Some(*stats)),
+        Reply::Stats(stats) => Ok(Some((pod.manifest()?.name, *stats))),
         _ => Ok(None),
     }
 }
