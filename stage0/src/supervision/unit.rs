@@ -269,10 +269,11 @@ impl Unit<'_> {
     }
 
     /// Waits until nothing is left of the unit whose supervisor has ended. A job that stops it does
-    /// nothing but that, unless the unit starts again by itself: then there is nothing to wait for.
+    /// nothing but that.
     fn await_settled(&self) -> Result<()> {
-        let settles = |state: UnitState| state.restart == "no" && state.active.is_alive();
-        if self.manager.state(&self.name)?.is_some_and(settles)
+        let status = self.pod.status()?.filter(|status| status.attempt == self.attempt);
+        let supervisor = status.map(|status| status.supervisor);
+        if self.manager.state(&self.name)?.is_some_and(|state| is_left_of(&state, supervisor))
             && let Some(job) = self.manager.stop(&self.name)?
         {
             job.wait(None)?;
@@ -363,6 +364,14 @@ impl Drop for Unit<'_> {
     }
 }
 
+/// Tells whether a unit is what is left of the run of a supervisor that has ended. One that starts
+/// again by itself is not to be stopped, and neither is the next run, which somebody else may have
+/// started meanwhile.
+fn is_left_of(state: &UnitState, supervisor: Option<u32>) -> bool {
+    let still = state.active.is_alive() && supervisor == Some(state.main_pid);
+    state.restart == "no" && (still || state.active == ActiveState::Deactivating)
+}
+
 /// A unit that stops.
 #[derive(Debug)]
 struct StoppingUnit<'m> {
@@ -393,6 +402,32 @@ impl Stopping for StoppingUnit<'_> {
                 Err(CommandError::new("systemd.stop", sentence)
                     .hint(format!("`systemctl status {}` shows what it does", self.unit)))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_run_of_a_pod_is_not_what_is_left_of_the_last() {
+        let table = [
+            ("no", ActiveState::Active, 7, true),
+            ("no", ActiveState::Activating, 7, true),
+            ("no", ActiveState::Deactivating, 0, true),
+            ("no", ActiveState::Active, 8, false),
+            ("no", ActiveState::Activating, 0, false),
+            ("no", ActiveState::Failed, 7, false),
+            ("always", ActiveState::Active, 7, false),
+            ("always", ActiveState::Deactivating, 0, false),
+        ];
+        for (restart, active, main_pid, left) in table {
+            let restart = restart.to_owned();
+            let state = UnitState { active, main_pid, restart, ..UnitState::default() };
+            assert_eq!(is_left_of(&state, Some(7)), left, "{state:?}");
+            let deactivating = active == ActiveState::Deactivating;
+            assert_eq!(is_left_of(&state, None), left && deactivating, "{state:?}");
         }
     }
 }

@@ -22,9 +22,8 @@ use crate::error::{During, Failure};
 /// The name a status has until it is whole.
 const STATUS_TEMPORARY: &str = ".status.json.tmp";
 
-/// The size of the history at which only the pod's own events, and what
-/// somebody has asked for, are still added, in bytes: an app
-/// that is restarted for ever must not fill the disk.
+/// The size of the history at which only the pod's own events, and what somebody has asked for,
+/// are still added, in bytes: an app that is restarted for ever must not fill the disk.
 const MAX_EVENTS: u64 = 4 << 20;
 
 /// The open history.
