@@ -76,22 +76,25 @@ impl Ender<'_> {
     ///
     /// As [`Ender::in_order`].
     pub(crate) fn at_once(&self, pod: &Pod) -> Result<()> {
-        let stopping = self.supervision.stop(pod)?;
-        let reached = self.reach(pod);
-        if let Some(stopping) = stopping {
-            match reached {
-                Ok(Some((mut connection, _))) => {
-                    let _ = connection.request(&kill_all(), &[]); // as above
-                }
-                Ok(None) => {}
-                Err(_) => stopping.kill()?,
+        // The end comes first: told by its unit, an app may be faster than the signal.
+        let killed = match self.reach(pod) {
+            Ok(Some((mut connection, supervisor))) => {
+                or_ended(connection.request(&kill_all(), &[]), &supervisor)
+                    .map(|()| Some(supervisor))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if let Some(stopping) = self.supervision.stop(pod)? {
+            if killed.is_err() {
+                stopping.kill()?;
             }
             return stopping.await_end();
         }
-        let Some((mut connection, supervisor)) = reached? else { return Ok(()) };
-        let sent = connection.request(&kill_all(), &[]);
-        or_ended(sent, &supervisor)?;
-        self.await_end(pod, &supervisor, MARGIN)
+        match killed? {
+            Some(supervisor) => self.await_end(pod, &supervisor, MARGIN),
+            None => Ok(()),
+        }
     }
 
     /// Connects to a supervisor that is to end, and opens it; one that is just starting or ending

@@ -10,8 +10,8 @@ use pod_abi::{Digest, PodPath};
 
 use crate::compose::Accounts;
 use crate::error::{CommandError, Result};
+use crate::pulling;
 use crate::request::{FetchRequest, Pull};
-use crate::ui;
 
 /// The most of an image's `passwd` or `group` read, in bytes; a directory service's whole dump
 /// fits.
@@ -47,7 +47,7 @@ pub(crate) fn obtain(
     if request.insecure_http {
         options.transport = Transport::InsecureHttp;
     }
-    let progress = ui::Progress::new(request.telling);
+    let progress = pulling::Progress::new(request.telling);
     store.pull(reference, &options, lease, &progress).map_err(|error| {
         // Where fetching it is what has just been tried, it is no hint.
         match (request.pull, error.kind()) {

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pod_abi::manifest::{Dns, HostEntry, PodManifest};
+use pod_abi::status::PodStatus;
 use pod_abi::{PodName, Timestamp};
 
 /// The longest file of the host handed on, in bytes; resolvers read far less.
@@ -23,6 +24,17 @@ pub(crate) fn text(path: &str) -> String {
         let _ = file.take(MAX_FILE).read_to_end(&mut bytes); // what was read counts
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Returns what tells this boot of the host from all others.
+pub(crate) fn boot_id() -> String {
+    text("/proc/sys/kernel/random/boot_id").trim().to_owned()
+}
+
+/// Tells whether the host has been booted since the run of a pod that `status` is about, and that run
+/// ended with it: as the host stopped, or without anybody left to record how.
+pub(crate) fn restarted_since(status: &PodStatus) -> bool {
+    (status.host_stopped || status.ended.is_none()) && status.boot_id != boot_id()
 }
 
 /// Returns to whom ids of this host are promised: `/etc/subuid` and `/etc/subgid` together.

@@ -41,6 +41,7 @@ mod nearest;
 mod notify;
 mod pods;
 mod prompt;
+mod pulling;
 mod pump;
 mod request;
 mod rundir;

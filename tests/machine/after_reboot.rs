@@ -8,7 +8,7 @@ use tests::sandbox::Sandbox;
 fn a_pod_that_ran_has_exited_and_one_of_the_host_is_back_with_its_files() {
     let machine = Sandbox::of_this_machine();
     let line = machine.pod(["ps", "-a"]).success();
-    assert!(line.contains("over-reboot  exited"), "{line}");
+    assert!(line.contains("over-reboot  exited (host restarted)"), "{line}");
     let status = machine.status("over-reboot");
     assert!(status.apps.iter().all(|app| app.state != AppState::Running), "{status:?}");
     machine.pod(["rm", "over-reboot"]).success();

@@ -30,4 +30,5 @@ mod pauses;
 mod reexec;
 mod sockets;
 mod storm;
+mod units;
 mod wait;

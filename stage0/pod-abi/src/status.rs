@@ -48,6 +48,10 @@ pub struct PodStatus {
     /// Whether it is paused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
+    /// Whether it was ended because the host was about to stop. `pod reap` writes this, in the place
+    /// of the supervisor.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub host_stopped: bool,
 }
 
 /// What is known of one app's run.

@@ -107,8 +107,11 @@ fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
     if pod.home == Home::Garbage && pod.awaited().is_some() {
         return Ok(Fate::Kept); // whoever reads it removes it
     }
+    match session.supervision().forget(pod) {
+        Err(error) if error.code() == "pod.running" => return Ok(Fate::Kept),
+        forgotten => forgotten?,
+    }
     leftovers::take_back(pod, session.run_root())?;
-    session.supervision().forget(pod)?;
     let garbage = match pod.home {
         Home::Run => Some(Home::ExitedGarbage),
         Home::Embryo | Home::Prepare | Home::Prepared => Some(Home::Garbage),

@@ -24,6 +24,8 @@ struct Info {
     machine: String,
     root: String,
     run_root: String,
+    /// Who looks after pods.
+    manager: String,
     pods: Counts,
     images: Images,
     /// Of the file system the root is on, in bytes.
@@ -81,6 +83,7 @@ fn collect(session: &Session) -> Result<Info> {
         machine: uname.machine().to_string_lossy().into_owned(),
         root: session.context.root.display().to_string(),
         run_root: session.context.run_root.display().to_string(),
+        manager: session.supervision().describe(),
         pods: count(session)?,
         images: Images {
             count: images.len(),
@@ -127,6 +130,7 @@ fn text(info: &Info) -> String {
     line("kernel:", format!("{} on {}", info.kernel, info.machine));
     line("root:", info.root.clone());
     line("run root:", info.run_root.clone());
+    line("manager:", info.manager.clone());
     line(
         "pods:",
         format!("{running} running, {prepared} prepared, {exited} exited, {other} other"),

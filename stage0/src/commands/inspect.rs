@@ -92,12 +92,8 @@ pub(crate) fn spec(session: &Session, word: &str) -> Result<u8> {
 }
 
 fn text(document: &StatusDocument, now: Timestamp) -> String {
-    let mut text = format!(
-        "pod {} ({})\n  phase:   {}\n",
-        document.name,
-        document.uuid,
-        document.phase.as_str()
-    );
+    let mut text =
+        format!("pod {} ({})\n  phase:   {}\n", document.name, document.uuid, phase(document));
     if !document.insecure.is_empty() {
         let words: Vec<&str> = document.insecure.iter().map(|it| it.as_str()).collect();
         text.push_str(&format!("  insecure: {}\n", words.join(", ")));
@@ -112,6 +108,9 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
     let Some(status) = &document.status else { return text };
     if status.paused && document.phase == Phase::Running {
         line("paused:", format!("`pod unpause {}` lets it go on", document.name));
+    }
+    if let Some(unit) = &status.unit {
+        line("unit:", unit.clone());
     }
     line("attempt:", status.attempt.to_string());
     line("started:", status.started.to_string());
@@ -135,6 +134,16 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
         }
     }
     text
+}
+
+fn phase(document: &StatusDocument) -> String {
+    let phase = document.phase.as_str();
+    match &document.status {
+        Some(status) if document.phase == Phase::Exited && host::restarted_since(status) => {
+            format!("{phase} (host restarted)")
+        }
+        _ => phase.to_owned(),
+    }
 }
 
 fn cells(app: &AppStatus, living: bool, paused: bool, now: Timestamp) -> Vec<String> {

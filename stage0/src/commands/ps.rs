@@ -39,6 +39,8 @@ struct Row {
     insecure: BTreeSet<Insecure>,
     paused: bool,
     error: Option<String>,
+    /// Whether it has ended because the host did.
+    host_restarted: bool,
     /// Its labels and those of its apps.
     #[serde(skip)]
     all_labels: Vec<(String, String)>,
@@ -158,6 +160,8 @@ fn row(pod: &Pod) -> Row {
         paused: phase == Phase::Running && status.as_ref().is_some_and(|status| status.paused),
         all_labels: all_labels(manifest.as_ref(), &apps),
         apps: names(manifest, apps),
+        host_restarted: phase == Phase::Exited
+            && status.as_ref().is_some_and(host::restarted_since),
         error,
     }
 }
@@ -236,6 +240,7 @@ fn state(row: &Row, ago: &dyn Fn(Timestamp) -> String) -> String {
             None => "starting".to_owned(),
         },
         (Phase::Running, ..) => "starting".to_owned(),
+        _ if row.host_restarted => "exited (host restarted)".to_owned(),
         (Phase::Exited, Some(code), Some(ended), _) => {
             format!("exited {code}, {} ago", ago(ended))
         }

@@ -12,6 +12,7 @@ use std::path::Path;
 use pod_abi::PodId;
 use pod_abi::phase::Home;
 use pod_abi::stage::fd;
+use pod_abi::status::{Event, EventRecord, PodStatus};
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
 use super::Session;
@@ -19,9 +20,10 @@ use crate::cgroup;
 use crate::cli::ReapArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
+use crate::history::History;
 use crate::pods::{Lock, Pod, Pods, Query};
 use crate::ui::{self, Format};
-use crate::{failure, ids, leftovers, rundir};
+use crate::{failure, ids, leftovers, rundir, systemd};
 
 /// Descriptors of the stage ABI, adopted. To be made before anything else opens one.
 #[derive(Debug)]
@@ -80,6 +82,9 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
     let format = if json { Format::Json } else { Format::Table };
     problems.extend(rundir::remove(run_root.as_fd(), &pod.id).err());
     let remove = pod.manifest().is_ok_and(|manifest| manifest.remove);
+    if let Some(status) = status.as_ref().filter(|_| !remove) {
+        problems.extend(note_host_stop(&pod, status).err());
+    }
     let never_ready = status.as_ref().is_some_and(|status| status.ready.is_none());
     match status.filter(|status| status.unit.is_some()) {
         // The journal of the unit has what its apps have written.
@@ -97,6 +102,18 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
         problems.extend(leftovers::remove_if_asked(&pods, &mut pod).err());
     }
     problems.into_iter().next_back().map_or(Ok(()), Err)
+}
+
+/// Records that a pod of a unit has ended because the host is about to stop, if that is so.
+fn note_host_stop(pod: &Pod, status: &PodStatus) -> Result<()> {
+    let asked = |record: &EventRecord| {
+        record.attempt == status.attempt && record.event == Event::PodStopping
+    };
+    let was_asked = || History::open(pod).is_some_and(|mut it| it.news().iter().any(asked));
+    if status.unit.is_some() && was_asked() && systemd::shutdown::is_under_way() {
+        pod.replace_status(&PodStatus { host_stopped: true, ..status.clone() })?;
+    }
+    Ok(())
 }
 
 /// Does what is left to do of a pod whose supervisor has ended, if anything: service managers call

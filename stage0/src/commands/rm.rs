@@ -66,8 +66,8 @@ pub(super) fn take_away(session: &Session, pod: &mut Pod, word: &str) -> Result<
             _ => CommandError::new("pod.busy", format!("pod `{word}` is being worked on")),
         });
     }
-    leftovers::take_back(pod, session.run_root())?;
     session.supervision().forget(pod)?;
+    leftovers::take_back(pod, session.run_root())?;
     match pod.home {
         Home::Garbage | Home::ExitedGarbage => {}
         Home::Run => session.pods.rename(pod, Home::ExitedGarbage)?,

@@ -57,6 +57,9 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
         };
         return start::again(session, &store, pod, place, manner);
     }
+    if let (Place::Apart, Some(name)) = (place, &spec.name) {
+        session.supervision().check_name(&session.pods, name)?;
+    }
     let (draft, manifest, apps) = lay_out(session, spec, request)?;
     earlier.remove(session);
     let id_file = id_file(request, draft.id())?;

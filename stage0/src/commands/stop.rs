@@ -39,6 +39,9 @@ pub(crate) fn restart(session: &Session, args: &RestartArgs) -> Result<u8> {
     let mut status = 0;
     each(&session.context, &args.pods, |word| {
         let pod = session.pods.find(&Query(word))?;
+        if session.supervision().restart(&pod)? {
+            return ui::out(&format!("{word}\n"));
+        }
         if pod.phase() == Phase::Running {
             check_outlives_stop(&pod, word)?;
             session.ender().in_order(&pod, args.time)?;

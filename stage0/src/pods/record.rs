@@ -12,7 +12,7 @@ use pod_abi::check::check_version;
 use pod_abi::manifest::{AppList, PodLimits, PodManifest};
 use pod_abi::status::PodStatus;
 use pod_abi::{AppName, Report, layout};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +22,8 @@ use crate::error::{CommandError, Context as _, Result};
 /// The longest record read, in bytes: 64 apps of a frame's length each would not fit, and no
 /// honest pod comes near it.
 const MAX_RECORD: u64 = 16 << 20;
+/// What a new status is called until it takes the old one's place.
+const STATUS_TEMPORARY: &str = "status.json.reaped";
 
 impl Pod {
     /// Reads the sandbox's manifest; its list of apps and its limits are those in force.
@@ -60,6 +62,20 @@ impl Pod {
     /// `pod.corrupt` if the record is not understood.
     pub(crate) fn status(&self) -> Result<Option<PodStatus>> {
         self.read(layout::STATUS)
+    }
+
+    /// Replaces what is recorded of its latest run. Only for who holds its lock.
+    ///
+    /// # Errors
+    ///
+    /// `storage`; the old record is still there, whole.
+    pub(crate) fn replace_status(&self, status: &PodStatus) -> Result<()> {
+        let tell = || format!("cannot replace `{}` of pod `{}`", layout::STATUS, self.id);
+        let bytes = serde_json::to_vec(status)
+            .map_err(|error| CommandError::of("internal.json", &error))?;
+        let _ = unlinkat(self.dir(), STATUS_TEMPORARY, AtFlags::empty()); // there is none, mostly
+        write_file(self.dir(), STATUS_TEMPORARY, &bytes)?;
+        renameat(self.dir(), STATUS_TEMPORARY, self.dir(), layout::STATUS).context(tell)
     }
 
     /// Reads why its latest start failed before there was a supervisor to record it, if that was so.

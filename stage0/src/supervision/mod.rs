@@ -17,6 +17,8 @@ mod unit;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use pod_abi::PodName;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::notify::Heard;
@@ -44,6 +46,13 @@ pub(crate) trait Supervision: fmt::Debug {
     /// If it cannot be started; nothing is left of a pod that was just being laid out.
     fn start<'s>(&'s self, start: Start<'s>) -> Result<Box<dyn Started + 's>>;
 
+    /// Refuses a name for a new pod that somebody else has on this host, before anything is made.
+    ///
+    /// # Errors
+    ///
+    /// `systemd.unit-exists`.
+    fn check_name(&self, pods: &Pods, name: &PodName) -> Result<()>;
+
     /// Has the end of a pod begun by whoever would otherwise start it again; `None` if there is
     /// nobody but its supervisor to tell.
     ///
@@ -52,11 +61,22 @@ pub(crate) trait Supervision: fmt::Debug {
     /// If there is somebody and cannot be told.
     fn stop(&self, pod: &Pod) -> Result<Option<Box<dyn Stopping + '_>>>;
 
+    /// Has the unit of a pod started anew if it is not one of ours, and what it then runs is for it to
+    /// say; `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    fn restart(&self, pod: &Pod) -> Result<bool>;
+
+    /// Tells who this is, for `pod info`.
+    fn describe(&self) -> String;
+
     /// Forgets what is known of a pod that has ended and is to be removed.
     ///
     /// # Errors
     ///
-    /// As [`Supervision::stop`].
+    /// `pod.running` if it is about to be started again; as [`Supervision::stop`].
     fn forget(&self, pod: &Pod) -> Result<()>;
 }
 

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
+use pod_abi::PodName;
 use pod_abi::stage::HELD;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -15,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::{Begin, Start, Started, Stopping, Supervision};
 use crate::error::{Context as _, Result};
 use crate::notify::{Heard, NotifySocket, READY};
-use crate::pods::{Draft, Pod};
+use crate::pods::{Draft, Pod, Pods};
 use crate::ui;
 
 /// Starts supervisors in sessions of their own.
@@ -54,8 +55,20 @@ impl Supervision for Sessions {
         Ok(Box::new(Session { child, notify, errors, _draft: draft }))
     }
 
+    fn check_name(&self, _: &Pods, _: &PodName) -> Result<()> {
+        Ok(())
+    }
+
     fn stop(&self, _: &Pod) -> Result<Option<Box<dyn Stopping + '_>>> {
         Ok(None)
+    }
+
+    fn restart(&self, _: &Pod) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn describe(&self) -> String {
+        "none: pods are looked after by nobody but their supervisors".to_owned()
     }
 
     fn forget(&self, _: &Pod) -> Result<()> {

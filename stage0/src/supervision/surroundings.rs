@@ -20,13 +20,18 @@ pub(crate) fn service() -> Option<Service> {
     if number(&env::var("SYSTEMD_EXEC_PID").ok()?)? != u64::from(mine) {
         return None;
     }
-    let unit = unit_of(&host::text("/proc/self/cgroup"))?.to_owned();
+    let unit = unit()?;
     let watchdog_us = watchdog(
         env::var("WATCHDOG_USEC").ok().as_deref(),
         env::var("WATCHDOG_PID").ok().as_deref(),
         mine,
     );
     Some(Service { unit, watchdog_us })
+}
+
+/// Returns the service this process belongs to, as its main process or as any other.
+pub(super) fn unit() -> Option<String> {
+    unit_of(&host::text("/proc/self/cgroup")).map(str::to_owned)
 }
 
 /// Tells whether standard output goes to the journal already.

@@ -13,12 +13,12 @@ use std::env;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pod_abi::phase::Home;
-use pod_abi::{PodId, exit};
+use pod_abi::{PodId, PodName, exit};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::obstacle::{Obstacle, Owner, obstacle};
-use super::{Begin, Start, Started, Stopping, Supervision};
+use super::{Begin, Start, Started, Stopping, Supervision, surroundings};
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::notify::{Heard, Interrupts};
@@ -27,7 +27,7 @@ use crate::systemd::service::{self, PodService};
 use crate::systemd::{
     ActiveState, Job, Manager, Outcome, Property, TransientUnit, UnitState, Value, Whom,
 };
-use crate::{credentials, rundir, ui};
+use crate::{credentials, rundir, systemd, ui};
 
 /// How often a unit that is in the way is looked at anew: each time it was on its way out.
 const ATTEMPTS: usize = 20;
@@ -45,6 +45,60 @@ impl Units {
             let _ = self.manager.set(manager); // it was empty a moment ago, and this is one thread
         }
         Ok(self.manager.get().expect("it was just set"))
+    }
+
+    /// Returns the unit of a pod, if systemd knows it: the one the pod has recorded, or the one it would
+    /// have been given, for a supervisor that was killed at once has recorded none.
+    fn unit_of(&self, pod: &Pod) -> Result<Option<Known<'_>>> {
+        let status = pod.status().ok().flatten();
+        let recorded = status.as_ref().and_then(|status| status.unit.clone());
+        let usual = || pod.manifest().map(|manifest| systemd::unit_name(&manifest.name));
+        let (unit, manager) = match recorded {
+            Some(unit) => (unit, self.manager()?),
+            None => match (usual(), self.manager()) {
+                (Ok(unit), Ok(manager)) => (unit, manager),
+                // It has none as far as anybody knows, so nobody need be asked.
+                _ => return Ok(None),
+            },
+        };
+        let Some(state) = manager.state(&unit)? else { return Ok(None) };
+        let is_its = match (&state.pod, &status) {
+            (Some(id), _) => *id == pod.id.as_str(),
+            // Somebody's unit may run another pod by now.
+            (None, Some(status)) => {
+                status.unit.is_some()
+                    && (state.main_pid == 0 || state.main_pid == status.supervisor)
+            }
+            (None, None) => false,
+        };
+        Ok(is_its.then_some(Known { manager, unit, state }))
+    }
+
+    /// Returns the unit of a pod as long as it is to be stopped before the pod can be. What is called by
+    /// that very unit, as it starts or stops, must not wait for it.
+    fn living_unit_of(&self, pod: &Pod) -> Result<Option<Known<'_>>> {
+        let known = self.unit_of(pod)?.filter(|known| known.state.active.is_alive());
+        Ok(known.filter(|known| surroundings::unit() != Some(known.unit.clone())))
+    }
+
+    /// Decides about a unit that is in the way of a pod.
+    fn look_at(
+        &self,
+        pods: &Pods,
+        pod: Option<&PodId>,
+        unit: &str,
+    ) -> Result<Option<(Obstacle, Owner)>> {
+        let Some(state) = self.manager()?.state(unit)? else { return Ok(None) };
+        let owner = match state.pod.as_deref().map(PodId::parse) {
+            None => Owner::NoPod,
+            Some(Ok(id)) if pod == Some(&id) => Owner::ThisPod,
+            Some(Ok(id)) => match pods.open_id(&id)? {
+                Some(other) => Owner::OtherPod(other.phase()),
+                None => Owner::Unknown,
+            },
+            Some(Err(_)) => Owner::Unknown,
+        };
+        Ok(Some((obstacle(&state, owner), owner)))
     }
 
     /// Starts a unit, out of whose way goes what has ended.
@@ -65,25 +119,24 @@ impl Units {
     /// Gets a unit out of the way of pod `pod`, if it is one of an ended pod of ours.
     fn clear(&self, pods: &Pods, pod: &Pod, unit: &str, exists: CommandError) -> Result<()> {
         let manager = self.manager()?;
-        let Some(state) = manager.state(unit)? else { return Ok(()) };
-        let owner = match state.pod.as_deref().map(PodId::parse) {
-            None => Owner::NoPod,
-            Some(Ok(id)) if id == pod.id => Owner::ThisPod,
-            Some(Ok(id)) => match pods.open_id(&id)? {
-                Some(other) => Owner::OtherPod(other.phase()),
-                None => Owner::Unknown,
-            },
-            Some(Err(_)) => Owner::Unknown,
-        };
-        match obstacle(&state, owner) {
-            Obstacle::Ended => manager.reset_failed(unit),
-            Obstacle::Ending => match manager.stop(unit)? {
+        match self.look_at(pods, Some(&pod.id), unit)?.map(|(obstacle, _)| obstacle) {
+            None => Ok(()),
+            Some(Obstacle::Ended) => manager.reset_failed(unit),
+            Some(Obstacle::Ending) => match manager.stop(unit)? {
                 Some(job) => job.wait(None).map(|_| ()),
                 None => Ok(()),
             },
-            Obstacle::Lives(hint) => Err(exists.hint(hint.replace("UNIT", unit))),
+            Some(Obstacle::Lives(hint)) => Err(exists.hint(hint.replace("UNIT", unit))),
         }
     }
+}
+
+/// A unit that systemd knows.
+#[derive(Debug)]
+struct Known<'u> {
+    manager: &'u Manager,
+    unit: String,
+    state: UnitState,
 }
 
 impl Supervision for Units {
@@ -118,30 +171,64 @@ impl Supervision for Units {
         Ok(Box::new(started))
     }
 
-    fn stop(&self, pod: &Pod) -> Result<Option<Box<dyn Stopping + '_>>> {
-        let Some(status) = pod.status().ok().flatten() else { return Ok(None) };
-        let Some(unit) = status.unit else { return Ok(None) };
-        let manager = self.manager()?;
-        let Some(state) = manager.state(&unit)? else { return Ok(None) };
-        let is_its = state.pod.as_deref().is_none_or(|id| id == pod.id.as_str());
-        let has_it = state.main_pid == 0 || state.main_pid == status.supervisor;
-        if !(state.active.is_alive() && is_its && has_it) {
-            return Ok(None);
+    fn check_name(&self, pods: &Pods, name: &PodName) -> Result<()> {
+        let unit = systemd::unit_name(name);
+        match self.look_at(pods, None, &unit)? {
+            // Whose name it is, is told by the pods themselves.
+            Some((_, Owner::OtherPod(phase))) if phase.holds_name() => Ok(()),
+            Some((Obstacle::Lives(hint), _)) => {
+                let sentence = format!("unit `{unit}` is there, and not to be replaced");
+                Err(CommandError::new("systemd.unit-exists", sentence)
+                    .hint(hint.replace("UNIT", &unit)))
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn stop(&self, pod: &Pod) -> Result<Option<Box<dyn Stopping + '_>>> {
+        let Some(Known { manager, unit, .. }) = self.living_unit_of(pod)? else {
+            return Ok(None);
+        };
         let job = manager.stop(&unit)?;
         Ok(job.map(|job| Box::new(StoppingUnit { manager, job, unit }) as Box<dyn Stopping>))
     }
 
+    fn restart(&self, pod: &Pod) -> Result<bool> {
+        let Some(Known { manager, unit, state }) = self.living_unit_of(pod)? else {
+            return Ok(false);
+        };
+        if state.pod.is_some() {
+            return Ok(false);
+        }
+        match manager.restart(&unit)?.wait(None)? {
+            Some(Outcome::Done) => Ok(true),
+            outcome => {
+                let outcome = outcome.unwrap_or(Outcome::Unheard);
+                let sentence = format!("unit `{unit}` was not started anew: {outcome:?}");
+                Err(CommandError::new("systemd.restart", sentence)
+                    .hint(format!("`systemctl status {unit}` and `journalctl -u {unit}` tell why")))
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self.manager().and_then(Manager::version) {
+            Ok(version) => format!("systemd {version}"),
+            Err(error) => format!("systemd, out of reach: {error}"),
+        }
+    }
+
     fn forget(&self, pod: &Pod) -> Result<()> {
-        let Some(status) = pod.status().ok().flatten() else { return Ok(()) };
-        let Some(unit) = status.unit else { return Ok(()) };
-        let manager = self.manager()?;
-        match manager.state(&unit)? {
-            Some(state)
-                if state.active == ActiveState::Failed
-                    && state.pod.as_deref() == Some(pod.id.as_str()) =>
-            {
-                manager.reset_failed(&unit)
+        let Some(Known { manager, unit, state }) = self.unit_of(pod)? else { return Ok(()) };
+        match state.active {
+            // Somebody's own unit is not ours to forget.
+            _ if state.pod.is_none() => Ok(()),
+            ActiveState::Failed => manager.reset_failed(&unit),
+            active if active.is_alive() && surroundings::unit() != Some(unit) => {
+                let name = pod.called();
+                let sentence = format!("pod `{name}` is about to be started again by its unit");
+                Err(CommandError::new("pod.running", sentence)
+                    .hint(format!("`pod stop {name}` ends that; `pod rm -f {name}` does both")))
             }
             _ => Ok(()),
         }

@@ -69,7 +69,7 @@ impl Manager {
     /// # Errors
     ///
     /// Those of calls.
-    fn version(&self) -> Result<String> {
+    pub(crate) fn version(&self) -> Result<String> {
         self.asked("ask", "init.scope", |link| link.proxy.version())
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod machined;
 mod manager;
 mod refusal;
 pub(crate) mod service;
+pub(crate) mod shutdown;
 mod state;
 pub(crate) mod unit_file;
 mod value;

@@ -99,6 +99,7 @@ impl Pod {
             apps: order.apps.iter().map(|entry| waiting(&entry.spec.name)).collect(),
             unit: order.service.as_ref().map(|service| service.unit.clone()),
             paused: false,
+            host_stopped: false,
         };
         Self {
             name: order.pod.name.clone(),

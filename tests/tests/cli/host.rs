@@ -174,6 +174,9 @@ fn the_host_and_the_program_are_described() {
     assert!(needs.stdout.lines().count() >= 10 && needs.stderr.is_empty(), "{needs}");
     let info = sandbox.pod(["info"]).success();
     let first: Vec<&str> = info.lines().map(|line| line.split(':').next().unwrap()).collect();
-    assert_eq!(first[..7], ["version", "kernel", "root", "run root", "pods", "images", "space"]);
+    assert_eq!(
+        first[..8],
+        ["version", "kernel", "root", "run root", "manager", "pods", "images", "space"]
+    );
     assert!(info.contains("[SANDBOX]/root\n") && info.contains("0 running, 0 prepared"), "{info}");
 }

@@ -157,6 +157,7 @@ mod tests {
             insecure: [].into(),
             paused: false,
             error: None,
+            host_restarted: false,
             all_labels: vec![("tier".to_owned(), "1".to_owned()), ("a".to_owned(), String::new())],
         }
     }

@@ -1,0 +1,161 @@
+//! What a service manager is told while an image is fetched by the main process of its unit: how far
+//! that is, for `systemctl status`, and that it takes longer, so that no time-out for the start of the
+//! unit hits a fetch that goes on (`sd_notify(3)`).
+//!
+//! Nothing here fails and nothing waits: a service manager that does not listen harms no fetch.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use images::Event;
+use pod_abi::Digest;
+
+use crate::{supervision, ui};
+
+/// How long a word holds, in microseconds. A fetch that brings nothing for so long has its own
+/// time-outs, and then the unit's counts.
+const LONGER: u64 = 60_000_000;
+/// How often it is told at most.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Shows a fetch to people or programs, and tells it to a service manager.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    shown: ui::Progress,
+    manager: Option<Manager>,
+}
+
+/// A service manager that listens.
+#[derive(Debug)]
+struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    pull: Mutex<(Pull, Option<Instant>)>,
+}
+
+impl Progress {
+    /// Makes one that shows as much as it should.
+    pub(crate) fn new(telling: ui::Telling) -> Self {
+        Self { shown: ui::Progress::new(telling), manager: Manager::of_this_process() }
+    }
+}
+
+impl images::Progress for Progress {
+    fn event(&self, event: Event) {
+        if let Some(manager) = &self.manager {
+            manager.hear(&event);
+        }
+        self.shown.event(event);
+    }
+}
+
+impl Manager {
+    fn of_this_process() -> Option<Self> {
+        supervision::service()?;
+        let address = address(&env::var_os("NOTIFY_SOCKET")?)?;
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(Self { socket, address, pull: Mutex::default() })
+    }
+
+    fn hear(&self, event: &Event) {
+        // The count is whole after every statement, whatever thread died.
+        let mut pull = self.pull.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pull, told) = &mut *pull;
+        if !pull.add(event) || told.is_some_and(|told| told.elapsed() < PAUSE) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let text = format!("STATUS={}\nEXTEND_TIMEOUT_USEC={LONGER}", pull.text());
+        let _ = self.socket.send_to_addr(text.as_bytes(), &self.address); // see above
+    }
+}
+
+fn address(path: &OsStr) -> Option<SocketAddr> {
+    match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
+        _ => SocketAddr::from_pathname(path).ok(),
+    }
+}
+
+/// How far a fetch is. Pure.
+#[derive(Debug, Default)]
+struct Pull {
+    reference: String,
+    layers: usize,
+    whole: usize,
+    /// Bytes fetched and bytes in all, of layers on their way.
+    under_way: BTreeMap<Digest, (u64, u64)>,
+}
+
+impl Pull {
+    /// Takes in an event; `false` if it changes nothing that is told.
+    fn add(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Resolving { reference } => {
+                *self = Self { reference: reference.clone(), ..Self::default() };
+            }
+            Event::Manifest { layers, .. } => self.layers = *layers,
+            Event::LayerExists { .. } => self.whole += 1,
+            Event::LayerStarted { digest, size } => {
+                self.under_way.insert(digest.clone(), (0, *size));
+            }
+            Event::LayerResumed { digest, at: done } | Event::LayerBytes { digest, done } => {
+                if let Some((known, _)) = self.under_way.get_mut(digest) {
+                    *known = *done;
+                }
+            }
+            Event::LayerDone { digest } => {
+                self.under_way.remove(digest);
+                self.whole += 1;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn text(&self) -> String {
+        if self.layers == 0 {
+            return format!("resolving {}", self.reference);
+        }
+        let (done, all) = self.under_way.values().fold((0_u64, 0_u64), |sum, it| {
+            (sum.0.saturating_add(it.0), sum.1.saturating_add(it.1))
+        });
+        let layer = self.layers.min(self.whole + usize::from(!self.under_way.is_empty()));
+        let share = done.saturating_mul(100).checked_div(all);
+        let share = share.map_or_else(String::new, |share| format!(" {share} %"));
+        format!("pulling {}: layer {layer}/{}{share}", self.reference, self.layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_is_told_by_layers_and_share() {
+        let digest =
+            |letter: &str| Digest::parse(&format!("sha256:{}", letter.repeat(64))).unwrap();
+        let mut pull = Pull { reference: "x".to_owned(), ..Pull::default() };
+        assert_eq!(pull.text(), "resolving x");
+        let table = [
+            (Event::Manifest { digest: digest("0"), layers: 3 }, "pulling x: layer 0/3"),
+            (Event::LayerExists { digest: digest("a") }, "pulling x: layer 1/3"),
+            (Event::LayerStarted { digest: digest("b"), size: 200 }, "pulling x: layer 2/3 0 %"),
+            (Event::LayerBytes { digest: digest("b"), done: 82 }, "pulling x: layer 2/3 41 %"),
+            (Event::LayerDone { digest: digest("b") }, "pulling x: layer 2/3"),
+            (Event::LayerStarted { digest: digest("c"), size: 0 }, "pulling x: layer 3/3"),
+            (Event::LayerDone { digest: digest("c") }, "pulling x: layer 3/3"),
+        ];
+        for (event, expected) in table {
+            assert!(pull.add(&event));
+            assert_eq!(pull.text(), expected, "{event:?}");
+        }
+    }
+}
