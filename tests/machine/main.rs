@@ -25,6 +25,7 @@ mod journal;
 mod kills;
 mod leftovers;
 mod machined;
+mod names;
 mod notify;
 mod pauses;
 mod reexec;

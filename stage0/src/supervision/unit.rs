@@ -112,8 +112,14 @@ impl Units {
                 started => return started,
             }
         }
-        Err(CommandError::new("systemd.unit-exists", format!("unit `{}` does not go", unit.name))
-            .hint(format!("`systemctl status {}` shows what it does", unit.name)))
+        // Most likely a file: nothing is loaded of it, and all the same the name is taken.
+        let sentence = format!("unit `{}` is there, and does not go", unit.name);
+        let file = format!(
+            "`systemctl cat {}` shows a unit file of that name, or that it is masked; `--name` takes \
+             another name",
+            unit.name
+        );
+        Err(CommandError::new("systemd.unit-exists", sentence).hint(file))
     }
 
     /// Gets a unit out of the way of pod `pod`, if it is one of an ended pod of ours.

@@ -238,6 +238,10 @@ impl Pod {
                 if known.state != AppState::Running {
                     return Err(Violation("it told that an app is ready that does not run"));
                 }
+                // Of one that reloads again and again the history tells once a start.
+                if known.ready.is_some_and(|ready| known.started.is_none_or(|at| at <= ready)) {
+                    return Ok(vec![Consequence::AppReady(app)]);
+                }
                 known.ready = Some(now);
                 self.changed = true;
                 let record = Consequence::Record(Event::AppReady { app: app.clone() });
@@ -441,6 +445,25 @@ mod tests {
             let said = format!("{word:?}");
             assert!(pod().hear(word, Timestamp(0)).is_err(), "{said}");
         }
+    }
+
+    #[test]
+    fn that_an_app_is_ready_is_told_once_a_start() {
+        let mut pod = pod();
+        let ready = || FromInit::AppReady { app: name("web") };
+        let again = || Consequence::AppReady(name("web"));
+        let first = || vec![Consequence::Record(Event::AppReady { app: name("web") }), again()];
+        pod.hear(started("web"), Timestamp(1)).unwrap();
+        assert_eq!(pod.hear(ready(), Timestamp(2)), Ok(first()));
+        pod.changed = false;
+        assert_eq!(pod.hear(ready(), Timestamp(3)), Ok(vec![again()]), "it has reloaded");
+        assert!(!pod.changed);
+        let exit = Ended::Exited { code: 1 };
+        let restart_in_ms = Some(0);
+        let end = FromInit::AppEnded { app: name("web"), exit, error: None, restart_in_ms };
+        pod.hear(end, Timestamp(4)).unwrap();
+        pod.hear(started("web"), Timestamp(5)).unwrap();
+        assert_eq!(pod.hear(ready(), Timestamp(6)), Ok(first()));
     }
 
     #[test]

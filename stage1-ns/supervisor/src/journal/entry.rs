@@ -71,10 +71,15 @@ impl Entry {
     }
 }
 
+/// The highest priority an app can give a line: an alert.
+const HIGHEST: u8 = 1;
+
 /// Reads the priority a line begins with (`sd-daemon(3)`: `<3>no more paper`), and what is left.
 pub(super) fn split_priority(line: &[u8]) -> (Option<u8>, &[u8]) {
     match line {
-        [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => (Some(digit - b'0'), rest),
+        // SECURITY: journald writes emergencies, byte for byte, to the terminals of all who are logged
+        // in: an app would speak to them, escape sequences and all.
+        [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => (Some((digit - b'0').max(HIGHEST)), rest),
         _ => (None, line),
     }
 }
@@ -120,7 +125,8 @@ mod tests {
     fn a_priority_is_one_digit_in_angle_brackets() {
         for (line, priority, rest) in [
             (&b"<3>no paper"[..], Some(3), &b"no paper"[..]),
-            (b"<0>", Some(0), b""),
+            (b"<1>", Some(1), b""),
+            (b"<0>to all", Some(1), b"to all"),
             (b"<8>x", None, b"<8>x"),
             (b"<30>x", None, b"<30>x"),
             (b"<3x", None, b"<3x"),
