@@ -341,12 +341,7 @@ impl<'a, W: Wall> Living<'a, W> {
 
     fn obey(&mut self, meaning: Meaning) {
         match meaning {
-            Meaning::Forward(signal) if self.pod.status.paused => {
-                self.pod.keep_for_resume(Target::AllApps, signal);
-            }
-            Meaning::Forward(signal) => {
-                self.tell(&ToInit::Signal { target: Target::AllApps, signal });
-            }
+            Meaning::Forward(signal) => self.signal_all(signal),
             // A terminal or session that goes says so twice, or beside a SIGTERM: nobody is in a
             // hurry because of it.
             Meaning::End(SIGHUP) if self.stopping.is_some() => {}
@@ -361,6 +356,17 @@ impl<'a, W: Wall> Living<'a, W> {
             }
             Meaning::End(_) if self.stopping.is_some() => self.kill(),
             Meaning::End(signal) => self.stop(Stopping::Signal(signal), None),
+        }
+    }
+
+    /// Sends all apps a signal; once the pod goes on, if it stands still: a PID 1 that does not read
+    /// could be told a few hundred times only.
+    fn signal_all(&mut self, signal: u8) {
+        let target = Target::AllApps;
+        if self.pod.status.paused {
+            self.pod.keep_for_resume(target, signal);
+        } else {
+            self.tell(&ToInit::Signal { target, signal });
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pod_abi::AppName;
 use pod_abi::app::{AppSpec, EnvVar};
-use pod_abi::inner::{AppWord, Target, ToInit};
+use pod_abi::inner::{AppWord, ToInit};
 use pod_abi::readiness::Readiness;
 use pod_abi::stage::Order;
 use pod_abi::status::AppState;
@@ -174,7 +174,7 @@ impl<W: Wall> Living<'_, W> {
         if up {
             self.tell_reloading();
         }
-        self.tell(&ToInit::Signal { target: Target::AllApps, signal: SIGHUP });
+        self.signal_all(SIGHUP);
         // Apps that tell how they get on are waited for; that they began comes a moment later.
         if up && self.reloading.is_empty() {
             self.telling.add("READY=1");
