@@ -9,6 +9,8 @@ use serde_json::Value;
 use tests::fixtures::Fixture;
 use tests::sandbox::Sandbox;
 
+use crate::wait::until;
+
 /// An entry: its fields.
 type Entry = BTreeMap<String, Value>;
 
@@ -24,15 +26,6 @@ fn messages(entries: &[Entry]) -> Vec<&str> {
     entries.iter().filter_map(|entry| entry.get("MESSAGE")?.as_str()).collect()
 }
 
-/// Waits until something is so.
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
-        thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn every_line_is_an_entry_of_its_app_and_there_once() {
     let machine = Sandbox::of_this_machine();
@@ -46,8 +39,8 @@ fn every_line_is_an_entry_of_its_app_and_there_once() {
         .args(["---", &image, "--name", "worker", "sh", "-c", "echo working; sleep 1000"])
         .run()
         .success();
-    until("all was written", || entries(&machine, &["POD_APP=web", "PRIORITY=4"]).len() == 1);
-    until("all was written", || entries(&machine, &["MESSAGE=working"]).len() == 1);
+    until(|| entries(&machine, &["POD_APP=web", "PRIORITY=4"]).len() == 1);
+    until(|| entries(&machine, &["MESSAGE=working"]).len() == 1);
 
     let of_unit = entries(&machine, &["--unit=pod-shop"]);
     for text in ["plain", "wrong", "odd", "working"] {
@@ -158,7 +151,7 @@ fn a_journald_that_stands_still_holds_up_nobody() {
     assert_eq!(last, "done\n");
     assert_eq!(logged.lines().count(), 9001);
     let lost = || entries(&machine, &["POD_NAME=loud", "POD_EVENT=entries-lost"]);
-    until("what was lost is told", || !lost().is_empty());
+    until(|| !lost().is_empty());
     let told = lost();
     assert_eq!(told.len(), 1, "{told:#?}");
     let count: usize =

@@ -1,11 +1,11 @@
 //! Pods as machines of machined's: they come, are shown, and go with their units.
 
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tests::fixtures::Fixture;
 use tests::sandbox::Sandbox;
+
+use crate::wait::until;
 
 fn machines(machine: &Sandbox) -> String {
     machine.program("machinectl").args(["list", "--no-legend"]).run().success()
@@ -16,20 +16,12 @@ fn leader(machine: &Sandbox, name: &str) -> String {
     said.stdout.trim().to_owned()
 }
 
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
-        thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn a_pod_is_a_machine_until_it_is_terminated() {
     let machine = Sandbox::of_this_machine();
     let image = machine.fixture(Fixture::App);
     machine.pod(["run", "-d", "--name", "shop", &image, "sleep", "1000"]).success();
-    until("machined knows it", || machines(&machine).contains("shop"));
+    until(|| machines(&machine).contains("shop"));
     let line = machines(&machine);
     let words: Vec<&str> = line.split_whitespace().take(3).collect();
     assert_eq!(words, ["shop", "container", "pod"]);
@@ -38,11 +30,11 @@ fn a_pod_is_a_machine_until_it_is_terminated() {
     let said = machine.program("machinectl").args(["status", "shop"]).run();
     assert!(said.success().contains("Unit: pod-shop.service"));
     machine.program("machinectl").args(["terminate", "shop"]).run().success();
-    until("its unit is gone", || {
+    until(|| {
         let said = machine.program("systemctl").args(["is-active", "pod-shop"]).run();
         said.stdout == "inactive\n"
     });
-    until("machined has forgotten it", || machines(&machine).is_empty());
+    until(|| machines(&machine).is_empty());
     assert!(machine.status("shop").ended.is_some());
     machine.pod(["rm", "shop"]).success();
 }
@@ -52,19 +44,17 @@ fn a_pod_that_was_killed_and_starts_anew_is_a_machine_anew() {
     let machine = Sandbox::of_this_machine();
     let image = machine.fixture(Fixture::App);
     machine.pod(["run", "-d", "--name", "shop", &image, "sleep", "1000"]).success();
-    until("machined knows it", || machines(&machine).contains("shop"));
+    until(|| machines(&machine).contains("shop"));
     let first = leader(&machine, "shop");
     machine.program("systemctl").args(["kill", "-s", "KILL", "pod-shop"]).run().success();
-    until("it has ended", || {
-        machine.program("systemctl").args(["is-active", "pod-shop"]).run().code != 0
-    });
+    until(|| machine.program("systemctl").args(["is-active", "pod-shop"]).run().code != 0);
     machine.pod(["start", "-d", "shop"]).success();
-    until("machined knows the new one", || {
+    until(|| {
         let now = leader(&machine, "shop");
         !now.is_empty() && now != first && now != "0"
     });
     machine.pod(["rm", "-f", "shop"]).success();
-    until("machined has forgotten it", || machines(&machine).is_empty());
+    until(|| machines(&machine).is_empty());
 }
 
 #[test]
@@ -78,7 +68,7 @@ fn a_name_that_is_taken_keeps_no_pod_from_running_and_is_told() {
     let call = call.args(["RegisterMachine", "sayssus", "shop", "16"]).args(&id);
     call.args(["test", "container", &other.id().to_string(), ""]).run().success();
     machine.pod(["run", "-d", "--name", "shop", &image, "sleep", "1000"]).success();
-    until("it is told", || {
+    until(|| {
         let words = ["--quiet", "--output=cat", "POD_NAME=shop", "POD_EVENT=not-registered"];
         let said = machine.program("journalctl").args(words).run();
         said.stdout.contains("there is a machine `shop` already")

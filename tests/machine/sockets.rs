@@ -9,6 +9,8 @@ use nix::sys::signal::Signal;
 use tests::fixtures::Fixture;
 use tests::sandbox::Sandbox;
 
+use crate::wait::until;
+
 /// Where units of a test lie: they are gone with the boot.
 const UNITS: &str = "/run/systemd/system";
 
@@ -142,9 +144,7 @@ fn a_socket_handed_over_at_a_prompt_keeps_the_pod_in_place() {
     let listen = ["--listen", path.to_str().expect("it is plain"), "--fdname=http"];
     let call = machine.program("systemd-socket-activate").args(listen);
     let running = call.args(["/usr/bin/pod", "run", "--rm", &image, "/probe", "serve"]).start();
-    while !path.exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(|| path.exists());
     assert_eq!(told_by(path.to_str().expect("it is plain")), "http");
     running.signal(Signal::SIGTERM);
     let _ = running.wait();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tests::said;
 
 /// How long something may take that takes less than a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait before looking again.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -16,7 +16,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 ///
 /// When it does not in time.
 #[track_caller]
-pub(crate) fn until(wanted: impl Fn() -> bool) {
+pub(crate) fn until(mut wanted: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE * said::slowness();
     while !wanted() {
         assert!(Instant::now() < end, "it never came true");
