@@ -47,6 +47,7 @@ mod request;
 mod rundir;
 mod seccomp_profile;
 mod service_manager;
+mod service_status;
 mod signal;
 mod sockets;
 mod span;
@@ -106,6 +107,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let format = if wants_json(&words, verb) { Format::Json } else { Format::Table };
             let status = error.status(family);
+            if matches!(family, Family::Runs)
+                && let Some(manager) = service_status::Listener::of_this_process()
+            {
+                manager.tell(&error.report().clone().tamed().message, &[]);
+            }
             ui::error(&error.exiting(status), format);
             ExitCode::from(status)
         }

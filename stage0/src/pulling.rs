@@ -5,18 +5,14 @@
 //! Nothing here fails and nothing waits: a service manager that does not listen harms no fetch.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsStr;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use images::Event;
 use pod_abi::Digest;
 
-use crate::{supervision, ui};
+use crate::service_status::Listener;
+use crate::ui;
 
 /// How long a word holds, in microseconds. A fetch that brings nothing for so long has its own
 /// time-outs, and then the unit's counts.
@@ -34,8 +30,7 @@ pub(crate) struct Progress {
 /// A service manager that listens.
 #[derive(Debug)]
 struct Manager {
-    socket: UnixDatagram,
-    address: SocketAddr,
+    listener: Listener,
     pull: Mutex<(Pull, Option<Instant>)>,
 }
 
@@ -57,11 +52,7 @@ impl images::Progress for Progress {
 
 impl Manager {
     fn of_this_process() -> Option<Self> {
-        supervision::service()?;
-        let address = address(&env::var_os("NOTIFY_SOCKET")?)?;
-        let socket = UnixDatagram::unbound().ok()?;
-        socket.set_nonblocking(true).ok()?;
-        Some(Self { socket, address, pull: Mutex::default() })
+        Some(Self { listener: Listener::of_this_process()?, pull: Mutex::default() })
     }
 
     fn hear(&self, event: &Event) {
@@ -72,15 +63,7 @@ impl Manager {
             return;
         }
         *told = Some(Instant::now());
-        let text = format!("STATUS={}\nEXTEND_TIMEOUT_USEC={LONGER}", pull.text());
-        let _ = self.socket.send_to_addr(text.as_bytes(), &self.address); // see above
-    }
-}
-
-fn address(path: &OsStr) -> Option<SocketAddr> {
-    match path.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
-        _ => SocketAddr::from_pathname(path).ok(),
+        self.listener.tell(&pull.text(), &[&format!("EXTEND_TIMEOUT_USEC={LONGER}")]);
     }
 }
 

@@ -76,6 +76,31 @@ fn a_pod_of_the_host_keeps_its_files_as_long_as_its_description_holds() {
 }
 
 #[test]
+fn a_file_alone_is_enabled_and_what_is_wrong_with_it_stands_in_the_status() {
+    let machine = Sandbox::of_this_machine();
+    let image = machine.fixture(Fixture::App);
+    machine.pod(["prepare", "--name", "kept", &image, "/probe", "wait"]).success();
+    machine.pod(["enable", "kept"]).success();
+    machine.pod(["rm", "kept"]).success();
+    machine.pod(["disable", "kept"]).success();
+    assert_eq!(machine.pod(["enable", "--now", "kept"]).success(), format!("{FILE}\n"));
+    assert_eq!(systemctl(&machine, &["is-enabled", "pod@kept"]), "enabled\n");
+    systemctl(&machine, &["stop", "pod@kept"]);
+    fs::write(FILE, "{}").unwrap();
+    machine.pod(["enable", "--now", "kept"]).refuses(1, &["describes another pod"]);
+    machine.program("systemctl").args(["start", "pod@kept"]).run().exits(1);
+    assert_eq!(
+        shown(&machine, "pod@kept", "StatusText"),
+        format!("`{FILE}` is no specification of a pod")
+    );
+    machine.pod(["rm", "kept"]).success();
+    machine.pod(["enable", "kept"]).refuses(1, &["is no specification of a pod"]);
+    machine.pod(["disable", "--now", "kept"]).success();
+    fs::remove_file(FILE).unwrap();
+    fs::remove_dir_all(Path::new(DROP_IN).parent().unwrap()).unwrap();
+}
+
+#[test]
 fn a_pod_that_cannot_be_kept_is_not_enabled() {
     let machine = Sandbox::of_this_machine();
     let image = machine.fixture(Fixture::App);

@@ -34,7 +34,16 @@ const LOG_LINES: usize = 10;
 ///
 /// If this host cannot, if the pod is none to keep, or if its file says something else.
 pub(crate) fn enable(session: &Session, args: &EnableArgs) -> Result<u8> {
-    let pod = session.pods.find(&Query(&args.pod))?;
+    let pod = match session.pods.find(&Query(&args.pod)) {
+        Ok(pod) => pod,
+        // A file written by hand is all there need be of a pod.
+        Err(error) => match PodName::parse(&args.pod) {
+            Ok(name) if specification::of_host(&name).exists() => {
+                return enable_described(session, &name, args.now);
+            }
+            _ => return Err(error),
+        },
+    };
     let manager = manager(session)?;
     let spec = of_the_host(session, &pod)?;
     let name = pod.manifest()?.name;
@@ -55,9 +64,21 @@ pub(crate) fn enable(session: &Session, args: &EnableArgs) -> Result<u8> {
     let more = drop_in_text(&pod)?;
     specification::put(&file, &text, 0o600)?;
     specification::put(&drop_in, &more, 0o644)?;
+    enable_unit(&manager, &name, args.now)
+}
+
+/// Has a pod started at every boot that there is nothing of but its file.
+fn enable_described(session: &Session, name: &PodName, now: bool) -> Result<u8> {
+    let manager = manager(session)?;
+    specification::read(&specification::of_host(name))?;
+    enable_unit(&manager, name, now)
+}
+
+fn enable_unit(manager: &Manager, name: &PodName, now: bool) -> Result<u8> {
+    let unit = unit_of(name);
     manager.enable(&unit)?;
-    ui::out(&format!("{}\n", file.display()))?;
-    if args.now {
+    ui::out(&format!("{}\n", specification::of_host(name).display()))?;
+    if now {
         settled(&manager.start(&unit)?, "start")?;
     }
     Ok(0)

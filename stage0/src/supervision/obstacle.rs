@@ -35,11 +35,16 @@ pub(super) enum Obstacle {
 pub(super) fn obstacle(state: &UnitState, owner: Owner) -> Obstacle {
     let other = "it is no pod's of this root; `systemctl status UNIT` shows it, and `--name` takes \
                  another name";
+    let failed = "it is no pod's of this root; `systemctl reset-failed UNIT` removes it, and `--name` \
+                  takes another name";
     // Its pod may have gone already, if it goes with its end.
     if state.active == ActiveState::Deactivating && state.restart == "no" {
         return Obstacle::Ending;
     }
     let over = match owner {
+        Owner::NoPod | Owner::Unknown if state.active == ActiveState::Failed => {
+            return Obstacle::Lives(failed);
+        }
         Owner::NoPod | Owner::Unknown => return Obstacle::Lives(other),
         Owner::ThisPod => true,
         Owner::OtherPod(phase) => phase != Phase::Running,

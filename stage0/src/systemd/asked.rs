@@ -23,10 +23,11 @@ const WHOLE: u64 = u32::MAX as u64;
 ///
 /// A usage error that says what is wrong with it, and what there is instead.
 pub(crate) fn read(text: &str) -> Result<Vec<Property>> {
-    let (name, value) = text.split_once('=').ok_or_else(|| {
-        CommandError::usage(format!("`{}` is no property of a unit", shortened(text)))
-            .hint("it takes NAME=VALUE as in a unit file, such as `Restart=on-failure`")
-    })?;
+    let (name, value) =
+        text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            CommandError::usage(format!("`{}` is no property of a unit", shortened(text)))
+                .hint("it takes NAME=VALUE as in a unit file, such as `Restart=on-failure`")
+        })?;
     let known = find(name)?;
     let wrong = |form: &str| {
         CommandError::usage(format!("`{name}` cannot be `{}`: it takes {form}", shortened(value)))

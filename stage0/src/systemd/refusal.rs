@@ -89,15 +89,14 @@ pub(super) fn of(error: &zbus::Error, deed: &str, unit: &str) -> CommandError {
     };
     let known = name.strip_prefix(SYSTEMD).or_else(|| name.strip_prefix(BUS)).unwrap_or(&name);
     match known {
-        "UnitExists" => cannot("systemd.unit-exists", "there is one of that name").hint(format!(
-            "`systemctl status {unit}` shows it; `systemctl reset-failed {unit}` removes one that has failed"
-        )),
+        "UnitExists" => cannot("systemd.unit-exists", "there is one of that name"),
         "UnitMasked" => cannot("systemd.masked", "it is masked")
             .hint(format!("`systemctl unmask {unit}` allows it again")),
-        "TransactionIsDestructive" | "ShuttingDown" => {
-            cannot("systemd.shutting-down", "another job stands against it, as when the host goes down")
-                .hint("`systemctl list-jobs` shows the jobs")
-        }
+        "TransactionIsDestructive" | "ShuttingDown" => cannot(
+            "systemd.shutting-down",
+            "another job stands against it, as when the host goes down",
+        )
+        .hint("`systemctl list-jobs` shows the jobs"),
         "NoSuchUnit" => cannot("systemd.no-such-unit", "there is none of that name"),
         "JobTypeNotApplicable" => cannot("systemd.refused", "units of its kind cannot do that"),
         "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => {
@@ -115,9 +114,8 @@ pub(super) fn of(error: &zbus::Error, deed: &str, unit: &str) -> CommandError {
         "PropertyReadOnly" => {
             let property = unknown_property(error).unwrap_or(text);
             let why = format!("this systemd does not know its property `{property}`");
-            cannot("systemd.too-old", &why).hint(format!(
-                "do without what needs `{property}`, or use a newer systemd"
-            ))
+            cannot("systemd.too-old", &why)
+                .hint(format!("do without what needs `{property}`, or use a newer systemd"))
         }
         _ => cannot("systemd.refused", "systemd refuses it").because(&io::Error::other(text)),
     }
