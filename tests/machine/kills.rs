@@ -1,8 +1,16 @@
-//! SIGKILL for the supervisor, for all of a unit, for the client: systemd and `pod reap` leave
-//! nothing behind, and a restart policy of the unit brings the pod back.
+//! SIGKILL for the supervisor, for PID 1 of a pod, for the client, for anybody: systemd and
+//! `pod reap` leave nothing behind, and a restart policy of the unit brings the pod back.
 
-use nix::sys::signal::Signal;
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::fixtures::Fixture;
+use tests::random::Random;
 use tests::sandbox::Sandbox;
 
 use crate::wait::until;
@@ -80,4 +88,71 @@ fn a_killed_client_harms_no_pod() {
     machine.pod(["exec", "left", "true"]).success();
     machine.pod(["stop", "-t", "0", "left"]).success();
     machine.pod(["rm", "left"]).success();
+}
+
+/// Every process in a unit of a pod.
+fn processes_of_pods() -> Vec<i32> {
+    fn collect(directory: &Path, pids: &mut Vec<i32>) {
+        let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            collect(&entry.path(), pids);
+        }
+    }
+    let slice = PathBuf::from("/sys/fs/cgroup/machine.slice/machine-pods.slice");
+    let mut pids = Vec::new();
+    collect(&slice, &mut pids);
+    pids
+}
+
+#[test]
+fn sixty_kills_at_random_leave_nothing_that_gc_does_not_clean() {
+    const KILLS: u32 = 60;
+    /// How many pods there are at one moment, at most.
+    const AT_ONCE: u32 = 4;
+    let machine = Sandbox::of_this_machine();
+    machine.expect_debris();
+    let image = machine.fixture(Fixture::App);
+    let mut random = Random::of_the_environment();
+    let (mut killed, mut round) = (0, 0);
+    let name = |round: u32| format!("storm-{round}");
+    let said = RefCell::new(String::new());
+    let end = |round: u32| {
+        // One that never came to be is not known.
+        for verb in [&["stop", "-t", "0"][..], &["rm"]] {
+            let ended = machine.call().args(verb).args([name(round)]).run();
+            *said.borrow_mut() += &format!("{} {}: {ended}\n", verb[0], name(round));
+        }
+    };
+    while killed < KILLS {
+        assert!(round < 10 * KILLS, "there is nothing to kill: {killed} so far");
+        let restarts = if round % 3 == 0 { "on-failure" } else { "no" };
+        let restarts = format!("Restart={restarts}");
+        let run = machine
+            .call()
+            .args(["run", "-d", "--name", &name(round), "--unit-property", &restarts])
+            .args(["--unit-property", "RestartSec=50ms", &image, "sleep", "1000"])
+            .start();
+        thread::sleep(Duration::from_millis(random.below(150)));
+        let victims = processes_of_pods();
+        if random.below(6) == 0 {
+            // Now and then the command line itself.
+            let _ = kill(run.pid(), Signal::SIGKILL);
+        } else if !victims.is_empty() {
+            let victim = Pid::from_raw(*random.one_of(&victims));
+            killed += u32::from(kill(victim, Signal::SIGKILL).is_ok());
+        }
+        // Killed or served: how it ended depends on the moment.
+        let _ = run.wait();
+        round += 1;
+        if round > AT_ONCE {
+            end(round - AT_ONCE - 1);
+        }
+    }
+    (round.saturating_sub(AT_ONCE)..round).for_each(end);
+    let args = ["list-units", "--all", "--plain", "--no-legend", "pod-storm-*"];
+    let left = systemctl(&machine, &args);
+    assert!(left.is_empty(), "{left}{}", said.borrow());
+    machine.pod(["gc"]).success();
 }

@@ -374,6 +374,25 @@ impl Unit<'_> {
         Ok(())
     }
 
+    /// Stops and forgets the unit, if it is the pod's.
+    fn let_unit_go(&self) -> Result<()> {
+        let of_this_pod = || {
+            let state = self.manager.state(&self.name)?;
+            Ok(state.filter(|state| state.pod.as_deref() == Some(self.pod.id.as_str())))
+        };
+        if of_this_pod()?.is_some_and(|state| state.active.is_alive())
+            && let Some(job) = self.manager.stop(&self.name)?
+        {
+            job.wait(None)?;
+        }
+        match of_this_pod()? {
+            Some(state) if state.active == ActiveState::Failed => {
+                self.manager.reset_failed(&self.name)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn failed(&self, outcome: &Outcome) -> Result<Heard> {
         if *outcome == Outcome::Unheard {
             let sentence = format!("systemd does not tell what becomes of unit `{}`", self.name);
@@ -444,10 +463,16 @@ impl Drop for Unit<'_> {
     fn drop(&mut self) {
         // From here on nobody waits: whoever takes the pod away now does so altogether.
         self.waiting = None;
-        let Ok(Some(mut pod)) = self.pods.open_id(&self.pod.id) else { return };
-        let unused = pod.home == Home::Prepared && self.leavings == Leavings::Prepared;
+        let is_unused =
+            |pod: &Pod| pod.home == Home::Prepared && self.leavings == Leavings::Prepared;
+        let open = || self.pods.open_id(&self.pod.id).ok().flatten();
+        if open().is_some_and(|pod| is_unused(&pod)) {
+            // A policy of its own would have the unit look for a pod that is no more.
+            let _ = self.let_unit_go();
+        }
+        let Some(mut pod) = open() else { return };
         let left_to_us = pod.home == Home::Garbage;
-        if !(unused || left_to_us) || pod.lock() == Lock::Theirs {
+        if !(is_unused(&pod) || left_to_us) || pod.lock() == Lock::Theirs {
             return;
         }
         // What cannot be removed is garbage by its place, or for `pod gc --expire-prepared`.
