@@ -186,7 +186,7 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ("", &["compose"], "apps that belong together are one pod: `pod run A --- B`"),
     (
         "",
-        &["generate", "kube", "play"],
+        &["kube", "play"],
         "`pod run --dry-run` prints what would run, and `pod run --spec FILE` runs it",
     ),
     ("image", &["prune"], "`pod image gc` removes what no image and no pod needs"),

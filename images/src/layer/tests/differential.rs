@@ -136,11 +136,10 @@ fn entries_equal_those_python_sees() {
                 _ => "0".to_owned(),
             };
             let Attributes { mode, uid, gid, modified, .. } = entry.attributes;
-            let thousandths = (f64::from(modified.nanos) / 1e6).round();
-            ours += &format!(
-                "{path} {what} {mode:o} {uid} {gid} {}.{thousandths:03}\n",
-                modified.seconds
-            );
+            // Rounded as Python does, which may be up to the next second.
+            let thousandths = i64::from((modified.nanos + 500_000) / 1_000_000);
+            let (seconds, rest) = (modified.seconds + thousandths / 1000, thousandths % 1000);
+            ours += &format!("{path} {what} {mode:o} {uid} {gid} {seconds}.{rest:03}\n");
         }
         assert_eq!(ours, theirs, "{format}");
     }
