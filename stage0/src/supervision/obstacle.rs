@@ -1,6 +1,6 @@
 //! What to do about a unit that bears the name a pod's unit is to have. Pure.
 //!
-//! Only a unit whose pod is known to have ended, and is of the same root, is touched. One that is on its
+//! Only a unit whose pod is known to have ended or to be no more, and is of the same root, is touched. One that is on its
 //! way out may be waited for, whoever's it is.
 
 use pod_abi::phase::Phase;
@@ -14,6 +14,8 @@ pub(super) enum Owner {
     ThisPod,
     /// Another pod's of the same root, in this phase.
     OtherPod(Phase),
+    /// A pod's of the same root that is no more.
+    GonePod,
     /// A pod's that this root does not know.
     Unknown,
     /// No pod's.
@@ -46,7 +48,7 @@ pub(super) fn obstacle(state: &UnitState, owner: Owner) -> Obstacle {
             return Obstacle::Lives(failed);
         }
         Owner::NoPod | Owner::Unknown => return Obstacle::Lives(other),
-        Owner::ThisPod => true,
+        Owner::ThisPod | Owner::GonePod => true,
         Owner::OtherPod(phase) => phase != Phase::Running,
     };
     match state.active {
@@ -69,6 +71,8 @@ mod tests {
             (ActiveState::Failed, "", Owner::ThisPod, Obstacle::Ended),
             (ActiveState::Failed, "", Owner::OtherPod(Phase::Exited), Obstacle::Ended),
             (ActiveState::Failed, "", Owner::OtherPod(Phase::Running), lives),
+            (ActiveState::Failed, "", Owner::GonePod, Obstacle::Ended),
+            (ActiveState::Activating, "auto-restart", Owner::GonePod, lives),
             (ActiveState::Failed, "", Owner::Unknown, lives),
             (ActiveState::Failed, "", Owner::NoPod, lives),
             (ActiveState::Deactivating, "stop-post", Owner::ThisPod, Obstacle::Ending),

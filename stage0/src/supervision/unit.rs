@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use pod_abi::phase::Home;
 use pod_abi::{PodId, PodName, exit};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{fstat, stat};
 use rustix::io::Errno;
 
 use super::obstacle::{Obstacle, Owner, obstacle};
@@ -94,6 +95,9 @@ impl Units {
             Some(Ok(id)) if pod == Some(&id) => Owner::ThisPod,
             Some(Ok(id)) => match pods.open_id(&id)? {
                 Some(other) => Owner::OtherPod(other.phase()),
+                None if state.root.as_deref().is_some_and(|root| is_root_of(pods, root)) => {
+                    Owner::GonePod
+                }
                 None => Owner::Unknown,
             },
             Some(Err(_)) => Owner::Unknown,
@@ -238,6 +242,14 @@ impl Supervision for Units {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Tells whether these pods lie in the root that is called so.
+fn is_root_of(pods: &Pods, root: &str) -> bool {
+    match (fstat(pods.root()), stat(root)) {
+        (Ok(ours), Ok(theirs)) => (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino),
+        _ => false,
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct UnitState {
     pub(crate) status_text: String,
     /// The pod it was made for, if it was made by us.
     pub(crate) pod: Option<String>,
+    /// The root that pod lies in, as its start is told it.
+    pub(crate) root: Option<String>,
     /// The id of its present or last run, as 32 hexadecimal digits.
     pub(crate) invocation: String,
     /// How often it was restarted by its own policy.
@@ -76,6 +78,9 @@ impl ActiveState {
 /// The field of the journal, and so of every pod's unit, that names the pod.
 pub(super) const POD_FIELD: &str = "POD_UUID=";
 
+/// A command line of a service, and what has become of it, as the manager says it.
+type Line = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
 impl UnitState {
     /// Reads the state out of all properties of a unit.
     pub(super) fn of(properties: &HashMap<String, OwnedValue>) -> Self {
@@ -90,6 +95,11 @@ impl UnitState {
             .get("LogExtraFields")
             .and_then(|value| value.try_clone().ok()?.try_into().ok())
             .unwrap_or_default();
+        let starts: Vec<Line> = properties
+            .get("ExecStart")
+            .and_then(|value| value.try_clone().ok()?.try_into().ok())
+            .unwrap_or_default();
+        let mut words = starts.into_iter().flat_map(|(_, words, ..)| words);
         let invocation: Vec<u8> = properties
             .get("InvocationID")
             .and_then(|value| value.try_clone().ok()?.try_into().ok())
@@ -107,6 +117,7 @@ impl UnitState {
             pod: fields.iter().find_map(|field| {
                 str::from_utf8(field).ok()?.strip_prefix(POD_FIELD).map(str::to_owned)
             }),
+            root: words.find(|word| word == "--root").and_then(|_| words.next()),
             invocation: invocation.iter().map(|byte| format!("{byte:02x}")).collect(),
             restarts: unsigned("NRestarts").unwrap_or_default(),
             restart: text("Restart"),
@@ -127,7 +138,10 @@ mod tests {
 
     #[test]
     fn a_state_is_read_out_of_what_the_manager_says() {
+        let words = ["/usr/bin/pod", "--root", "/srv/pod", "start"].map(str::to_owned).to_vec();
+        let line: Line = ("/usr/bin/pod".to_owned(), words, false, 0, 0, 0, 0, 0, 0, 0);
         let properties = HashMap::from([
+            ("ExecStart".to_owned(), owned(Value::new(vec![line]))),
             ("LoadState".to_owned(), owned("loaded")),
             ("ActiveState".to_owned(), owned("deactivating")),
             ("ExecMainStatus".to_owned(), owned(143)),
@@ -143,6 +157,7 @@ mod tests {
         assert_eq!(state.active, ActiveState::Deactivating);
         assert_eq!((state.main_pid, state.main_status), (7, 143));
         assert_eq!((state.pod.as_deref(), state.invocation.as_str()), (Some("3f"), "ab01"));
+        assert_eq!(state.root.as_deref(), Some("/srv/pod"));
         assert!(state.transient && state.active.is_alive());
     }
 
