@@ -315,6 +315,19 @@ fn a_manager_that_executes_itself_anew_harms_neither_a_start_nor_a_run() {
 }
 
 #[test]
+fn systemd_hears_how_far_a_fetch_is() {
+    let machine = Sandbox::of_this_machine();
+    let image = machine.fixture(Fixture::App);
+    let unit = ["--quiet", "--unit=fetches", "-p", "Type=oneshot", "-p", "RemainAfterExit=yes"];
+    let fetch = ["-p", "NotifyAccess=main", "pod", "fetch", "--pull", "always", &image];
+    machine.program("systemd-run").args([&unit[..], &fetch].concat()).run().success();
+    let said = show(&machine, "fetches.service", &["StatusText"]).concat();
+    let known = ["StatusText=resolving oci:", "StatusText=pulling oci:"];
+    assert!(known.iter().any(|words| said.starts_with(words)), "{said}");
+    machine.program("systemctl").args(["stop", "fetches"]).run().success();
+}
+
+#[test]
 fn two_hundred_pods_in_a_row_leave_nothing() {
     let machine = Sandbox::of_this_machine();
     let image = machine.fixture(Fixture::App);

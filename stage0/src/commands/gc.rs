@@ -94,6 +94,7 @@ fn collect(session: &Session, pod: &mut Pod, args: &PodGcArgs) -> Result<Fate> {
         return Ok(Fate::Kept);
     }
     let grace = match Phase::of(pod.home, false) {
+        Phase::Prepared if pod.was_given_up() => 0,
         Phase::Prepared => args.expire_prepared,
         Phase::Exited => args.gc.grace,
         _ => 0,

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd as _;
 
 use pod_abi::layout;
+use pod_abi::phase::Home;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, ftruncate, openat};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub(crate) struct Note {
     pub(crate) attempt: u32,
     /// Whether the apps are to wait until a client has attached.
     pub(crate) hold: bool,
+    /// Whether the pod was laid out for this start alone.
+    pub(crate) fresh: bool,
 }
 
 /// The right to wait for a pod; given up when dropped.
@@ -60,12 +63,20 @@ impl Pod {
 
     /// Returns what somebody waits for, if anybody waits.
     pub(crate) fn awaited(&self) -> Option<Note> {
+        self.note().filter(|(_, waits)| *waits).map(|(note, _)| note)
+    }
+
+    /// Tells whether this pod was laid out for a start that its starter died before.
+    pub(crate) fn was_given_up(&self) -> bool {
+        self.home == Home::Prepared && self.note().is_some_and(|(note, waits)| note.fresh && !waits)
+    }
+
+    /// Reads the note, and tells whether its writer waits.
+    fn note(&self) -> Option<(Note, bool)> {
         let file = self.open(layout::CLIENT, OFlags::RDONLY | OFlags::NOFOLLOW).ok()?;
-        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-            return None;
-        }
+        let waits = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
         let mut bytes = Vec::new();
         File::from(file).take(MAX_NOTE).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        Some((serde_json::from_slice(&bytes).ok()?, waits))
     }
 }

@@ -9,7 +9,7 @@ use pod_abi::manifest::{PodManifest, Sandbox};
 use pod_abi::phase::{Home, Phase};
 use pod_abi::{AppName, PodName, Timestamp, version};
 
-use super::{Durability, Lock, Pod, Pods, Query, generated_name};
+use super::{Durability, Lock, Note, Pod, Pods, Query, generated_name};
 use crate::nearest::nearest;
 
 fn pods(root: &Path) -> Pods {
@@ -174,4 +174,23 @@ fn a_generated_name_is_a_label_however_long_the_app() {
     let id = pods.draft().unwrap().id().clone();
     let long = AppName::parse(&format!("{}-b", "a".repeat(61))).unwrap();
     assert!(generated_name(&long, &id).as_str().len() <= 63);
+}
+
+#[test]
+fn a_note_counts_as_long_as_its_writer_waits() {
+    let root = tempfile::tempdir().unwrap();
+    let pods = pods(root.path());
+    let pod = make(&pods, "a", Home::Prepared).unwrap();
+    let reader = || pods.open_id(&pod.id).unwrap().unwrap();
+    assert!(reader().awaited().is_none() && !reader().was_given_up());
+    let note = Note { attempt: 1, hold: true, fresh: true };
+    let waiting = pod.await_as(note).unwrap();
+    assert_eq!(reader().awaited(), Some(note));
+    assert_eq!(reader().await_as(note).unwrap_err().code(), "pod.busy");
+    assert!(!reader().was_given_up());
+    drop(waiting);
+    assert!(reader().awaited().is_none() && reader().was_given_up());
+    // One that somebody prepared to keep is not given up by who fails to start it.
+    drop(pod.await_as(Note { fresh: false, ..note }).unwrap());
+    assert!(!reader().was_given_up());
 }

@@ -154,8 +154,10 @@ impl Supervision for Units {
         let Start { context, pods, run_root, pod, draft, begin } = start;
         let manager = self.manager()?;
         let attempt = pod.status()?.map_or(0, |status| status.attempt).saturating_add(1);
-        let note = Note { attempt, hold: begin == Begin::WithClient };
+        let note = Note { attempt, hold: begin == Begin::WithClient, fresh: draft.is_some() };
         let waiting = pod.await_as(note)?;
+        // From here to the wait, a signal must not leave a pod that nobody starts.
+        let interrupts = Interrupts::block()?;
         let unit = describe(context, pod)?;
         let fresh = draft.is_some();
         if let Some(draft) = draft {
@@ -172,8 +174,10 @@ impl Supervision for Units {
             pod,
             attempt,
             waiting: Some(waiting),
+            fresh,
             leavings: if fresh { Leavings::Prepared } else { Leavings::None },
             watch,
+            interrupts: Some(interrupts),
             job: None,
             format: context.format,
         };
@@ -323,8 +327,12 @@ struct Unit<'s> {
     pod: &'s Pod,
     attempt: u32,
     waiting: Option<Waiting>,
+    /// Whether the pod was laid out for this start alone.
+    fresh: bool,
     leavings: Leavings,
     watch: Watch,
+    /// Blocked until the start is waited for.
+    interrupts: Option<Interrupts>,
     /// The job of its start; `None` if there is none, or it has come to something.
     job: Option<Job>,
     format: ui::Format,
@@ -341,7 +349,10 @@ impl Unit<'_> {
 
     /// Waits until `done` tells so, the start has come to something, or the user has had enough.
     fn await_or(&mut self, done: impl Fn(&Self) -> Result<bool>) -> Result<Heard> {
-        let interrupts = Interrupts::block()?;
+        let interrupts = match self.interrupts.take() {
+            Some(interrupts) => interrupts,
+            None => Interrupts::block()?,
+        };
         loop {
             self.watch.settle();
             if done(self)? {
@@ -464,10 +475,14 @@ impl Started for Unit<'_> {
     }
 
     fn abandon(&mut self) -> Result<()> {
-        match self.manager.stop(&self.name)? {
-            Some(job) => job.wait(None).map(|_| ()),
-            None => Ok(()),
+        if let Some(job) = self.manager.stop(&self.name)? {
+            job.wait(None)?;
         }
+        // It may have been stopped before it took the pod.
+        if self.fresh {
+            self.leavings = Leavings::Prepared;
+        }
+        Ok(())
     }
 }
 
