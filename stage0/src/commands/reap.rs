@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -101,6 +102,8 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
         let pods = Pods::open(root)?;
         problems.extend(leftovers::remove_if_asked(&pods, &mut pod).err());
     }
+    // The lock goes with the process: whoever waits for it takes our exit status for told then.
+    mem::forget(pod);
     problems.into_iter().next_back().map_or(Ok(()), Err)
 }
 
