@@ -217,7 +217,7 @@ fn a_pod_costs_one_transient_unit() {
         .run()
         .success();
     monitor.wait_for("\"last.service\"");
-    monitor.signal(Signal::SIGINT);
+    monitor.signal(Signal::SIGTERM);
     let said = monitor.wait().raw;
     let made = |unit: &str| said.matches(&format!("\"{unit}\"")).count();
     assert_eq!((made("pod-counted.service"), made("pod-foreground.service")), (1, 1), "{said}");
