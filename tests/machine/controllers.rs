@@ -5,6 +5,7 @@
 
 mod changes;
 mod disks;
+mod docs;
 mod limited;
 mod memory;
 mod places;

@@ -19,6 +19,7 @@ mod before_reboot;
 mod before_reset;
 mod controllers;
 mod credentials;
+mod docs;
 mod everywhere;
 mod host_pods;
 mod journal;

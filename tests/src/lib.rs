@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod document;
 pub mod fixtures;
 pub mod guest;
 pub mod image;

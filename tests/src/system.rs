@@ -21,10 +21,12 @@ const LAST_BREATH: Duration = Duration::from_secs(3);
 /// How long to wait before looking again.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// What comes on demand and stays: services of the bus, and the slices all pods share.
+/// What comes on demand and stays: services of the bus, the slices all pods share, and that the network
+/// is up.
 const ON_DEMAND: &[&str] = &[
     "machine-pods.slice",
     "machine.slice",
+    "network-online.target",
     "polkit.service",
     "system-pod.slice",
     "systemd-hostnamed.service",

@@ -1,13 +1,15 @@
 //! Every command line in the documents runs, and every file that `ARCHITECTURE.md` names is there.
 //!
-//! A line counts if it begins with `$ ` inside a `console` block. The lines of one document are
-//! run one after another in one sandbox, as a reader would type them, and each must succeed. The
-//! image they use is what `cargo xtask images box` writes.
+//! The lines of one document are run one after another in one sandbox, as a reader would type them.
+//! Each must succeed, and say what the document shows; [`document`] tells which these are. Those for a
+//! host with systemd are followed in the machines. The image they use is what `cargo xtask images box`
+//! writes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use tests::document::{self, Place, Step};
 use tests::fixtures::Fixture;
 use tests::require;
 use tests::sandbox::Sandbox;
@@ -18,30 +20,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask test", "this test is part of it"),
 ];
 
+/// How many lines of all documents are marked as not run.
+const NOT_RUN: usize = 5;
+
 fn documents() -> Vec<PathBuf> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
-    let beneath = |directory: PathBuf| -> Vec<PathBuf> {
-        let entries = fs::read_dir(directory).expect("the workspace can be read").flatten();
-        let paths = entries.map(|entry| entry.path());
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
-    };
-    let mut documents = [beneath(top.to_owned()), beneath(top.join("docs"))].concat();
-    documents.sort();
-    documents
+    document::all(top).expect("the workspace can be read")
 }
 
-/// The command lines of a document.
-fn commands(text: &str) -> Vec<&str> {
-    let mut in_console = false;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        if let Some(language) = line.strip_prefix("```") {
-            in_console = language == "console";
-        } else if in_console && let Some(command) = line.strip_prefix("$ ") {
-            found.push(command);
-        }
-    }
-    found
+/// Returns the steps of a document, which must be well-formed.
+fn steps<'t>(document: &Path, text: &'t str, place: Place) -> Vec<Step<'t>> {
+    document::steps(text, place).unwrap_or_else(|why| panic!("{}: {why}", document.display()))
 }
 
 #[test]
@@ -52,9 +41,14 @@ fn every_command_line_in_the_documents_runs() {
     let mut count = 0;
     for document in documents() {
         let text = fs::read_to_string(&document).expect("a document can be read");
-        let here = |command: &&str| ELSEWHERE.iter().all(|(elsewhere, _)| elsewhere != command);
-        let commands: Vec<&str> = commands(&text).into_iter().filter(here).collect();
-        if commands.is_empty() {
+        let steps = steps(&document, &text, Place::Host);
+        let here = |line: &str| ELSEWHERE.iter().all(|(elsewhere, _)| *elsewhere != line);
+        let lines = steps.iter().filter_map(|step| match step {
+            Step::Type { line, says } if here(line) => Some((line, says)),
+            _ => None,
+        });
+        let lines: Vec<_> = lines.collect();
+        if lines.is_empty() {
             continue;
         }
         let sandbox = Sandbox::new();
@@ -63,9 +57,12 @@ fn every_command_line_in_the_documents_runs() {
         symlink(layout, sandbox.path("box")).expect("the sandbox can be written");
         let path =
             format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", sandbox.programs().directory().display());
-        for command in commands {
-            let said = sandbox.program("sh").args(["-ec", command]).env("PATH", &path).run();
-            assert_eq!(said.code, 0, "{}: `{command}` said:\n{said}", document.display());
+        for (line, says) in lines {
+            let typed = format!("exec 2>&1\n{line}");
+            let said = sandbox.program("sh").args(["-ec", &typed]).env("PATH", &path).run();
+            assert_eq!(said.code, 0, "{}: `{line}` said:\n{said}", document.display());
+            let fits = says.as_ref().is_none_or(|shown| document::fits(shown, &said.raw));
+            assert!(fits, "{}: `{line}` said otherwise:\n{said}", document.display());
             count += 1;
         }
     }
@@ -73,6 +70,23 @@ fn every_command_line_in_the_documents_runs() {
         count > 20,
         "only {count} command lines were found; has the form of the documents changed?"
     );
+}
+
+#[test]
+fn few_lines_are_for_readers_only_and_say_why() {
+    let mut skipped = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("a document can be read");
+        for place in [Place::Host, Place::Booted, Place::Qemu] {
+            for step in steps(&document, &text, place) {
+                if let Step::Skip { line, why } = step {
+                    assert!(why.len() > 10, "{}: why not `{line}`?", document.display());
+                    skipped.push(line.to_owned());
+                }
+            }
+        }
+    }
+    assert_eq!(skipped.len(), NOT_RUN, "{skipped:?}");
 }
 
 #[test]

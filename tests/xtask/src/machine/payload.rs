@@ -3,6 +3,7 @@
 //! ```text
 //! usr/bin/pod  usr/lib/…                       as `cargo xtask install` puts them
 //! usr/lib/pod-tests/                           the programs of the tests
+//! usr/lib/pod-tests/documents/                 the documents, if there are tests
 //! fixtures/bb/                                 an OCI layout, busybox, tag `latest`
 //! fixtures/DIGEST/{app,scratch}/               the images of the tests, if there are tests
 //! ```
@@ -15,10 +16,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use harness::document;
 use harness::fixtures::{self, Fixture};
 use harness::programs::{IN_MACHINE, Programs};
 use tempfile::TempDir;
 
+use crate::build;
 use crate::error::Error;
 use crate::install;
 use crate::machine::root;
@@ -58,6 +61,12 @@ fn lay_out_tests(programs: &Programs, program: &Path, tree: &Path) -> io::Result
     let settings = beneath(tree, "/etc/sysctl.d");
     fs::create_dir_all(&settings)?;
     fs::write(settings.join("50-cores.conf"), format!("kernel.core_pattern={CORES}/core.%e.%p\n"))?;
+    let documents = beneath(tree, &document::in_machine().display().to_string());
+    fs::create_dir_all(documents.join("docs"))?;
+    for document in document::all(&build::top())? {
+        let name = document.strip_prefix(build::top()).map_err(io::Error::other)?;
+        fs::copy(&document, documents.join(name))?;
+    }
     for fixture in [Fixture::App, Fixture::Scratch] {
         let layout = fixtures::layout(programs, fixture)?;
         let made = fixtures::directory(programs);
