@@ -34,7 +34,7 @@ fn every_line_is_an_entry_of_its_app_and_there_once() {
     let lines = ["sh", "-c", script];
     machine
         .call()
-        .args(["run", "-d", "--name", "shop", &image, "--name", "web"])
+        .args(["run", "-d", "--name", "ledger", &image, "--name", "web"])
         .args(lines)
         .args(["---", &image, "--name", "worker", "sh", "-c", "echo working; sleep 1000"])
         .run()
@@ -42,13 +42,13 @@ fn every_line_is_an_entry_of_its_app_and_there_once() {
     until(|| entries(&machine, &["POD_APP=web", "PRIORITY=4"]).len() == 1);
     until(|| entries(&machine, &["MESSAGE=working"]).len() == 1);
 
-    let of_unit = entries(&machine, &["--unit=pod-shop"]);
+    let of_unit = entries(&machine, &["--unit=pod-ledger"]);
     for text in ["plain", "wrong", "odd", "working"] {
         let found: Vec<&Entry> =
             of_unit.iter().filter(|entry| entry["MESSAGE"].as_str() == Some(text)).collect();
         assert_eq!(found.len(), 1, "{text}: {:?}", messages(&of_unit));
     }
-    let uuid = machine.pod(["inspect", "shop"]).json::<Value>()["manifest"]["uuid"].clone();
+    let uuid = machine.pod(["inspect", "ledger"]).json::<Value>()["manifest"]["uuid"].clone();
     let uuid = uuid.as_str().unwrap();
     for (text, app, priority) in [
         ("plain", "web", "6"),
@@ -56,31 +56,31 @@ fn every_line_is_an_entry_of_its_app_and_there_once() {
         ("odd", "web", "4"),
         ("working", "worker", "6"),
     ] {
-        let found = entries(&machine, &[&format!("MESSAGE={text}"), "POD_NAME=shop"]);
+        let found = entries(&machine, &[&format!("MESSAGE={text}"), "POD_NAME=ledger"]);
         assert_eq!(found.len(), 1, "{text}");
         for (field, value) in [
             ("PRIORITY", priority),
             ("SYSLOG_IDENTIFIER", app),
-            ("POD_NAME", "shop"),
+            ("POD_NAME", "ledger"),
             ("POD_UUID", uuid),
             ("POD_APP", app),
-            ("CONTAINER_NAME", "shop"),
+            ("CONTAINER_NAME", "ledger"),
             ("CONTAINER_ID", &uuid[..8]),
             ("CONTAINER_ID_FULL", uuid),
             ("CONTAINER_TAG", app),
             ("IMAGE_NAME", &image),
-            ("_SYSTEMD_UNIT", "pod-shop.service"),
+            ("_SYSTEMD_UNIT", "pod-ledger.service"),
         ] {
             assert_eq!(found[0][field].as_str(), Some(value), "{text}: {field}");
         }
     }
     // What is no text comes as bytes.
     let bytes: Vec<u8> = b"b\x01nary".to_vec();
-    let all = entries(&machine, &["POD_APP=web", "POD_NAME=shop"]);
+    let all = entries(&machine, &["POD_APP=web", "POD_NAME=ledger"]);
     let binary = all.iter().any(|entry| entry["MESSAGE"] == Value::from(bytes.clone()));
     assert!(binary, "{all:#?}");
 
-    machine.pod(["stop", "-t", "0", "shop"]).success();
+    machine.pod(["stop", "-t", "0", "ledger"]).success();
     for (event, count) in [
         ("pod-started", 1),
         ("app-started", 2),
@@ -90,11 +90,11 @@ fn every_line_is_an_entry_of_its_app_and_there_once() {
         ("app-ended", 2),
         ("pod-ended", 1),
     ] {
-        let found = entries(&machine, &["--unit=pod-shop", &format!("POD_EVENT={event}")]);
+        let found = entries(&machine, &["--unit=pod-ledger", &format!("POD_EVENT={event}")]);
         assert_eq!(found.len(), count, "{event}: {found:#?}");
         assert!(found[0]["MESSAGE_ID"].as_str().is_some_and(|id| id.len() == 32));
     }
-    machine.pod(["rm", "shop"]).success();
+    machine.pod(["rm", "ledger"]).success();
 }
 
 #[test]
