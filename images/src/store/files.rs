@@ -43,8 +43,10 @@ pub(super) fn write_new(dir: impl AsFd, path: &str, bytes: &[u8]) -> io::Result<
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     loop {
         let mut file = File::from(rustix::fs::openat(&dir, path, flags, Mode::from(0o600))?);
-        // gc may come between: it locks the file, sees that nobody holds it, and removes it.
-        if try_lock(&file)? && is_still(&dir, path, &file)? {
+        // gc may come between: it locks the file, sees that nobody holds it, and removes it. It is
+        // waited for, as it holds the lock for no longer than that.
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        if is_still(&dir, path, &file)? {
             file.write_all(bytes)?;
             return Ok(file);
         }
