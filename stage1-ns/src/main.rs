@@ -9,36 +9,17 @@
 
 #![forbid(unsafe_code)]
 
-mod cgroup;
-mod credentials;
-mod device_rules;
-mod devices;
-mod fill;
-mod helper;
-mod init;
-mod mounts;
-mod namespaces;
-mod overlay;
-mod plan;
-mod root;
-mod staging;
-mod submounts;
-mod sysctl;
-mod tree;
-
 use std::env;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
+use namespaces::{Flavour, Ground, Namespaces, plan};
 use pod_abi::exit;
 use pod_abi::stage::Order;
 use pod_abi::version::{AbiRange, STAGE_ABI};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use supervisor::{During, Failure, Handover, supervise};
-
-use crate::namespaces::Namespaces;
-use crate::plan::Flavour;
 
 /// The versions of the stage ABI this program understands; `stage1.json` says the same.
 const ABI: AbiRange = AbiRange { oldest: STAGE_ABI, newest: STAGE_ABI };
@@ -75,7 +56,13 @@ fn run() -> Result<ExitCode, Failure> {
     let Handover { order, inherited, layers, credentials } = Handover::adopt(ABI)?;
     let code = {
         let flavour = flavour();
-        let mut wall = Namespaces::new(&order, &inherited, &layers, credentials, flavour);
+        let ground = Ground {
+            pod: &inherited.pod,
+            run: &inherited.run,
+            layers: &layers,
+            sockets: &inherited.sockets,
+        };
+        let mut wall = Namespaces::new(&order, ground, credentials, flavour);
         if flavour == Flavour::Fly {
             wall.hold_all_descendants();
         }
@@ -93,7 +80,7 @@ fn print_plan() -> Result<ExitCode, Failure> {
         .during(|| "cannot read the order from standard input")?;
     let order: Order = serde_json::from_slice(&text)
         .map_err(|error| Failure::of("the order is not understood", error))?;
-    print(&plan::of(&order, flavour())?.to_string())
+    print(&plan(&order, flavour())?.to_string())
 }
 
 fn print_features() -> Result<ExitCode, Failure> {

@@ -20,6 +20,7 @@
 //! | [`status::PodStatus`] | the supervisor | stage0 | [`version::STATUS`] |
 //! | [`control`] frames | stage0, supervisor | each other | [`version::CONTROL`] |
 //! | [`inner`] frames | supervisor, stage2-init | each other | [`version::INNER`] |
+//! | [`guest`] frames | stage1-kvm, PID 1 of its guest | each other | [`version::GUEST`] |
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod digest;
 pub mod exit;
 mod fields;
 pub mod frame;
+pub mod guest;
 pub mod inner;
 pub mod isolators;
 pub mod layout;

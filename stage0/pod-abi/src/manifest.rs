@@ -88,6 +88,10 @@ pub struct Sandbox {
     /// Where its apps' output goes beside their logs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub journal: Journal,
+    /// Bytes of a disk of its own for what its apps write, kept as long as the pod is: of a pod in
+    /// a virtual machine. Without one they write to the machine's memory. Since version 4.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scratch: Option<u64>,
 }
 
 /// `limits.json`: limits of a pod that were changed after it was made. Replaces

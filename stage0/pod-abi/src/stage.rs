@@ -69,6 +69,20 @@ pub struct Stage1Manifest {
     pub abi: AbiRange,
     /// Its programs, as paths beneath its directory.
     pub entrypoints: Entrypoints,
+    /// What it wants layers as. Since version 4.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub layers: LayerForm,
+}
+
+/// What a layer is handed over as, beneath [`fd::LAYERS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerForm {
+    /// A directory, with whiteouts as overlayfs has them.
+    #[default]
+    Trees,
+    /// A file: an EROFS file system of the same content (`Documentation/filesystems/erofs.rst`).
+    Images,
 }
 
 /// The programs of a stage1.
@@ -139,7 +153,8 @@ pub struct Service {
 pub struct AppOrder {
     /// The app.
     pub spec: AppSpec,
-    /// Its layers as directories beneath [`fd::LAYERS`], lowest first, as many as the spec pins.
+    /// Its layers beneath [`fd::LAYERS`], lowest first, as many as the spec pins: directories or
+    /// files, as [`Stage1Manifest::layers`] says.
     pub layers: Vec<String>,
 }
 

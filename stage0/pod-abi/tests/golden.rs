@@ -10,6 +10,7 @@ use std::path::Path;
 
 use pod_abi::app::AppSpec;
 use pod_abi::control::{Reply, Request};
+use pod_abi::guest::{Carried, FromGuest, TerminalWord, ToGuest};
 use pod_abi::inner::{FromInit, ToInit};
 use pod_abi::manifest::{AppList, PodLimits, PodManifest, PodSpec};
 use pod_abi::stage::{Order, Stage1Manifest};
@@ -93,6 +94,26 @@ fn everything_of_version_3_is_read_and_written_alike() {
     holds::<Vec<FromInit>>("from-init.3.json");
     let spec = holds::<PodSpec>("spec.3.json");
     assert_eq!(spec.check(), Ok(()));
+}
+
+#[test]
+fn everything_new_in_version_4_is_read_and_written_alike() {
+    holds::<PodManifest>("pod.4.json");
+    holds::<AppSpec>("app.4.json");
+    holds::<AppList>("apps.4.json");
+    holds::<PodLimits>("limits.4.json");
+    holds::<Order>("order.4.json");
+    holds::<Stage1Manifest>("stage1.4.json");
+    let spec = holds::<PodSpec>("spec.4.json");
+    assert_eq!(spec.check(), Ok(()));
+}
+
+#[test]
+fn guest_frames_of_version_1_are_read_and_written_alike() {
+    holds::<Vec<ToGuest>>("to-guest.1.json");
+    holds::<Vec<FromGuest>>("from-guest.1.json");
+    holds::<Vec<Carried>>("carried.1.json");
+    holds::<Vec<TerminalWord>>("terminal-words.1.json");
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn make(pods: &Pods, name: &str, home: Home) -> crate::error::Result<Pod> {
             oom_policy: Default::default(),
             unit_properties: Vec::new(),
             journal: Default::default(),
+            scratch: None,
         },
     };
     draft.lay_out(&manifest, &[])?;

@@ -50,5 +50,5 @@ mod whole;
 pub use error::{During, Failure};
 pub use handover::{Handover, Inherited};
 pub use living::supervise;
-pub use terminal::{Terminal, UNSEEN};
-pub use wall::{Added, AppStdio, Born, Wall};
+pub use terminal::{Fresh, Master, Terminal, UNSEEN};
+pub use wall::{Added, AppStdio, Born, Parcel, Wall};

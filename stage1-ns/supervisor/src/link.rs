@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use pod_abi::control::DEADLINE_MS;
 use pod_abi::credential::MAX_SOCKETS;
-use pod_abi::frame::{self, Decoder};
-use pod_abi::inner::{FromInit, ToInit};
+use pod_abi::frame::Decoder;
+use pod_abi::inner::FromInit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 
 use crate::error::{During, Failure};
+use crate::wall::Parcel;
 
 /// The most read in one turn, in bytes, so that a PID 1 that talks without end does not keep the
 /// supervisor from everything else.
@@ -49,17 +50,14 @@ impl Link {
     }
 
     /// Sends a frame, with descriptors beside its first byte.
-    pub(crate) fn send(
-        &self,
-        message: &ToInit,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), Failure> {
+    pub(crate) fn send(&self, parcel: &Parcel) -> Result<(), Failure> {
         let telling = || "cannot tell the pod's PID 1 what to do";
-        let bytes = frame::encode(message).map_err(io::Error::other).during(telling)?;
+        let Parcel { bytes, descriptors } = parcel;
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         let deadline = Instant::now() + Duration::from_millis(DEADLINE_MS);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(Failure::new("too many descriptors for one frame"));
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

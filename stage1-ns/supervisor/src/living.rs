@@ -221,7 +221,7 @@ impl<'a, W: Wall> Living<'a, W> {
             exit_policy: sandbox.exit_policy.clone(),
             shares_processes: self.wall.shares_processes(),
         };
-        link.send(&ToInit::Setup(setup), &[])?;
+        link.send(&self.wall.pack(&ToInit::Setup(setup), Vec::new())?)?;
         self.patience = Some(Instant::now() + PATIENCE);
         let added = self.wall.add_apps(&self.order.apps)?;
         for (app, added) in self.order.apps.iter().zip(added) {
@@ -232,13 +232,12 @@ impl<'a, W: Wall> Living<'a, W> {
                 .during(|| format!("cannot take the streams of app `{}`", spec.name))?;
             self.outputs.introduce(spec);
             let message = ToInit::AddApp { spec: self.as_told(spec), fds: added.fds };
-            let descriptors: Vec<_> = added.descriptors.iter().map(AsFd::as_fd).collect();
-            link.send(&message, &descriptors)?;
+            link.send(&self.wall.pack(&message, added.descriptors)?)?;
         }
         if self.order.hold {
             self.held = Some(Instant::now() + PATIENCE);
         } else {
-            link.send(&ToInit::Run, &[])?;
+            link.send(&self.wall.pack(&ToInit::Run, Vec::new())?)?;
         }
         self.watch(&link, &end).during(|| "cannot wait for the pod, epoll_ctl()")?;
         (self.link, self.end) = (Some(link), Some(end));
@@ -395,16 +394,15 @@ impl<'a, W: Wall> Living<'a, W> {
     }
 
     fn tell(&mut self, message: &ToInit) {
-        self.tell_with(message, &[]);
+        self.tell_with(message, Vec::new());
     }
 
     /// Sends a frame to PID 1; a PID 1 that cannot be reached ends the pod. One that has ended
     /// says so by its end, not by our failing to reach it.
-    fn tell_with(&mut self, message: &ToInit, descriptors: &[OwnedFd]) {
-        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        if let Some(link) = &self.link
-            && let Err(failure) = link.send(message, &descriptors)
-        {
+    fn tell_with(&mut self, message: &ToInit, descriptors: Vec<OwnedFd>) {
+        let Some(link) = &self.link else { return };
+        let told = self.wall.pack(message, descriptors).and_then(|parcel| link.send(&parcel));
+        if let Err(failure) = told {
             self.fail(failure.report());
         }
     }

@@ -22,7 +22,7 @@ use crate::log::Log;
 use crate::screen::{Screen, under_name};
 use crate::sink::Sink;
 use crate::stream::{Lines, Source};
-use crate::terminal::{self, Fresh};
+use crate::terminal::{Fresh, Master};
 use crate::wall::AppStdio;
 
 /// The most read at once, in bytes.
@@ -55,7 +55,7 @@ struct App {
     stdout: Stream,
     stderr: Stream,
     input: Option<Sink<OwnedFd>>,
-    terminal: Option<Fresh>,
+    terminal: Option<(Master, Fresh)>,
     /// Whether it is not known yet to have run.
     unheard: bool,
 }
@@ -79,9 +79,10 @@ impl App {
                 (stdout, Some(stderr), input.map(Sink::new), None)
             }
             AppStdio::Terminal { master } => {
-                let input = Sink::new(rustix::io::fcntl_dupfd_cloexec(&master, 3)?);
+                let copy = || rustix::io::fcntl_dupfd_cloexec(master.data(), 3);
+                let (output, input) = (copy()?, Sink::new(copy()?));
                 let fresh = Fresh::of(&master);
-                (master, None, Some(input), Some(fresh))
+                (output, None, Some(input), Some((master, fresh)))
             }
         };
         let (stdout, stderr) = (Stream::of(Some(stdout)), Stream::of(stderr));
@@ -210,10 +211,9 @@ impl Outputs {
     pub(crate) fn resize(&mut self, number: u32, size: WindowSize) -> bool {
         let place = self.attached.get(&number).and_then(|attached| attached.place);
         let app = place.and_then(|place| self.apps.get(&place));
-        match app.map(|app| (&app.terminal, &app.stdout.pipe)) {
-            Some((Some(_), Some(master))) => terminal::resize(master, size).is_ok(),
-            _ => false,
-        }
+        let terminal =
+            app.filter(|app| app.stdout.pipe.is_some()).and_then(|app| app.terminal.as_ref());
+        terminal.is_some_and(|(master, _)| master.resize(size).is_ok())
     }
 
     /// Lets an app be heard, whose start or end is on record by now. Whoever has heard it may then
@@ -228,8 +228,7 @@ impl Outputs {
     /// Makes an app's terminal, if it has one, ready for its next start.
     pub(crate) fn refresh(&self, name: &AppName) {
         let app = self.place_of(name).and_then(|place| self.apps.get(&place));
-        if let Some((Some(fresh), Some(master))) = app.map(|app| (&app.terminal, &app.stdout.pipe))
-        {
+        if let Some((master, fresh)) = app.and_then(|app| app.terminal.as_ref()) {
             fresh.restore(master);
         }
     }

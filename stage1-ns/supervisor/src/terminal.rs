@@ -8,7 +8,10 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use pod_abi::control::WindowSize;
+use pod_abi::frame;
+use pod_abi::guest::TerminalWord;
 use rustix::fs::{CWD, Mode, OFlags, Uid, fchmod, fchown, openat};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
@@ -19,9 +22,56 @@ pub const UNSEEN: WindowSize = WindowSize { rows: 24, columns: 80 };
 #[derive(Debug)]
 pub struct Terminal {
     /// Our end; it does not block.
-    pub master: OwnedFd,
-    /// The end of the process whose terminal it is.
-    pub slave: OwnedFd,
+    pub master: Master,
+    /// The end of the process whose terminal it is: what goes along with the frame that starts it.
+    pub slave: Vec<OwnedFd>,
+}
+
+/// Our end of a terminal; none of it blocks.
+#[derive(Debug)]
+pub enum Master {
+    /// The terminal itself.
+    Here(OwnedFd),
+    /// A stream to one behind the wall.
+    Behind {
+        /// What is typed and shown.
+        data: OwnedFd,
+        /// A stream of [`TerminalWord`]s to it.
+        control: OwnedFd,
+    },
+}
+
+impl Master {
+    /// Returns what is typed and shown.
+    #[must_use]
+    pub const fn data(&self) -> &OwnedFd {
+        match self {
+            Self::Here(data) | Self::Behind { data, .. } => data,
+        }
+    }
+
+    /// Gives the terminal another size; whoever is in front of it gets SIGWINCH.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system calls.
+    pub fn resize(&self, size: WindowSize) -> rustix::io::Result<()> {
+        match self {
+            Self::Here(master) => {
+                let WindowSize { rows, columns } = size;
+                let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                tcsetwinsize(master, size)
+            }
+            Self::Behind { control, .. } => tell(control, TerminalWord::Size(size)),
+        }
+    }
+}
+
+/// Tells a terminal behind a wall something. It takes such a word whole or, if nobody reads them
+/// there, not at all.
+fn tell(control: &OwnedFd, word: TerminalWord) -> rustix::io::Result<()> {
+    let bytes = frame::encode(&word).map_err(|_| Errno::INVAL)?;
+    write(control, &bytes).map(drop)
 }
 
 impl Terminal {
@@ -44,33 +94,39 @@ impl Terminal {
         let slave = ioctl_tiocgptpeer(&master, flags)?;
         fchown(&slave, Some(Uid::from_raw(owner)), None)?;
         fchmod(&slave, Mode::from_raw_mode(0o620))?;
-        resize(&master, size)?;
+        let copy = || fcntl_dupfd_cloexec(&slave, 3);
+        let copies = [copy()?, copy()?];
+        let slave = copies.into_iter().chain([slave]).collect();
+        let master = Master::Here(master);
+        master.resize(size)?;
         Ok(Self { master, slave })
     }
 }
 
-/// Gives the terminal behind `master` another size; whoever is in front of it gets SIGWINCH.
-pub(crate) fn resize(master: &OwnedFd, size: WindowSize) -> rustix::io::Result<()> {
-    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(master, size)
-}
-
 /// How a terminal was when it was made.
 #[derive(Debug)]
-pub(crate) struct Fresh(Option<Termios>);
+pub struct Fresh(Option<Termios>);
 
 impl Fresh {
     /// Notes how a terminal is.
-    pub(crate) fn of(master: &OwnedFd) -> Self {
-        Self(tcgetattr(master).ok())
+    #[must_use]
+    pub fn of(master: &Master) -> Self {
+        Self(match master {
+            Master::Here(master) => tcgetattr(master).ok(),
+            Master::Behind { .. } => None,
+        })
     }
 
     /// Makes the terminal so again, for an app that may have ended in the middle of anything.
-    pub(crate) fn restore(&self, master: &OwnedFd) {
-        if let Some(termios) = &self.0 {
-            // It stays as it is, if this fails; an app that cares sets its terminal up.
-            let _ = tcsetattr(master, OptionalActions::Now, termios);
-        }
+    pub fn restore(&self, master: &Master) {
+        // It stays as it is, if this fails; an app that cares sets its terminal up.
+        let _ = match (master, &self.0) {
+            (Master::Here(master), Some(termios)) => {
+                tcsetattr(master, OptionalActions::Now, termios)
+            }
+            (Master::Here(_), None) => Ok(()),
+            (Master::Behind { control, .. }, _) => tell(control, TerminalWord::Fresh),
+        };
     }
 }
 
@@ -91,9 +147,9 @@ mod tests {
         // Only root could give it to somebody else.
         let owner = geteuid().as_raw();
         let terminal = Terminal::open(multiplexer.as_fd(), owner, size).unwrap();
-        let stat = fstat(&terminal.slave).unwrap();
+        let stat = fstat(&terminal.slave[0]).unwrap();
         assert_eq!((stat.st_uid, stat.st_mode & 0o7777), (owner, 0o620));
-        let got = tcgetwinsize(&terminal.slave).unwrap();
+        let got = tcgetwinsize(&terminal.slave[2]).unwrap();
         assert_eq!((got.ws_row, got.ws_col), (7, 9));
     }
 }

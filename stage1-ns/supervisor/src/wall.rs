@@ -8,13 +8,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pod_abi::AppName;
 use pod_abi::control::WindowSize;
-use pod_abi::inner::AppFds;
+use pod_abi::frame;
+use pod_abi::inner::{AppFds, ToInit};
 use pod_abi::isolators::Resources;
 use pod_abi::stage::AppOrder;
 use pod_abi::stats::Usage;
 
 use crate::error::Failure;
-use crate::terminal::Terminal;
+use crate::terminal::{Master, Terminal};
 
 /// What isolates one pod.
 pub trait Wall {
@@ -128,12 +129,51 @@ pub trait Wall {
         Vec::new()
     }
 
+    /// Puts a frame for PID 1, and the descriptors that go along with it, into the form in which
+    /// they pass this wall. The process of a terminal ([`Wall::terminal`]) comes with what that has
+    /// for a slave.
+    ///
+    /// # Errors
+    ///
+    /// What cannot pass.
+    fn pack(&mut self, message: &ToInit, descriptors: Vec<OwnedFd>) -> Result<Parcel, Failure> {
+        Parcel::plain(message, descriptors)
+    }
+
+    /// Tells why everything behind the wall has ended without a word of PID 1, if that is known.
+    /// Asked once, after [`Born::end`] has become readable.
+    fn why_it_ended(&mut self) -> Option<Failure> {
+        None
+    }
+
     /// Ends everything behind the wall at once, be it frozen or not; returns without waiting.
     fn kill(&mut self);
 
     /// Waits for PID 1, which has ended or was killed, and takes away all the wall was made of.
     /// What cannot be taken away is left to `pod reap`.
     fn take_down(&mut self);
+}
+
+/// A frame on its way to PID 1.
+#[derive(Debug)]
+pub struct Parcel {
+    /// What is written into the channel.
+    pub bytes: Vec<u8>,
+    /// What travels beside the first of them.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Parcel {
+    /// Packs a frame for a channel that takes descriptors.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it is longer than any frame may be.
+    pub fn plain(message: &ToInit, descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
+        let bytes = frame::encode(message)
+            .map_err(|error| Failure::of("a frame for the pod's PID 1 is none", error))?;
+        Ok(Self { bytes, descriptors })
+    }
 }
 
 /// PID 1 as it was born.
@@ -173,6 +213,6 @@ pub enum AppStdio {
     /// A terminal, which the app keeps across restarts.
     Terminal {
         /// Our end of it.
-        master: OwnedFd,
+        master: Master,
     },
 }

@@ -24,7 +24,7 @@ use pod_abi::status::{AppState, PodStatus};
 use pod_abi::{AppName, Report, version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use supervisor::{Added, AppStdio, Born, Failure, Inherited, Terminal, Wall, supervise};
+use supervisor::{Added, AppStdio, Born, Failure, Inherited, Master, Terminal, Wall, supervise};
 
 /// PID 1's end of things.
 struct Init {
@@ -137,7 +137,7 @@ impl Wall for Stage {
     fn terminal(&self, _: &AppName, _: u32, _: WindowSize) -> Result<Terminal, Failure> {
         let pair = nix::pty::openpty(None, None).unwrap();
         rustix::io::ioctl_fionbio(&pair.master, true).unwrap();
-        Ok(Terminal { master: pair.master, slave: pair.slave })
+        Ok(Terminal { master: Master::Here(pair.master), slave: vec![pair.slave] })
     }
 
     fn kill(&mut self) {

@@ -5,6 +5,7 @@
 //!   pod  probe  sandbox
 //!   stage1/ns/{stage1.json,stage1-ns,stage2-init}
 //!   stage1/fly/{stage1.json,stage1-fly,stage2-init}
+//!   stage1/kvm/{stage1.json,stage1-kvm,vmm,fsd,guest,stage2-init}
 //! ```
 //!
 //! `pod` finds its stage1 beside itself, so that a build tree runs without being installed.
@@ -21,11 +22,27 @@ use crate::error::Error;
 /// The target that `.cargo/config.toml` names.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// The packages whose programs are laid out.
-const PACKAGES: [&str; 5] = ["stage0", "stage1-ns", "stage2-init", "probe", "tests"];
-/// Every stage1: its name, where its manifest lies, and what its own program is called there. That
-/// of `fly` is that of `ns`, which looks at its name.
-const STAGES: [(&str, &str, &str); 2] =
-    [("ns", "stage1-ns/stage1.json", "stage1-ns"), ("fly", "stage1-ns/fly.json", "stage1-fly")];
+const PACKAGES: [&str; 9] =
+    ["stage0", "stage1-ns", "stage1-kvm", "vmm", "guest", "fsd", "stage2-init", "probe", "tests"];
+/// Programs as they are built, and what they are called where they go.
+type Renamed = &'static [(&'static str, &'static str)];
+/// Every stage1: its name, where its manifest lies, and its programs: what is built, and what that
+/// is called there. The program of `fly` is that of `ns`, which looks at its name.
+const STAGES: [(&str, &str, Renamed); 3] = [
+    ("ns", "stage1-ns/stage1.json", &[("stage1-ns", "stage1-ns"), ("stage2-init", "stage2-init")]),
+    ("fly", "stage1-ns/fly.json", &[("stage1-ns", "stage1-fly"), ("stage2-init", "stage2-init")]),
+    (
+        "kvm",
+        "stage1-kvm/stage1.json",
+        &[
+            ("stage1-kvm", "stage1-kvm"),
+            ("vmm", "vmm"),
+            ("fsd", "fsd"),
+            ("guest", "guest"),
+            ("stage2-init", "stage2-init"),
+        ],
+    ),
+];
 
 /// How the programs are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +75,8 @@ pub(crate) fn programs(profile: Profile) -> Result<Programs, Error> {
     }
     let programs = built(profile);
     let directory = programs.directory();
-    for (stage, manifest, program) in STAGES {
-        lay_out(directory, stage, manifest, program).map_err(|error| {
+    for (stage, manifest, programs) in STAGES {
+        lay_out(directory, stage, manifest, programs).map_err(|error| {
             Error::of(
                 &format!("cannot lay out stage1 `{stage}` in `{}`", directory.display()),
                 &error,
@@ -80,11 +97,11 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)
 }
 
-fn lay_out(directory: &Path, stage: &str, manifest: &str, program: &str) -> io::Result<()> {
+fn lay_out(directory: &Path, stage: &str, manifest: &str, programs: Renamed) -> io::Result<()> {
     let place = directory.join("stage1").join(stage);
     fs::create_dir_all(&place)?;
     fs::copy(top().join(manifest), place.join("stage1.json"))?;
-    for (built, name) in [("stage1-ns", program), ("stage2-init", "stage2-init")] {
+    for (built, name) in programs {
         let link = place.join(name);
         match fs::remove_file(&link) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! usr/bin/pod
-//! usr/lib/pod/stage1/{ns,fly}/
+//! usr/lib/pod/stage1/{ns,fly,kvm}/
 //! usr/lib/systemd/system/{pod@.service,pod-gc.service,pod-gc.timer,machine-pods.slice}
 //! usr/lib/tmpfiles.d/pod.conf
 //! usr/share/man/man1/pod*.1
@@ -42,7 +42,7 @@ const FILES: [(&str, &str); 9] = [
 ];
 
 /// The programs of the build that are installed, and where.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("pod", "usr/bin/pod"),
     ("stage1/ns/stage1-ns", "usr/lib/pod/stage1/ns/stage1-ns"),
     ("stage1/ns/stage2-init", "usr/lib/pod/stage1/ns/stage2-init"),
@@ -50,6 +50,12 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("stage1/fly/stage1-fly", "usr/lib/pod/stage1/fly/stage1-fly"),
     ("stage1/fly/stage2-init", "usr/lib/pod/stage1/fly/stage2-init"),
     ("stage1/fly/stage1.json", "usr/lib/pod/stage1/fly/stage1.json"),
+    ("stage1/kvm/stage1-kvm", "usr/lib/pod/stage1/kvm/stage1-kvm"),
+    ("stage1/kvm/vmm", "usr/lib/pod/stage1/kvm/vmm"),
+    ("stage1/kvm/fsd", "usr/lib/pod/stage1/kvm/fsd"),
+    ("stage1/kvm/guest", "usr/lib/pod/stage1/kvm/guest"),
+    ("stage1/kvm/stage2-init", "usr/lib/pod/stage1/kvm/stage2-init"),
+    ("stage1/kvm/stage1.json", "usr/lib/pod/stage1/kvm/stage1.json"),
 ];
 
 /// Builds a release and installs it beneath `destination`.

@@ -89,28 +89,26 @@ impl<W: Wall> Living<'_, W> {
         if let Some(client) = self.control.client(number) {
             client.waiting = Some(Waiting::Exec(id));
         }
-        self.tell_with(&ToInit::Exec { id, app, process, terminal: true }, &stdio);
+        self.tell_with(&ToInit::Exec { id, app, process, terminal: true }, stdio);
         Ok(())
     }
 
-    /// Attaches a client to a terminal, and returns the other end of it three times.
+    /// Attaches a client to a terminal, and returns the other end of it.
     fn connect_terminal(
         &mut self,
         number: u32,
         app: &AppName,
         terminal: Terminal,
         descriptors: &[OwnedFd],
-    ) -> Result<[OwnedFd; 3], Box<Report>> {
+    ) -> Result<Vec<OwnedFd>, Box<Report>> {
         let Terminal { master, slave } = terminal;
         let mut attached = Attached::new(None, descriptors, true)?;
         let short = |failure: Failure| Box::new(failure.report());
-        let copy = || slave.try_clone().during(|| "cannot copy a descriptor").map_err(short);
-        let stdio = [copy()?, copy()?, copy()?];
         let streams = AppStdio::Terminal { master };
         let place = self.outputs.add(app.clone(), None, streams);
         attached.place = Some(place.during(|| "cannot copy a descriptor").map_err(short)?);
         self.outputs.attach(number, attached);
-        Ok(stdio)
+        Ok(slave)
     }
 
     /// Tells those attached to an app that has ended for good, and readies its terminal otherwise.

@@ -77,7 +77,7 @@ impl<W: Wall> Living<'_, W> {
             .during(|| format!("cannot take the streams of app `{}`", spec.name))?;
         self.outputs.introduce(spec);
         let message = ToInit::AddApp { spec: self.as_told(spec), fds: added.fds };
-        self.tell_with(&message, &added.descriptors);
+        self.tell_with(&message, added.descriptors);
         let mut names = self.pod.roster.names();
         names.push(spec.name.clone());
         apps::write_list(pod, names).inspect_err(|_| {

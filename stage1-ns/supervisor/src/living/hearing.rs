@@ -50,7 +50,9 @@ impl<W: Wall> Living<'_, W> {
         }
         if self.verdict.is_none() && !self.killed {
             let what = "the pod's PID 1 was killed or ended without a word";
-            self.verdict = Some(Verdict::Failed(Report::new("pod.init-died", what)));
+            let cause = self.wall.why_it_ended().map(|failure| failure.report());
+            let cause = cause.unwrap_or_else(|| Report::new("pod.init-died", what));
+            self.verdict = Some(Verdict::Failed(cause));
         }
     }
 

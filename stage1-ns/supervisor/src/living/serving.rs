@@ -76,7 +76,7 @@ impl<W: Wall> Living<'_, W> {
             Answer::Reply(reply) => reply,
             Answer::Wait(message, waiting) => {
                 client.waiting = Some(waiting);
-                self.tell_with(&message, &descriptors);
+                self.tell_with(&message, descriptors);
                 return Ok(());
             }
             Answer::Done(message) => {

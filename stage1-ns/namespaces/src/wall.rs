@@ -16,7 +16,7 @@ use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpid, pidfd_send_signal, set_child_subreaper};
-use supervisor::{Added, AppStdio, Born, During, Failure, Inherited, Terminal, UNSEEN, Wall};
+use supervisor::{Added, AppStdio, Born, During, Failure, Terminal, UNSEEN, Wall};
 
 use crate::cgroup::{self, Cgroup};
 use crate::credentials::Secrets;
@@ -24,15 +24,27 @@ use crate::devices;
 use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
 use crate::plan::{self, AppPlan, Flavour, Namespace, Plan};
-use crate::staging::{self, Ground, Home, Memories};
+use crate::staging::{self, Home, Memories};
 use crate::sysctl;
+
+/// What a pod stands on. Nothing of it is made or removed here.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// The pod's directory: writable layers and volumes of its own lie beneath it.
+    pub pod: &'a OwnedFd,
+    /// Its run directory, over which its trees are laid out.
+    pub run: &'a OwnedFd,
+    /// The directory beneath which the layers of its apps lie.
+    pub layers: &'a OwnedFd,
+    /// The sockets its apps can ask for, as many as [`Order::sockets`].
+    pub sockets: &'a [OwnedFd],
+}
 
 /// A pod's namespaces, from before they are made until after they are gone.
 #[derive(Debug)]
-pub(crate) struct Namespaces<'a> {
+pub struct Namespaces<'a> {
     order: &'a Order,
-    inherited: &'a Inherited,
-    layers: &'a OwnedFd,
+    ground: Ground<'a>,
     flavour: Flavour,
     plan: Result<Plan, Failure>,
     cgroup: Option<Cgroup>,
@@ -54,10 +66,10 @@ pub(crate) struct Namespaces<'a> {
 
 impl<'a> Namespaces<'a> {
     /// Finds out where everything goes; makes nothing.
-    pub(crate) fn new(
+    #[must_use]
+    pub fn new(
         order: &'a Order,
-        inherited: &'a Inherited,
-        layers: &'a OwnedFd,
+        ground: Ground<'a>,
         credentials: Vec<OwnedFd>,
         flavour: Flavour,
     ) -> Self {
@@ -73,8 +85,7 @@ impl<'a> Namespaces<'a> {
         let of_pod = (None, order.pod.sandbox.resources.clone());
         Self {
             order,
-            inherited,
-            layers,
+            ground,
             flavour,
             plan,
             cgroup,
@@ -92,7 +103,7 @@ impl<'a> Namespaces<'a> {
 
     /// Has a pod without a pid namespace end as a whole all the same: by its cgroup, and where
     /// there is none, by this process being the one that all its orphans come to.
-    pub(crate) fn hold_all_descendants(&mut self) {
+    pub fn hold_all_descendants(&mut self) {
         if self.cgroup.is_none()
             && set_child_subreaper(Some(getpid())).is_ok()
             && let Ok(children) = pod_sys::children()
@@ -113,9 +124,9 @@ impl<'a> Namespaces<'a> {
     /// Stages what `plan` shares; the layers lie beneath `layers`.
     fn stage(&mut self, init: &Init, plan: &Plan, layers: BorrowedFd<'_>) -> Result<(), Failure> {
         let user_namespace = self.order.ids.map(|_| init.user_namespace()).transpose()?;
-        let ground = Ground {
-            pod: &self.inherited.pod,
-            run: &self.inherited.run,
+        let ground = staging::Ground {
+            pod: self.ground.pod,
+            run: self.ground.run,
             layers,
             ids: self.order.ids.zip(user_namespace.as_ref()),
         };
@@ -177,7 +188,7 @@ impl<'a> Namespaces<'a> {
     /// Copies the sockets an app asks for; they are what they are, blocking or not.
     fn sockets(&self, app: &AppSpec) -> Result<Vec<OwnedFd>, Failure> {
         let taken = credential::taken(&app.sockets, &self.order.sockets);
-        let sockets = taken.into_iter().filter_map(|at| self.inherited.sockets.get(at));
+        let sockets = taken.into_iter().filter_map(|at| self.ground.sockets.get(at));
         let copy = |socket: &OwnedFd| socket.try_clone().during(|| "cannot copy a socket");
         sockets.map(copy).collect()
     }
@@ -188,12 +199,11 @@ impl<'a> Namespaces<'a> {
         app: &AppSpec,
         plan: &AppPlan,
         null: OwnedFd,
-    ) -> Result<([OwnedFd; 3], AppStdio), Failure> {
+    ) -> Result<(Vec<OwnedFd>, AppStdio), Failure> {
         if app.stdio == Stdio::Terminal {
             let Terminal { master, slave } =
                 self.terminal(&plan.name, app.process.user.uid, UNSEEN)?;
-            let copy = || slave.try_clone().during(|| "cannot copy a descriptor");
-            return Ok(([copy()?, copy()?, slave], AppStdio::Terminal { master }));
+            return Ok((slave, AppStdio::Terminal { master }));
         }
         let (stdout, its_stdout) = output(plan)?;
         let (stderr, its_stderr) = output(plan)?;
@@ -206,7 +216,7 @@ impl<'a> Namespaces<'a> {
             Stdio::Logged | Stdio::Terminal => (null, None),
         };
         let stdio = AppStdio::Streams { input, stdout, stderr };
-        Ok(([its_stdin, its_stdout, its_stderr], stdio))
+        Ok((vec![its_stdin, its_stdout, its_stderr], stdio))
     }
 }
 
@@ -264,7 +274,7 @@ impl Wall for Namespaces<'_> {
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {
         let init = self.init.take().ok_or_else(|| Failure::new("the pod has no PID 1 yet"))?;
         let added = self.plan().cloned().and_then(|plan| {
-            self.stage(&init, &plan, self.layers.as_fd())?;
+            self.stage(&init, &plan, self.ground.layers.as_fd())?;
             let built = self.build(&init, &plan)?;
             let apps = apps.iter().zip(&plan.apps).zip(built);
             apps.map(|((app, plan), tree)| self.add(&app.spec, plan, tree)).collect()

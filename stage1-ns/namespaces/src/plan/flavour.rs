@@ -13,7 +13,7 @@ use super::{Plan, plan};
 
 /// What stands between a pod and the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flavour {
+pub enum Flavour {
     /// Namespaces of its own.
     Ns,
     /// Nothing but a root of its own.
@@ -22,12 +22,12 @@ pub(crate) enum Flavour {
 
 impl Flavour {
     /// Returns the flavour the program called `program` is for.
-    pub(crate) fn of_program(program: &str) -> Self {
+    pub fn of_program(program: &str) -> Self {
         if program.ends_with("-fly") { Self::Fly } else { Self::Ns }
     }
 
     /// Returns the word `--stage1` takes for it.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ns => "ns",
             Self::Fly => "fly",
@@ -40,7 +40,7 @@ impl Flavour {
 /// # Errors
 ///
 /// [`Failure`] if the order asks for what no pod of this flavour can be.
-pub(crate) fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
+pub fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
     check_handed(order)?;
     match flavour {
         Flavour::Ns => {

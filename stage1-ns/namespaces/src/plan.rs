@@ -26,7 +26,7 @@ mod steps;
 mod volumes;
 
 pub(crate) use self::addition::addition;
-pub(crate) use self::flavour::{Flavour, of};
+pub use self::flavour::{Flavour, of};
 pub(crate) use self::quotas::{Need, Quota};
 pub(crate) use self::steps::{
     EmptyVolume, EtcFile, Filling, HostVolume, Limits, Memory, Namespace, Shared, Staged,
@@ -38,7 +38,7 @@ const SHM_SIZE: u64 = 64 << 20;
 
 /// All that is to be done for one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// The cgroup's directories, outer ones first, beneath the unit's or one of the pod's own.
     pub(crate) cgroups: Vec<String>,
     /// The most all of it may use, as files of its cgroup.

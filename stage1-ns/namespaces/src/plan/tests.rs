@@ -102,6 +102,7 @@ fn order(mounts: Vec<Mount>) -> Order {
         oom_policy: Default::default(),
         unit_properties: Vec::new(),
         journal: Default::default(),
+        scratch: None,
     };
     Order {
         abi: 3,

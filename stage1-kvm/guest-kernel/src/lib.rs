@@ -1,0 +1,3 @@
+//! A distribution's kernel made ready for guests.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,15 @@
+//! The virtual machine monitor of a pod: one machine, the devices a pod needs, and nothing else.
+//!
+//! ```text
+//!   Description ──▶ boot (pure: bytes and addresses) ──▶ machine: memory, vCPUs, bus, devices
+//!   (data, fd 3)                                          │ one thread for each vCPU
+//!   helm (fd 4) ◀── End, Counters ── loop ◀───────────────┤ one for the disks
+//!               ──▶ Plug, Map                             │ one loop for all the rest
+//! ```
+//!
+//! It is a process of its own, the sandboxed child of a pod's supervisor: it is told everything by
+//! descriptors, opens nothing, and keeps no capability. What it serves is hostile from its first
+//! instruction on; all it can break is the pod it is for.
+
+pub mod description;
+pub mod helm;
