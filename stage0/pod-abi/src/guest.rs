@@ -10,6 +10,10 @@
 //!   pipes, terminals ── bytes ─▶ port STREAM  ◀── connects ─── … tells a token first, 16 bytes
 //! ```
 //!
+//! What one side sent on a stream before a frame on INNER has arrived before that frame, as far as
+//! the other side takes it; so the last words of a process come before its end, and the size of a
+//! terminal before what is to see it.
+//!
 //! WALL carries [`ToGuest`] and [`FromGuest`] as [frames](crate::frame): one question at a time,
 //! each answered once. INNER carries [`Carried`] one way and
 //! [`FromInit`](crate::inner::FromInit) the other: what travels as a descriptor in namespaces is a
@@ -53,6 +57,9 @@ pub mod port {
     pub const INNER: u32 = 2;
     /// Bytes, behind the sixteen of a [`Token`](super::Token).
     pub const STREAM: u32 = 3;
+    /// Nobody's: always refused. As a monitor takes what a guest sends in its order, the refusal
+    /// tells that everything before has arrived; so a guest asks once more before it switches off.
+    pub const NOBODY: u32 = 4;
 }
 
 /// The name of a stream: whoever tells it gets the stream, once.
@@ -244,6 +251,8 @@ pub struct TerminalStreams {
     pub data: Token,
     /// [`TerminalWord`]s, as [frames](crate::frame).
     pub control: Token,
+    /// Its size as it is made.
+    pub size: WindowSize,
 }
 
 /// What a terminal behind a wall is told.
