@@ -3,10 +3,9 @@
 //! Only names and origins stand in documents. Contents and sockets themselves cross between
 //! programs as descriptors and are never written down.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+
+use crate::word::word;
 
 /// The most bytes all credentials of a pod may hold together; systemd's limit for a unit.
 pub const MAX_CREDENTIAL_BYTES: u64 = 1 << 20;
@@ -37,77 +36,21 @@ pub struct HandedNameError {
     word: String,
 }
 
-macro_rules! handed_name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// Parses a name: a file name without colons, as systemd wants it
-            /// (`systemd.exec(5)`, `systemd.socket(5)`).
-            ///
-            /// # Errors
-            ///
-            /// [`HandedNameError`] for everything else.
-            pub fn parse(word: &str) -> Result<Self, HandedNameError> {
-                let plain = |byte: u8| (b'!'..=b'~').contains(&byte) && byte != b'/' && byte != b':';
-                let sound = (1..=255).contains(&word.len())
-                    && word.bytes().all(plain)
-                    && word != "."
-                    && word != "..";
-                match sound {
-                    true => Ok(Self(word.to_owned())),
-                    false => Err(HandedNameError { what: $what, word: word.chars().take(80).collect() }),
-                }
-            }
-
-            /// Returns the name as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = HandedNameError;
-
-            fn from_str(word: &str) -> Result<Self, HandedNameError> {
-                Self::parse(word)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = HandedNameError;
-
-            fn try_from(word: String) -> Result<Self, HandedNameError> {
-                Self::parse(&word)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-    };
+/// Tells whether a word is a file name without colons, as systemd wants such names
+/// (`systemd.exec(5)`, `systemd.socket(5)`).
+fn is_handed_name(word: &str) -> bool {
+    let plain = |byte: u8| (b'!'..=b'~').contains(&byte) && byte != b'/' && byte != b':';
+    (1..=255).contains(&word.len()) && word.bytes().all(plain) && word != "." && word != ".."
 }
 
-handed_name! {
+word! {
     /// The name of a credential (`systemd.exec(5)`, `LoadCredential=`).
-    CredentialName, "credential"
+    CredentialName, "credential", is_handed_name, HandedNameError
 }
 
-handed_name! {
+word! {
     /// The name of a socket (`systemd.socket(5)`, `FileDescriptorName=`).
-    SocketName, "socket"
+    SocketName, "socket", is_handed_name, HandedNameError
 }
 
 /// Returns which of the sockets `handed` over an app is given that asks for `wanted`, in the order

@@ -50,6 +50,7 @@ pub mod syscalls;
 pub mod time;
 pub mod version;
 pub mod volume;
+mod word;
 
 pub use digest::Digest;
 pub use name::{AppName, PodId, PodName, VolumeName};

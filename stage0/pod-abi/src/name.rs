@@ -4,9 +4,10 @@
 //! same word, and so that no name can be mistaken for a path, an option or an id.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::word::word;
 
 /// The longest name: a DNS label (RFC 1035 §2.3.4), also the limit of a Linux hostname less one.
 pub const MAX_NAME: usize = 63;
@@ -30,79 +31,18 @@ fn is_label(word: &str) -> bool {
         && !word.ends_with('-')
 }
 
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// Parses a DNS label.
-            ///
-            /// # Errors
-            ///
-            /// [`NameError`] for everything else.
-            pub fn parse(word: &str) -> Result<Self, NameError> {
-                if is_label(word) {
-                    Ok(Self(word.to_owned()))
-                } else {
-                    Err(NameError { what: $what, word: word.chars().take(80).collect() })
-                }
-            }
-
-            /// Returns the name as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-
-            fn from_str(word: &str) -> Result<Self, NameError> {
-                Self::parse(word)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(word: String) -> Result<Self, NameError> {
-                Self::parse(&word)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-    };
-}
-
-label!(
+word! {
     /// The name of an app, unique within its pod.
-    AppName,
-    "app name"
-);
-label!(
+    AppName, "app name", is_label, NameError
+}
+word! {
     /// The name of a pod; the newest pod that bears it answers to it.
-    PodName,
-    "pod name"
-);
-label!(
+    PodName, "pod name", is_label, NameError
+}
+word! {
     /// The name of a volume, unique within its pod.
-    VolumeName,
-    "volume name"
-);
+    VolumeName, "volume name", is_label, NameError
+}
 
 impl AppName {
     /// Makes a name out of the last component of an image's repository, as rkt did: letters are
