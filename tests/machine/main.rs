@@ -6,6 +6,7 @@
 //! | module | booted | QEMU |
 //! |---|---|---|
 //! | `controllers` | no | yes: limits need controllers of cgroup v2 |
+//! | `vm` | no | yes: its processor can have guests |
 //! | `everywhere` | yes | yes |
 //! | `before_reboot`, then an orderly reboot, then `after_reboot` | yes | no |
 //! | `before_reset`, then a sudden one, then `after_reset` | yes | no |
@@ -33,4 +34,5 @@ mod reexec;
 mod sockets;
 mod storm;
 mod units;
+mod vm;
 mod wait;

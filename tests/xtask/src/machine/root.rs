@@ -25,6 +25,8 @@ const SUITE: &str = "bookworm";
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "dbus",
+    "e2fsprogs",
+    "erofs-utils",
     "iproute2",
     "kmod",
     "libpam-systemd",

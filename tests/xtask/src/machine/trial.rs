@@ -60,14 +60,15 @@ pub(crate) fn steps(tier: Tier, filter: &[&str]) -> Vec<Step> {
     ];
     let late = ["before_reboot::", "after_reboot::", "before_reset::", "after_reset::"];
     let late = late.map(|module| ["--skip", module]).concat();
+    let of_qemu = ["--skip", "controllers::", "--skip", "vm::"];
     match tier {
         Tier::Booted if filter == ["before_reboot"] => reboots.to_vec(),
         Tier::Booted if filter.is_empty() => {
-            let rest = tests(&[&["--skip", "controllers::"], &late[..]].concat());
+            let rest = tests(&[&of_qemu[..], &late].concat());
             [&[rest], &reboots[..]].concat()
         }
-        Tier::Qemu if filter.is_empty() => vec![tests(&["controllers::", "everywhere::"])],
-        Tier::Booted => vec![tests(&[&["--skip", "controllers::"], &late[..], filter].concat())],
+        Tier::Qemu if filter.is_empty() => vec![tests(&["controllers::", "everywhere::", "vm::"])],
+        Tier::Booted => vec![tests(&[&of_qemu[..], &late, filter].concat())],
         Tier::Qemu => vec![tests(&[&late[..], filter].concat())],
     }
 }
@@ -267,11 +268,11 @@ mod tests {
             "Sudden",
             "after_reset::",
         ];
-        let all = format!("--skip controllers:: {late}");
+        let all = format!("--skip controllers:: --skip vm:: {late}");
         assert_eq!(lines(Tier::Booted, &[]), [&[all.as_str()], &reboots[..]].concat());
         assert_eq!(lines(Tier::Booted, &["units::"]), [format!("{all} units::")]);
         assert_eq!(lines(Tier::Booted, &["before_reboot"]), reboots);
-        assert_eq!(lines(Tier::Qemu, &[]), ["controllers:: everywhere::"]);
+        assert_eq!(lines(Tier::Qemu, &[]), ["controllers:: everywhere:: vm::"]);
         assert_eq!(lines(Tier::Qemu, &["oom"]), [format!("{late} oom")]);
     }
 }

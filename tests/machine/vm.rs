@@ -1,0 +1,4 @@
+//! Pods in virtual machines of their own, inside a machine whose processor can have guests: with a
+//! stock kernel, end to end.
+
+mod kvm;
