@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("namespaces", &["supervisor", "pod-abi", "pod-sys"]),
     ("stage1-ns", &["namespaces", "supervisor", "pod-abi"]),
     ("stage1-kvm", &["guest-kernel", "supervisor", "vmm", "pod-abi", "pod-sys"]),
-    ("vmm", &["pod-abi"]),
+    ("vmm", &["pod-abi", "pod-sys"]),
     ("guest-kernel", &[]),
     ("guest", &["namespaces", "supervisor", "pod-abi", "pod-sys"]),
     ("fsd", &["pod-abi", "pod-sys"]),

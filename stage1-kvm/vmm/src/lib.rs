@@ -11,5 +11,12 @@
 //! descriptors, opens nothing, and keeps no capability. What it serves is hostile from its first
 //! instruction on; all it can break is the pod it is for.
 
+#![allow(unsafe_code, reason = "the memory of a guest is mapped here, and files are read into it")]
+
 pub mod description;
 pub mod helm;
+pub mod memory;
+#[cfg(any(test, feature = "rig"))]
+pub mod rig;
+pub mod virtio;
+pub mod watch;

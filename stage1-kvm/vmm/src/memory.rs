@@ -1,0 +1,129 @@
+//! The memory of a guest, and the only way between it and a file.
+//!
+//! Everything else in the monitor reads and writes it through `vm-memory`, by copies: what a guest
+//! may change at any moment is never seen as a Rust slice. A file is read into it, or written from
+//! it, by the kernel itself: the two functions here, and the mapping, are all the `unsafe` there is
+//! in this crate.
+//!
+//! ```text
+//!   0          LOW_END = 3 GiB        4 GiB
+//!   ├── memory ──┤ … devices … ├── the rest of the memory ──┤
+//! ```
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use vm_memory::mmap::FromRangesError;
+use vm_memory::{GuestAddress, GuestMemoryMmap, VolatileSlice};
+
+/// Where devices begin: no memory lies between here and [`HIGH_START`].
+pub const LOW_END: u64 = 3 << 30;
+
+/// Where the memory goes on that did not fit below [`LOW_END`].
+pub const HIGH_START: u64 = 4 << 30;
+
+/// The memory of a guest, by addresses of the guest.
+pub type Memory = Arc<GuestMemoryMmap>;
+
+/// The most parts one call of the kernel takes (`IOV_MAX`, `readv(2)`).
+const MAX_PARTS: usize = 1024;
+
+/// Where memory of so many bytes lies, as addresses and lengths.
+#[must_use]
+pub fn layout(bytes: u64) -> Vec<(u64, u64)> {
+    if bytes <= LOW_END {
+        vec![(0, bytes)]
+    } else {
+        vec![(0, LOW_END), (HIGH_START, bytes - LOW_END)]
+    }
+}
+
+/// Maps memory for a guest: anonymous, private, zero, not reserved before it is used.
+///
+/// # Errors
+///
+/// What the kernel says: there is no room for it among our addresses.
+pub fn map(bytes: u64) -> Result<Memory, FromRangesError> {
+    let mut ranges = Vec::new();
+    for (start, length) in layout(bytes) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        ranges.push((GuestAddress(start), length));
+    }
+    Ok(Arc::new(GuestMemoryMmap::from_ranges(&ranges)?))
+}
+
+/// Where in a file bytes are read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At this offset; the file's own position stays (`preadv(2)`).
+    At(u64),
+    /// Wherever the file is: sockets, pipes, taps (`readv(2)`).
+    Next,
+}
+
+/// Reads from a file into parts of a guest's memory, as many as one call takes.
+///
+/// # Errors
+///
+/// The kernel's; nothing or part of it has been read.
+pub fn read_into(
+    file: BorrowedFd<'_>,
+    place: Place,
+    parts: &[VolatileSlice<'_>],
+) -> io::Result<usize> {
+    let vectors = vectors(parts);
+    let count = i32::try_from(vectors.len()).unwrap_or(0);
+    let fd = file.as_raw_fd();
+    let read = match place {
+        // SAFETY: each vector is a `VolatileSlice` that outlives the call: mapped, writable memory of
+        // that length in which no Rust reference exists. The kernel keeps none of them.
+        Place::At(offset) => unsafe {
+            libc::preadv(fd, vectors.as_ptr(), count, file_offset(offset)?)
+        },
+        // SAFETY: as above.
+        Place::Next => unsafe { libc::readv(fd, vectors.as_ptr(), count) },
+    };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes parts of a guest's memory to a file, as many as one call takes.
+///
+/// # Errors
+///
+/// The kernel's; nothing or part of it has been written.
+pub fn write_from(
+    file: BorrowedFd<'_>,
+    place: Place,
+    parts: &[VolatileSlice<'_>],
+) -> io::Result<usize> {
+    let vectors = vectors(parts);
+    let count = i32::try_from(vectors.len()).unwrap_or(0);
+    let fd = file.as_raw_fd();
+    let written = match place {
+        // SAFETY: each vector is a `VolatileSlice` that outlives the call: mapped, readable memory
+        // of that length. The kernel copies from it whatever the guest makes of it meanwhile, and
+        // keeps none of them.
+        Place::At(offset) => unsafe {
+            libc::pwritev(fd, vectors.as_ptr(), count, file_offset(offset)?)
+        },
+        // SAFETY: as above.
+        Place::Next => unsafe { libc::writev(fd, vectors.as_ptr(), count) },
+    };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+fn vectors(parts: &[VolatileSlice<'_>]) -> Vec<libc::iovec> {
+    parts
+        .iter()
+        .take(MAX_PARTS)
+        .map(|part| libc::iovec {
+            iov_base: part.ptr_guard_mut().as_ptr().cast(),
+            iov_len: part.len(),
+        })
+        .collect()
+}
+
+fn file_offset(offset: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}

@@ -1,0 +1,103 @@
+//! How a device makes itself heard: two bits of status, and an interrupt.
+//!
+//! The status is read and cleared by the driver in registers, from any processor, while the device
+//! raises it from its own thread: one atomic word, no lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use vmm_sys_util::eventfd::EventFd;
+
+/// The bits of a status, and what else the device tells the transport.
+#[derive(Debug, Default)]
+pub struct Status {
+    pending: AtomicU32,
+    needs_reset: AtomicU32,
+    violations: AtomicU64,
+    raised: AtomicU64,
+}
+
+/// `VIRTIO_MMIO_INT_VRING`: used buffers (virtio 1.2 §4.2.2).
+const USED: u32 = 1;
+/// `VIRTIO_MMIO_INT_CONFIG`: a change of configuration, a wanted reset among them.
+const CONFIG: u32 = 2;
+
+impl Status {
+    /// The bits that are set.
+    pub fn pending(&self) -> u32 {
+        self.pending.load(Ordering::SeqCst)
+    }
+
+    /// Clears bits.
+    pub fn acknowledge(&self, bits: u32) {
+        self.pending.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// Whether the device wants to be reset.
+    pub fn needs_reset(&self) -> bool {
+        self.needs_reset.load(Ordering::SeqCst) != 0
+    }
+
+    /// Forgets all but what was counted: the device is reset.
+    pub fn clear(&self) {
+        self.pending.store(0, Ordering::SeqCst);
+        self.needs_reset.store(0, Ordering::SeqCst);
+    }
+
+    /// Counts something no honest driver does.
+    pub fn violation(&self) {
+        self.violations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted of that.
+    pub fn violations(&self) -> u64 {
+        self.violations.load(Ordering::Relaxed)
+    }
+
+    /// How often an interrupt was raised.
+    pub fn raised(&self) -> u64 {
+        self.raised.load(Ordering::Relaxed)
+    }
+}
+
+/// A device's end of its interrupt.
+#[derive(Clone, Debug)]
+pub struct Interrupt {
+    status: Arc<Status>,
+    line: Option<Arc<EventFd>>,
+}
+
+impl Interrupt {
+    /// An interrupt that KVM delivers whenever `line` is written; without a line it is only
+    /// counted.
+    #[must_use]
+    pub fn new(status: Arc<Status>, line: Option<Arc<EventFd>>) -> Self {
+        Self { status, line }
+    }
+
+    /// There are used buffers. [`Queue::signal`](crate::virtio::Queue::signal) is how a device says
+    /// so: it leaves it out if the driver does not want to know.
+    pub fn used(&self) {
+        self.raise(USED);
+    }
+
+    /// The driver has done what no honest driver does.
+    pub fn violation(&self) {
+        self.status.violation();
+    }
+
+    /// The device cannot go on before its driver has reset it.
+    pub fn need_reset(&self) {
+        self.status.needs_reset.store(1, Ordering::SeqCst);
+        self.raise(CONFIG);
+    }
+
+    fn raise(&self, bit: u32) {
+        self.status.pending.fetch_or(bit, Ordering::SeqCst);
+        self.status.raised.fetch_add(1, Ordering::Relaxed);
+        if let Some(line) = &self.line {
+            // It fails only if 2^64-1 interrupts wait already: then one is on its way.
+            let _ = line.write(1);
+        }
+    }
+}
