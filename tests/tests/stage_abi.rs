@@ -48,7 +48,7 @@ fn a_stage1_needs_nothing_but_what_the_abi_names() {
         return;
     }
     let sandbox = Sandbox::new();
-    let directory = stub(&sandbox, 1, 3);
+    let directory = stub(&sandbox, 1, 4);
     let path = directory.display().to_string();
     let image = sandbox.fixture(Fixture::App);
     let said = sandbox.pod(["run", "--rm", "--name", "stubbed", "--stage1", &path, &image, "true"]);
