@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervisor", &["pod-abi", "pod-sys"]),
     ("namespaces", &["supervisor", "pod-abi", "pod-sys"]),
     ("stage1-ns", &["namespaces", "supervisor", "pod-abi"]),
-    ("stage1-kvm", &["guest-kernel", "supervisor", "vmm", "pod-abi", "pod-sys"]),
+    ("stage1-kvm", &["guest-kernel", "namespaces", "supervisor", "vmm", "pod-abi", "pod-sys"]),
     ("vmm", &["pod-abi", "pod-sys"]),
     ("guest-kernel", &[]),
     ("guest", &["namespaces", "supervisor", "pod-abi", "pod-sys"]),

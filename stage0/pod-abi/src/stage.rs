@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::AppSpec;
 use crate::credential::{CredentialName, SocketName};
 use crate::fields::is_default;
+use crate::isolators::Resources;
 use crate::manifest::PodManifest;
 use crate::name::{PodId, PodName};
 use crate::version::AbiRange;
@@ -72,6 +73,40 @@ pub struct Stage1Manifest {
     /// What it wants layers as. Since version 4.
     #[serde(default, skip_serializing_if = "is_default")]
     pub layers: LayerForm,
+    /// What it takes itself of what a pod may use. Since version 4.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub overhead: Overhead,
+}
+
+/// What a stage1 takes itself, beside a pod's apps: a limit of the pod is its apps', and whatever
+/// holds all of it to limits adds this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Overhead {
+    /// Bytes of memory, of any pod.
+    pub memory: u64,
+    /// Hundredths of the pod's own memory, on top of that.
+    pub memory_percent: u64,
+    /// Processes and threads.
+    pub tasks: u64,
+}
+
+impl Overhead {
+    /// Returns limits of a pod with this around them.
+    #[must_use]
+    pub fn around(&self, limits: &Resources) -> Resources {
+        let memory = |bytes: u64| {
+            let part = (bytes / 100).saturating_mul(self.memory_percent);
+            // A number that is no limit stays none.
+            bytes.saturating_add(part).saturating_add(self.memory)
+        };
+        Resources {
+            memory: limits.memory.map(memory),
+            memory_high: limits.memory_high.map(memory),
+            pids: limits.pids.map(|most| most.saturating_add(self.tasks)),
+            ..limits.clone()
+        }
+    }
 }
 
 /// What a layer is handed over as, beneath [`fd::LAYERS`].

@@ -17,6 +17,7 @@ mod cgroup;
 mod credentials;
 mod device_rules;
 mod devices;
+mod enclosure;
 mod fill;
 mod helper;
 mod init;
@@ -30,5 +31,6 @@ mod sysctl;
 mod tree;
 mod wall;
 
+pub use self::enclosure::Enclosure;
 pub use self::plan::{Flavour, Plan, of as plan};
 pub use self::wall::{Ground, Namespaces};

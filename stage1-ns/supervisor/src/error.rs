@@ -8,6 +8,9 @@ use std::io;
 
 use pod_abi::Report;
 
+/// The code of a failure to raise a wall because the pod was asked to end meanwhile.
+pub const INTERRUPTED: &str = "pod.interrupted";
+
 /// Something the supervisor or a stage1 could not do.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
@@ -47,6 +50,12 @@ impl Failure {
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = code;
         self
+    }
+
+    /// Tells whether nothing went wrong but that somebody did not want to wait.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        self.code == INTERRUPTED
     }
 
     /// Says what to do about it.

@@ -47,7 +47,7 @@ mod wall;
 mod watchdog;
 mod whole;
 
-pub use error::{During, Failure};
+pub use error::{During, Failure, INTERRUPTED};
 pub use handover::{Handover, Inherited};
 pub use living::supervise;
 pub use terminal::{Fresh, Master, Terminal, UNSEEN};

@@ -202,9 +202,24 @@ impl<'a, W: Wall> Living<'a, W> {
                     self.fail(failure.report());
                 }
             }
+            Err(failure) if failure.is_interruption() => self.break_off(),
             Err(failure) => self.fail(failure.report()),
         }
         self.finish()
+    }
+
+    /// Ends a pod that was asked to end before its wall stood: by what has asked, and not by a
+    /// failure.
+    fn break_off(&mut self) {
+        while let Some(meaning) = self.signals.next() {
+            if let Meaning::End(signal) = meaning
+                && self.stopping.is_none()
+            {
+                self.stopping = Some(Stopping::Signal(signal));
+                self.records.event(records::now(), Event::PodStopping);
+            }
+        }
+        self.kill();
     }
 
     /// Raises the wall, lays the apps out and lets them run.

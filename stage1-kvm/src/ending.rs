@@ -1,0 +1,107 @@
+//! Why a machine is no more, for a person: from what its monitor says, or from how that died. Pure.
+//!
+//! | code | what |
+//! |---|---|
+//! | `vm.powered-off` | the guest switched the machine off without saying that the pod is over |
+//! | `vm.reset` | the guest reset it |
+//! | `vm.crashed` | the guest's kernel has crashed |
+//! | `vm.killed` | the monitor died without a word |
+//! | `vm.monitor-failed` | the monitor could not go on |
+//! | `vm.agent-lost` | PID 1 of the guest is silent, or says what no honest one says |
+//! | `vm.boot` | PID 1 of the guest has never said a word |
+//! | `volume.server-died` | the server of a volume died |
+
+use pod_abi::Report;
+use vmm::helm::{End, EndClass};
+
+/// What the kernel says first of all when it cannot go on (`kernel/panic.c`).
+const PANIC: &str = "Kernel panic - not syncing";
+/// The most lines of a console that are told.
+const LINES: usize = 8;
+/// The longest of these, in characters.
+const LINE: usize = 200;
+
+/// Explains the end of a machine by what its monitor has said of it.
+pub(crate) fn explain(end: &End) -> Report {
+    let console = last_lines(&end.console);
+    let panic = end.console.lines().rev().find_map(|line| line.split(PANIC).nth(1));
+    let message = tame(&end.message);
+    let (code, what) = match (end.class, panic) {
+        // Whatever the machine did then: its kernel resets or switches it off after a crash.
+        (EndClass::PoweredOff | EndClass::Reset | EndClass::Crashed, Some(panic)) => {
+            let why = tame(panic.trim_start_matches(':').trim());
+            ("vm.crashed", format!("the guest's kernel has crashed: {why}"))
+        }
+        (EndClass::Crashed, None) => {
+            ("vm.crashed", format!("the guest's kernel has crashed: {message}"))
+        }
+        (EndClass::PoweredOff, None) => (
+            "vm.powered-off",
+            "the virtual machine was switched off from inside before the pod was over".to_owned(),
+        ),
+        (EndClass::Reset, None) => (
+            "vm.reset",
+            "the virtual machine was reset from inside before the pod was over".to_owned(),
+        ),
+        (EndClass::Failed, _) => {
+            ("vm.monitor-failed", format!("the virtual machine monitor could not go on: {message}"))
+        }
+    };
+    Report { causes: console, ..Report::new(code, what) }
+}
+
+/// Adds the last of what a machine's console has shown to a report.
+pub(crate) fn with_console(report: Report, end: Option<&End>) -> Report {
+    let mut report = report;
+    report.causes.extend(end.into_iter().flat_map(|end| last_lines(&end.console)));
+    report
+}
+
+/// Returns the last lines of a console, with nothing a terminal could take for a command.
+fn last_lines(console: &str) -> Vec<String> {
+    let lines = console.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut last: Vec<String> = lines.rev().take(LINES).map(tame).collect();
+    last.reverse();
+    last.iter_mut().for_each(|line| line.insert_str(0, "console: "));
+    last
+}
+
+fn tame(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LINE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmm::helm::Counters;
+
+    fn end(class: EndClass, console: &str) -> End {
+        let message = "a triple fault\u{1b}[2J".to_owned();
+        End { class, message, console: console.to_owned(), counters: Counters::default() }
+    }
+
+    #[test]
+    fn every_end_has_a_code_of_its_own() {
+        let code = |class, console| explain(&end(class, console)).code;
+        assert_eq!(code(EndClass::PoweredOff, ""), "vm.powered-off");
+        assert_eq!(code(EndClass::Reset, "all is well"), "vm.reset");
+        assert_eq!(code(EndClass::Crashed, ""), "vm.crashed");
+        assert_eq!(code(EndClass::Failed, ""), "vm.monitor-failed");
+        let panic = "x\n[    1.2] Kernel panic - not syncing: Attempted to kill init!\n---[ end";
+        for class in [EndClass::PoweredOff, EndClass::Reset, EndClass::Crashed] {
+            let report = explain(&end(class, panic));
+            assert_eq!(report.code, "vm.crashed");
+            assert!(report.message.ends_with("Attempted to kill init!"), "{}", report.message);
+        }
+        assert_eq!(code(EndClass::Failed, panic), "vm.monitor-failed");
+    }
+
+    #[test]
+    fn a_console_is_bounded_and_cannot_drive_a_terminal() {
+        let console = "\u{1b}[31mred\r\n".repeat(100) + &"long".repeat(1000);
+        let report = explain(&end(EndClass::Crashed, &console));
+        assert_eq!(report.causes.len(), LINES);
+        let all = report.causes.concat() + &report.message;
+        assert!(!all.contains(char::is_control) && all.len() < LINES * 3 * LINE, "{all}");
+    }
+}

@@ -1,0 +1,252 @@
+//! The supervisor's end of port WALL: questions to PID 1 of the guest, one at a time.
+//!
+//! The other end is hostile. A frame is bounded by [`pod_abi::frame`], an answer must be one to the
+//! question, what comes unasked is little, and no answer is waited for longer than its deadline.
+//! What breaks these rules ends the machine.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use pod_abi::frame::{self, Decoder};
+use pod_abi::guest::{Answer, FromGuest, Hello, ToGuest};
+use pod_abi::{AppName, Report};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use supervisor::Failure;
+
+use crate::watch::{Waited, Watch};
+
+/// The most frames that may come unasked within [`WINDOW`].
+const MAX_UNASKED: u32 = 256;
+/// See [`MAX_UNASKED`].
+const WINDOW: Duration = Duration::from_secs(10);
+/// The most bytes read in one turn by whoever does not wait.
+const TURN: usize = 64 << 10;
+
+/// What a guest is waited for that has not booted yet.
+pub(crate) const FIRST_WORD: &str = "its first word";
+
+/// The stream to PID 1 of a guest.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    stream: OwnedFd,
+    decoder: Decoder,
+    /// The apps in which memory has run out, as far as nobody has asked yet.
+    out_of_memory: VecDeque<AppName>,
+    /// What the guest has said last, if it could not go on.
+    last_words: Option<Report>,
+    unasked: u32,
+    window: Option<Instant>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub(crate) enum Loss {
+    /// What was asked for could not be done; the guest goes on.
+    Refused(Failure),
+    /// The guest has said that it cannot go on.
+    Failed(Failure),
+    /// The stream is closed, or the monitor has ended.
+    Ended,
+    /// A server of a volume has ended: its number in the row.
+    ServerEnded(usize),
+    /// The pod is to end.
+    Interrupted,
+    /// The guest has not answered in time.
+    Late(&'static str),
+    /// The guest has said what no honest one says.
+    Violation(String),
+}
+
+impl Talk {
+    /// Takes the stream.
+    pub(crate) fn new(stream: OwnedFd) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::new(),
+            out_of_memory: VecDeque::new(),
+            last_words: None,
+            unasked: 0,
+            window: None,
+        }
+    }
+
+    /// Returns the stream.
+    pub(crate) const fn stream(&self) -> &OwnedFd {
+        &self.stream
+    }
+
+    /// Waits for the first word.
+    pub(crate) fn greeting(&mut self, watch: &Watch<'_>) -> Result<Hello, Loss> {
+        match self.next(watch, FIRST_WORD)? {
+            FromGuest::Hello(hello) => Ok(hello),
+            _ => Err(Loss::Violation("it does not begin with a greeting".to_owned())),
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) fn ask(&mut self, question: &ToGuest, watch: &Watch<'_>) -> Result<Answer, Loss> {
+        self.tell(question, watch)?;
+        loop {
+            match self.next(watch, name(question))? {
+                FromGuest::Answer(answer) => return Ok(answer),
+                FromGuest::Refused(report) => {
+                    return Err(Loss::Refused(Failure::from(report.tamed())));
+                }
+                FromGuest::MemoryRanOut(apps) => self.note(apps)?,
+                FromGuest::Hello(_) => {
+                    return Err(Loss::Violation("it greets twice".to_owned()));
+                }
+                FromGuest::Failed(report) => return Err(self.failed(*report)),
+            }
+        }
+    }
+
+    /// Hears what has come unasked, without waiting.
+    pub(crate) fn hear(&mut self) -> Result<(), Loss> {
+        let mut read = 0;
+        loop {
+            while let Some(word) = self.take()? {
+                match word {
+                    FromGuest::MemoryRanOut(apps) => self.note(apps)?,
+                    FromGuest::Failed(report) => return Err(self.failed(*report)),
+                    _ => return Err(Loss::Violation("it answers unasked".to_owned())),
+                }
+            }
+            if read >= TURN {
+                return Ok(());
+            }
+            match self.receive()? {
+                0 => return Ok(()),
+                count => read += count,
+            }
+        }
+    }
+
+    /// Gives out the apps in which memory has run out since this was last asked.
+    pub(crate) fn out_of_memory(&mut self) -> BTreeSet<AppName> {
+        self.out_of_memory.drain(..).collect()
+    }
+
+    /// Tells whether there are such apps.
+    pub(crate) fn has_alarms(&self) -> bool {
+        !self.out_of_memory.is_empty()
+    }
+
+    /// Reads what is left of the stream of a guest that has ended, and returns its last words.
+    pub(crate) fn last_words(&mut self) -> Option<Report> {
+        // What it said before it broke the rules counts; nothing else does.
+        let _ = self.hear();
+        self.last_words.take()
+    }
+
+    fn failed(&mut self, report: Report) -> Loss {
+        let report = report.tamed();
+        self.last_words = Some(report.clone());
+        Loss::Failed(Failure::from(report))
+    }
+
+    fn note(&mut self, apps: Vec<AppName>) -> Result<(), Loss> {
+        let now = Instant::now();
+        if self.window.is_none_or(|begun| now.duration_since(begun) > WINDOW) {
+            (self.window, self.unasked) = (Some(now), 0);
+        }
+        self.unasked += 1;
+        if self.unasked > MAX_UNASKED {
+            return Err(Loss::Violation("it talks without end".to_owned()));
+        }
+        // A name said twice is known once; a pod has no more apps than fit a frame.
+        for app in apps {
+            if !self.out_of_memory.contains(&app) && self.out_of_memory.len() < 1024 {
+                self.out_of_memory.push_back(app);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, question: &ToGuest, watch: &Watch<'_>) -> Result<(), Loss> {
+        let bytes = frame::encode(question).map_err(|error| {
+            let what = format!("the guest cannot be told {}", name(question));
+            Loss::Refused(Failure::of(what, error).code("vm.order"))
+        })?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match send(&self.stream, &bytes[sent..], flags) {
+                Ok(count) => sent += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    come(watch.wait(&self.stream, PollFlags::OUT), name(question))?;
+                }
+                Err(_) => return Err(Loss::Ended),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next frame.
+    fn next(&mut self, watch: &Watch<'_>, what: &'static str) -> Result<FromGuest, Loss> {
+        loop {
+            if let Some(word) = self.take()? {
+                return Ok(word);
+            }
+            if self.receive()? == 0 {
+                come(watch.wait(&self.stream, PollFlags::IN), what)?;
+            }
+            if watch.deadline <= Instant::now() {
+                // One that drips would be waited for as long as it does.
+                return Err(Loss::Late(what));
+            }
+        }
+    }
+
+    /// Reads once; returns how many bytes have come, or 0 if there are none now.
+    fn receive(&mut self) -> Result<usize, Loss> {
+        let mut buffer = [0; 4096];
+        loop {
+            match recv(&self.stream, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(Loss::Ended),
+                Ok((count, _)) => {
+                    self.decoder.feed(&buffer[..count]);
+                    return Ok(count);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(0),
+                Err(_) => return Err(Loss::Ended),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<FromGuest>, Loss> {
+        self.decoder.take().map_err(|error| Loss::Violation(error.to_string()))
+    }
+}
+
+fn come(waited: Waited, what: &'static str) -> Result<(), Loss> {
+    match waited {
+        Waited::Come => Ok(()),
+        Waited::Ended => Err(Loss::Ended),
+        Waited::ServerEnded(at) => Err(Loss::ServerEnded(at)),
+        Waited::Interrupted => Err(Loss::Interrupted),
+        Waited::Late => Err(Loss::Late(what)),
+    }
+}
+
+/// Names a question for a person.
+const fn name(question: &ToGuest) -> &'static str {
+    match question {
+        ToGuest::Configure(_) => "what pod it is for",
+        ToGuest::Credential(_) => "a credential",
+        ToGuest::Raise => "to start stage2-init",
+        ToGuest::AddApps(_) => "to lay out the apps",
+        ToGuest::AddApp(_) => "to lay out an app",
+        ToGuest::RemoveApp(_) => "to take an app away",
+        ToGuest::Settle => "to let go of what laid apps out",
+        ToGuest::Limit(..) => "to change limits",
+        ToGuest::Usage(_) => "what is used",
+        ToGuest::Pause => "to stand still",
+        ToGuest::Resume => "to go on",
+    }
+}
