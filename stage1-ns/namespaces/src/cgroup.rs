@@ -58,6 +58,8 @@ pub(crate) struct Cgroup {
     moved: bool,
     /// The controllers that were switched on for leaves.
     controllers: BTreeSet<&'static str>,
+    /// Whether what only counts is switched on, whoever asks for it.
+    counts: bool,
     alarm: Option<Alarm>,
 }
 
@@ -92,9 +94,11 @@ impl Cgroup {
         };
         let own = place.own().map(str::to_owned).into_iter();
         let directories = own.chain(beneath(&place, directories)).collect();
+        let counts = matches!(place, Place::Unit { .. });
         Some(Self {
             ground,
             place,
+            counts,
             id: id.clone(),
             path,
             directories,
@@ -102,6 +106,11 @@ impl Cgroup {
             controllers: BTreeSet::new(),
             alarm: None,
         })
+    }
+
+    /// Has all that only counts switched on: on a machine that is the pod's alone.
+    pub(crate) fn counting(self) -> Self {
+        Self { counts: true, ..self }
     }
 
     /// Returns the pod's cgroup as an absolute path in the hierarchy.

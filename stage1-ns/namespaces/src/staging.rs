@@ -108,6 +108,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) run: &'a OwnedFd,
     /// The directory of layers.
     pub(crate) layers: BorrowedFd<'a>,
+    /// Whether layers are mounted beneath it, or are directories of it.
+    pub(crate) layers_depth: Depth,
     /// The pod's ids and user namespace, if it has its own.
     pub(crate) ids: Option<(IdRange, &'a OwnedFd)>,
 }
@@ -166,14 +168,14 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
         ids,
         host: None,
     };
-    let layers = || {
-        mounts::clone(ground.layers, "", Depth::One)
-            .during(|| "cannot clone the directory of layers, open_tree()")
+    let depth = ground.layers_depth;
+    let layers = |place: String, what: String, ids| {
+        let tree = mounts::clone(ground.layers, "", depth)
+            .during(|| "cannot clone the directory of layers, open_tree()")?;
+        Ok::<_, Failure>(Cloned { depth, ..directory(tree, place, what, ids) })
     };
     Ok(match step {
-        StagingStep::Layers => {
-            Some(directory(layers()?, LAYERS.to_owned(), "the layers".to_owned(), Ids::Pods))
-        }
+        StagingStep::Layers => Some(layers(LAYERS.to_owned(), "the layers".to_owned(), Ids::Pods)?),
         StagingStep::AppDirectory(name) => {
             let path = layout::app(name);
             for (made, mode) in [(layout::UPPER, 0o755), (layout::WORK, 0o700)] {
@@ -192,7 +194,7 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
         StagingStep::HostVolume(volume) => Some(host_volume(volume)?),
         StagingStep::Fill(filling) => {
             let what = format!("the layers for volume `{}`", filling.volume);
-            Some(directory(layers()?, fill::layers_path(filling), what, Ids::Disks))
+            Some(layers(fill::layers_path(filling), what, Ids::Disks)?)
         }
         StagingStep::HostShm => {
             let tree = mounts::clone(CWD, "/dev/shm", Depth::One)

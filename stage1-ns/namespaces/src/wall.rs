@@ -23,6 +23,7 @@ use crate::credentials::Secrets;
 use crate::devices;
 use crate::helper::{Built, Helper};
 use crate::init::{self, Init};
+use crate::mounts::Depth;
 use crate::plan::{self, AppPlan, Flavour, Namespace, Plan};
 use crate::staging::{self, Home, Memories};
 use crate::sysctl;
@@ -79,7 +80,8 @@ impl<'a> Namespaces<'a> {
         let cgroup = plan
             .as_ref()
             .ok()
-            .and_then(|plan| Cgroup::find(&order.pod.uuid, service, &plan.cgroups));
+            .and_then(|plan| Cgroup::find(&order.pod.uuid, service, &plan.cgroups))
+            .map(|cgroup| if flavour == Flavour::Guest { cgroup.counting() } else { cgroup });
         let of_apps =
             order.apps.iter().map(|app| (Some(app.spec.name.clone()), app.spec.resources.clone()));
         let of_pod = (None, order.pod.sandbox.resources.clone());
@@ -128,6 +130,11 @@ impl<'a> Namespaces<'a> {
             pod: self.ground.pod,
             run: self.ground.run,
             layers,
+            layers_depth: match self.flavour {
+                // There each is a file system of its own.
+                Flavour::Guest => Depth::All,
+                Flavour::Ns | Flavour::Fly => Depth::One,
+            },
             ids: self.order.ids.zip(user_namespace.as_ref()),
         };
         let mut home = None;

@@ -83,11 +83,10 @@ fn way_out(own: &str, controller: &str) -> &'static str {
 }
 
 impl Cgroup {
-    /// Hands the controllers down that wishes take, and in a unit those that count.
+    /// Hands the controllers down that wishes take, and in a unit or a guest those that count.
     pub(super) fn hand_down(&mut self, wishes: &[Wish<'_>]) -> Result<(), Failure> {
         let wanted: BTreeSet<_> = wishes.iter().map(|(_, quota)| quota.controller).collect();
-        let in_unit = matches!(self.place, Place::Unit { .. });
-        let nothing_counts = in_unit && self.controllers.is_empty();
+        let nothing_counts = self.counts && self.controllers.is_empty();
         if wanted.is_subset(&self.controllers) && !nothing_counts {
             return Ok(());
         }
@@ -102,7 +101,7 @@ impl Cgroup {
             return Err(refused(whose, &what).hint(way_out(&own, missing)));
         }
         let mut switched = wanted.clone();
-        if in_unit {
+        if self.counts {
             let there: Vec<_> = there.split_whitespace().collect();
             switched.extend(COUNTING.iter().filter(|one| there.contains(one)));
         }

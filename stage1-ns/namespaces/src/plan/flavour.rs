@@ -18,6 +18,9 @@ pub enum Flavour {
     Ns,
     /// Nothing but a root of its own.
     Fly,
+    /// Namespaces of its own, in a virtual machine of its own: the machine is what stands between
+    /// it and the host.
+    Guest,
 }
 
 impl Flavour {
@@ -31,6 +34,7 @@ impl Flavour {
         match self {
             Self::Ns => "ns",
             Self::Fly => "fly",
+            Self::Guest => "kvm",
         }
     }
 }
@@ -45,6 +49,10 @@ pub fn of(order: &Order, flavour: Flavour) -> Result<Plan, Failure> {
     match flavour {
         Flavour::Ns => {
             check_walled(order)?;
+            plan(order)
+        }
+        Flavour::Guest => {
+            check_processes(order, flavour)?;
             plan(order)
         }
         Flavour::Fly => {
@@ -75,17 +83,23 @@ fn check_handed(order: &Order) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses an order that asks for the host's processes, or for a way to its root.
-fn check_walled(order: &Order) -> Result<(), Failure> {
-    let find = |asks: fn(&AppSpec) -> bool| order.apps.iter().find(|app| asks(&app.spec));
-    if let Some(app) = find(|spec| spec.pid == PidMode::Host) {
-        return Err(refused(
-            "ns",
+/// Refuses an order that asks for the host's processes.
+fn check_processes(order: &Order, flavour: Flavour) -> Result<(), Failure> {
+    match order.apps.iter().find(|app| app.spec.pid == PidMode::Host) {
+        None => Ok(()),
+        Some(app) => Err(refused(
+            flavour.name(),
             &format!("app `{}`", app.spec.name),
             "the host's processes",
             "use `--pid pod`, or `--stage1 fly` if it shall have no wall at all",
-        ));
+        )),
     }
+}
+
+/// Refuses an order that asks for the host's processes, or for a way to its root.
+fn check_walled(order: &Order) -> Result<(), Failure> {
+    check_processes(order, Flavour::Ns)?;
+    let find = |asks: fn(&AppSpec) -> bool| order.apps.iter().find(|app| asks(&app.spec));
     if order.pod.sandbox.userns == Userns::Host
         && let Some(app) = find(AppSpec::can_trace_init)
     {
