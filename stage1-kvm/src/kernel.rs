@@ -1,39 +1,129 @@
-//! The guest's kernel and its first files, prepared before.
+//! The kernel of guests: made ready once from the distribution's, then found again.
+//!
+//! ```text
+//! /var/cache/pod/guest/
+//!   lock                   held while one is made ready
+//!   choice.json            which kernel an administrator has chosen, if one has
+//!   kernel-DIGEST/         SHA-256 of what is in it; made beside it and moved here when it is whole
+//!     vmlinux              an ELF file to load
+//!     initramfs            a cpio archive
+//!     meta.json            what it was made from: each file with its size, its time and its number
+//!   new/                   one that is being made
+//! ```
+//!
+//! The place is fixed, whatever `--root` a pod was started with: what lies there depends on the
+//! host alone, and can be made again at any time. [`ensure`] looks at the files it was made from
+//! rather than into them, so that it costs a start next to nothing. What is there is opened at
+//! once, so that it can be removed while it is used.
 
-use std::os::fd::OwnedFd;
+mod cache;
+mod found;
+mod recipe;
+mod stamp;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
-use supervisor::Failure;
+use std::env;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
-/// Where they are.
-const CURRENT: &str = "/var/lib/pod/guest/current";
+use supervisor::{During as _, Failure};
 
-/// What a guest boots from.
+pub(crate) use found::Source;
+
+/// Where kernels of guests lie.
+const CACHE: &str = "/var/cache/pod/guest";
+/// Where distributions put kernels.
+const BOOT: &str = "/boot";
+/// Where distributions put modules, a directory for each release.
+const MODULES: &str = "/lib/modules";
+
+/// A kernel that is ready. Nobody writes to its files any more.
 #[derive(Debug)]
-pub(crate) struct Kernel {
-    /// The kernel, an ELF file.
-    pub(crate) vmlinux: OwnedFd,
-    /// The archive of its first files.
-    pub(crate) initramfs: OwnedFd,
+pub(crate) struct Prepared {
+    /// Its release.
+    #[allow(dead_code, reason = "`doctor` tells it as soon as there is one")]
+    pub(crate) release: String,
+    /// An ELF file to load.
+    pub(crate) vmlinux: File,
+    /// A cpio archive.
+    pub(crate) initramfs: File,
+    /// Where they lie; for people.
+    pub(crate) directory: PathBuf,
 }
 
-/// Opens what a guest boots from.
+/// Where everything lies; in tests elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) cache: PathBuf,
+    pub(crate) boot: PathBuf,
+    pub(crate) modules: PathBuf,
+    /// The directory of this program, `guest` and `stage2-init`.
+    pub(crate) programs: PathBuf,
+}
+
+impl Places {
+    /// Returns those of this host.
+    ///
+    /// # Errors
+    ///
+    /// If this program has no place of its own.
+    pub(crate) fn of_host() -> Result<Self, Failure> {
+        let program = env::current_exe().during(|| "cannot find out where this program lies")?;
+        let programs = program.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { cache: CACHE.into(), boot: BOOT.into(), modules: MODULES.into(), programs })
+    }
+}
+
+/// Returns the kernel of guests, made ready first if it is not yet, or not as the host is now.
 ///
 /// # Errors
 ///
-/// `vm.no-kernel` if it was not prepared.
-pub(crate) fn ensure() -> Result<Kernel, Failure> {
-    Ok(Kernel { vmlinux: open("vmlinux")?, initramfs: open("initramfs")? })
+/// `vm.no-kernel`, `vm.kernel-unusable`, `vm.kernel-storage`. What was there before is there still.
+pub(crate) fn ensure(places: &Places) -> Result<Prepared, Failure> {
+    let (source, ready) = look(places)?;
+    ready.map_or_else(|| cache::prepare(places, &source, &|| announce(&source)), Ok)
 }
 
-fn open(name: &str) -> Result<OwnedFd, Failure> {
-    let path = format!("{CURRENT}/{name}");
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    openat(CWD, &path, flags, Mode::empty()).map_err(|error| match error {
-        Errno::NOENT => Failure::new("there is no kernel for guests: it was not prepared")
-            .code("vm.no-kernel")
-            .hint("`stage1-kvm setup` prepares it"),
-        error => Failure::of(format!("cannot open `{path}`"), error).code("vm.no-kernel"),
-    })
+/// Returns the kernel of guests if it is ready.
+///
+/// # Errors
+///
+/// `vm.no-kernel`, `vm.kernel-storage`.
+#[allow(dead_code, reason = "`doctor` calls it as soon as there is one")]
+pub(crate) fn look(places: &Places) -> Result<(Source, Option<Prepared>), Failure> {
+    let source = match cache::choice(places)? {
+        Some(chosen) => chosen,
+        None => found::distribution(places)?,
+    };
+    let ready = cache::find(places, &source);
+    Ok((source, ready))
 }
+
+/// Makes a kernel ready, from now on the one of all guests: that of the administrator's choice, or
+/// else the distribution's.
+///
+/// # Errors
+///
+/// As [`ensure`]; the choice stays what it was.
+pub(crate) fn set_up(places: &Places, chosen: Option<&Source>) -> Result<Prepared, Failure> {
+    let source = match chosen {
+        Some(chosen) => chosen.clone(),
+        None => found::distribution(places)?,
+    };
+    let ready = cache::prepare(places, &source, &|| announce(&source))?;
+    cache::choose(places, chosen)?;
+    Ok(ready)
+}
+
+/// Tells somebody who waits what for.
+fn announce(source: &Source) {
+    let mut terminal = io::stderr();
+    if terminal.is_terminal() {
+        // Nobody is there any more; the work is done nevertheless.
+        let _ =
+            writeln!(terminal, "preparing kernel `{}` for guests, once", source.kernel.display());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod kernel;
 mod machine;
 mod plan;
 mod scratch;
+mod setup;
 mod share;
 mod talk;
 mod token;
@@ -61,7 +62,14 @@ fn main() -> ExitCode {
         ("run", []) => run(),
         ("plan", []) => print_plan(),
         ("features", []) => print_features(),
-        ("setup", _) => Err(not_yet(verb)),
+        ("setup", arguments) => match setup::setup(arguments) {
+            Err(failure) => {
+                say(&failure);
+                let usage = failure.report().code == setup::USAGE_CODE;
+                Ok(ExitCode::from(if usage { exit::USAGE } else { exit::REFUSED }))
+            }
+            done => done,
+        },
         ("doctor", []) => Err(not_yet(verb)),
         _ => Err(Failure::new("usage: stage1-kvm run|plan|features|setup|doctor")),
     };

@@ -1,6 +1,6 @@
 //! The first file system of a guest; what is in it stands in the crate's first paragraphs.
 
-use crate::closure::Modules;
+use crate::closure::{Group, Modules};
 use crate::cpio::Archive;
 use crate::elf::{ET_DYN, ET_EXEC, Elf};
 use crate::error::{Error, ErrorKind};
@@ -34,14 +34,20 @@ pub fn initramfs(programs: Programs<'_>, modules: &Modules) -> Result<Vec<u8>, E
     archive.file("stage2-init", 0o755, programs.stage2_init);
     archive.file("modules", 0o644, list(modules).as_bytes());
     for (name, bytes) in &modules.files {
-        archive.file(&format!("lib/modules/{name}.ko"), 0o644, bytes);
+        archive.file(&place(name), 0o644, bytes);
     }
     Ok(archive.finish())
 }
 
 /// Returns `/modules`.
 fn list(modules: &Modules) -> String {
-    modules.order.iter().map(|(group, name)| format!("{} {name}\n", group.word())).collect()
+    let line = |(group, name): &(Group, String)| format!("{} {}\n", group.word(), place(name));
+    modules.order.iter().map(line).collect()
+}
+
+/// Returns where module `name` lies, beneath the root.
+fn place(name: &str) -> String {
+    format!("lib/modules/{name}.ko")
 }
 
 fn check(program: &[u8]) -> Result<(), Error> {
@@ -61,7 +67,6 @@ fn check(program: &[u8]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::closure::Group;
 
     #[test]
     fn modules_are_listed_in_the_order_they_are_loaded() {
@@ -72,6 +77,10 @@ mod tests {
             (Group::Scratch, "ext4".to_owned()),
         ];
         let modules = Modules { order, ..Modules::default() };
-        assert_eq!(list(&modules), "always virtio\nnet failover\nfs fuse\nscratch ext4\n");
+        assert_eq!(
+            list(&modules),
+            "always lib/modules/virtio.ko\nnet lib/modules/failover.ko\n\
+             fs lib/modules/fuse.ko\nscratch lib/modules/ext4.ko\n"
+        );
     }
 }

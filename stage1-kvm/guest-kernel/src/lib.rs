@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `/init` | PID 1 of the guest, the program `guest` |
 //! | `/stage2-init` | PID 1 of the pod |
-//! | `/modules` | a line for each module to load: `GROUP NAME` |
+//! | `/modules` | a line for each module to load: `GROUP PATH`, such as `always lib/modules/erofs.ko` |
 //! | `/lib/modules/NAME.ko` | the modules, not compressed |
 //! | `/dev/console`, `/dev/null` | what is needed before there is a devtmpfs |
 //! | `/dev`, `/proc`, `/sys`, `/run`, `/tmp` | empty directories |

@@ -24,7 +24,7 @@ use super::{ANSWER, Crew, LAYING_OUT, Line, Machine};
 use crate::alarm::Alarm;
 use crate::child::{Cage, Child, Ids, open_program};
 use crate::helm::Helm;
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Places, Prepared};
 use crate::plan::{COMMAND_LINE, Plan, guest_order};
 use crate::share::{self, Share};
 use crate::talk::Talk;
@@ -38,7 +38,7 @@ pub(super) const BOOT: Duration = Duration::from_secs(120);
 /// What a machine is made of, opened.
 struct Parts {
     kvm: OwnedFd,
-    kernel: Kernel,
+    kernel: Prepared,
     images: Vec<(Extent, OwnedFd)>,
     scratch: Option<OwnedFd>,
     shares: Vec<Share>,
@@ -71,7 +71,7 @@ impl Machine<'_> {
     fn open(&mut self, plan: &Plan) -> Result<Parts, Failure> {
         Ok(Parts {
             kvm: open_kvm()?,
-            kernel: kernel::ensure()?,
+            kernel: kernel::ensure(&Places::of_host()?)?,
             images: self.open_layers(self.ground.layers.as_fd(), &plan.layers)?,
             scratch: plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes)).transpose()?,
             shares: plan.shares.iter().map(share::open).collect::<Result<_, _>>()?,
