@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use pod_abi::stage::{Order, STAGE1_MANIFEST, Stage1Manifest, fd};
+use pod_abi::stage::{Order, Overhead, STAGE1_MANIFEST, Stage1Manifest, fd};
 use pod_abi::version;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -27,6 +27,8 @@ const PACKAGED: &str = "/usr/lib/pod/stage1";
 #[derive(Debug)]
 pub(crate) struct Stage1 {
     program: PathBuf,
+    /// What it takes itself of what a pod may use.
+    pub(crate) overhead: Overhead,
 }
 
 /// What a stage1 is given.
@@ -82,7 +84,7 @@ pub(crate) fn find(word: &str) -> Result<Stage1> {
     if !run.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(invalid());
     }
-    Ok(Stage1 { program: directory.join(run) })
+    Ok(Stage1 { program: directory.join(run), overhead: manifest.overhead })
 }
 
 fn candidates(word: &str) -> Vec<PathBuf> {

@@ -21,7 +21,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::pods::{Pod, Query};
 use crate::systemd::service::{self, PodService};
 use crate::systemd::{self, Job, Manager, Outcome, journal, unit_file};
-use crate::{specification, ui};
+use crate::{specification, stage1, ui};
 
 /// The template whose units are the host's pods.
 const TEMPLATE: &str = "pod@.service";
@@ -214,6 +214,7 @@ fn drop_in_text(pod: &Pod) -> Result<String> {
     let mut unit = service::of(&PodService {
         manifest: &manifest,
         apps: &apps,
+        overhead: stage1::find(&manifest.sandbox.stage1)?.overhead,
         start: &[],
         reload: &[],
         reap: &[],

@@ -13,7 +13,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::pods::Query;
 use crate::systemd::service::{self, PodService};
 use crate::systemd::unit_file;
-use crate::{host, specification, ui};
+use crate::{host, specification, stage1, ui};
 
 /// Prints a unit file for a pod that is there, or for one that a specification describes.
 ///
@@ -69,6 +69,7 @@ pub(crate) fn systemd(session: &Session, args: &GenerateSystemdArgs) -> Result<u
     let mut unit = service::of(&PodService {
         manifest: &manifest,
         apps: &apps,
+        overhead: stage1::find(&manifest.sandbox.stage1)?.overhead,
         start: &start,
         reload: &with(&["kill", "--signal", "HUP", name]),
         reap: &with(&["reap", name]),

@@ -18,6 +18,7 @@ use crate::control::Connection;
 use crate::error::{CommandError, Result};
 use crate::pods::{Lock, Pod, Query};
 use crate::request::{ResourceRequest, read_resources};
+use crate::stage1;
 use crate::systemd::{self, Lasting, service};
 use crate::ui;
 
@@ -69,16 +70,20 @@ fn of_running(
         None => unit_of_ours(pod)?,
     };
     let app: Option<AppName> = app.map(|app| app.name.clone());
+    let overhead = stage1::find(&pod.manifest()?.sandbox.stage1)?.overhead;
+    // What has memory of its own, in which the pod is limited, has it from its start to its end.
+    let has_memory = overhead.memory > 0;
     let mut connection = connect(session, pod, &args.pod)?;
-    let in_unit = |limits: &Resources| match &unit {
-        Some(unit) => systemd::Manager::connect()?.set_properties(
-            unit,
-            Lasting::UntilReboot,
-            &service::limits(limits),
-        ),
-        None => Ok(()),
+    let in_unit = |limits: &Resources| {
+        let Some(unit) = &unit else { return Ok(()) };
+        let mut limits = overhead.around(limits);
+        if has_memory {
+            limits = Resources { memory: None, memory_high: None, swap: None, ..limits };
+        }
+        let properties = service::limits(&limits);
+        systemd::Manager::connect()?.set_properties(unit, Lasting::UntilReboot, &properties)
     };
-    if unit.is_some() {
+    if unit.is_some() && !has_memory {
         make_room(&mut connection, &before, &changes, in_unit)?;
     }
     in_unit(&changes)?;

@@ -9,6 +9,7 @@ mod capabilities;
 mod environment;
 mod fly;
 mod insecure;
+mod kvm;
 mod limits;
 mod mounts;
 mod network;
@@ -174,6 +175,7 @@ pub(crate) fn read(line: Line, caller: &Caller<'_>) -> Result<Request> {
     check_together(&pod, &apps)?;
     let mut pod = read_pod(pod, apps, caller)?;
     fly::settle(&mut pod, caller)?;
+    kvm::check(&pod)?;
     if pod.userns == Some(Userns::Host) {
         for app in &pod.apps {
             privileges::check_tracing(&app.privileges, app.life.pid)?;
@@ -197,6 +199,9 @@ pub(crate) fn read_added(
     let mut app = read_app(line, &sandbox.insecure, caller)?;
     if sandbox.stage1 == FLY {
         fly::settle_app(&mut app, caller)?;
+    }
+    if sandbox.stage1 == kvm::KVM {
+        kvm::check_app(&app)?;
     }
     if sandbox.userns == Userns::Host {
         privileges::check_tracing(&app.privileges, app.life.pid)?;

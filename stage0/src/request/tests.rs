@@ -255,6 +255,12 @@ fn contradictions_are_refused_with_both_words() {
         ("--stage1 fly --pid pod x", "--pid pod", "--stage1 fly"),
         ("--stage1 fly --init x", "--init", "--stage1 fly"),
         ("--stage1 fly --device /dev/null x", "--device", "--stage1 fly"),
+        ("--stage1 kvm --net host x", "--net host", "--stage1 kvm"),
+        ("--stage1 kvm --ipc host x", "--ipc host", "--stage1 kvm"),
+        ("--stage1 kvm --pid host x", "--pid host", "--stage1 kvm"),
+        ("--stage1 kvm --device /dev/null x", "--device", "--stage1 kvm"),
+        ("--stage1 kvm --socket web x", "--socket", "--stage1 kvm"),
+        ("--stage1 kvm x --cpuset-cpus 0", "--cpuset-cpus", "--stage1 kvm"),
         ("--dry-run --cidfile f x", "--dry-run", "--id-file f"),
         ("-d --detach-keys ctrl-a x -t", "--detach", "--detach-keys ctrl-a"),
     ];

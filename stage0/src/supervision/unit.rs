@@ -28,7 +28,7 @@ use crate::systemd::service::{self, PodService};
 use crate::systemd::{
     ActiveState, Job, Manager, Outcome, Property, TransientUnit, UnitState, Value, Whom,
 };
-use crate::{credentials, rundir, systemd, ui};
+use crate::{credentials, rundir, stage1, systemd, ui};
 
 /// How often a unit that is in the way is looked at anew: each time it was on its way out.
 const ATTEMPTS: usize = 20;
@@ -271,6 +271,7 @@ fn describe(context: &Context, pod: &Pod) -> Result<TransientUnit> {
     let mut unit = service::of(&PodService {
         manifest: &manifest,
         apps: &apps,
+        overhead: stage1::find(&manifest.sandbox.stage1)?.overhead,
         start: &line(&["start", "--supervised", id]),
         reload: &line(&["kill", "--signal", "HUP", id]),
         reap: &line(&["reap", id]),

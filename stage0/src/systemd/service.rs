@@ -6,6 +6,7 @@
 use pod_abi::app::{AppSpec, Role};
 use pod_abi::isolators::{IoLimit, Resources};
 use pod_abi::manifest::PodManifest;
+use pod_abi::stage::Overhead;
 
 use super::asked;
 use super::state::POD_FIELD;
@@ -29,6 +30,8 @@ pub(crate) struct PodService<'p> {
     pub(crate) manifest: &'p PodManifest,
     /// Its apps, the newest generation of each.
     pub(crate) apps: &'p [AppSpec],
+    /// What its stage1 takes itself.
+    pub(crate) overhead: Overhead,
     /// The command line that becomes its supervisor: the program's absolute path, and its arguments.
     pub(crate) start: &'p [String],
     /// The command line that tells it to read its configuration anew.
@@ -37,7 +40,8 @@ pub(crate) struct PodService<'p> {
     pub(crate) reap: &'p [String],
 }
 
-/// Returns the unit of a pod. [`pod_abi::manifest::Sandbox::resources`] are its limits, and
+/// Returns the unit of a pod. [`pod_abi::manifest::Sandbox::resources`] are its limits, with
+/// what its stage1 takes around them, and
 /// [`pod_abi::manifest::Sandbox::unit_properties`] take the place of ours.
 ///
 /// # Errors
@@ -64,7 +68,7 @@ pub(crate) fn of(pod: &PodService<'_>) -> Result<TransientUnit> {
     if manifest.remove {
         properties.push(Property::new("CollectMode", text("inactive-or-failed")));
     }
-    properties.extend(limits(&manifest.sandbox.resources));
+    properties.extend(limits(&pod.overhead.around(&manifest.sandbox.resources)));
     properties.extend(credentials(pod.apps));
     for text in &manifest.sandbox.unit_properties {
         for property in asked::read(text)? {
@@ -233,6 +237,7 @@ mod tests {
         of(&PodService {
             manifest,
             apps,
+            overhead: Overhead { memory: 1 << 30, memory_percent: 50, tasks: 3 },
             start: &words(&["/usr/bin/pod", "start", "--supervised", "3f"]),
             reload: &words(&["/usr/bin/pod", "kill", "-s", "HUP", "3f"]),
             reap: &words(&["/usr/bin/pod", "reap", "3f"]),
@@ -254,6 +259,18 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn what_a_stage1_takes_is_around_the_limits_of_the_pod() {
+        let (mut manifest, apps) = pod();
+        manifest.sandbox.resources =
+            Resources { memory: Some(100 << 20), pids: Some(9), ..Resources::default() };
+        let unit = unit(&manifest, &apps);
+        let memory = 100 * (1 << 20) + 50 * (1 << 20) + (1 << 30);
+        assert_eq!(value(&unit, "MemoryMax"), Some(&Value::Long(memory)));
+        assert_eq!(value(&unit, "TasksMax"), Some(&Value::Long(12)));
+        assert_eq!(value(&unit, "MemoryHigh"), None);
     }
 
     #[test]
