@@ -1,10 +1,45 @@
-//! What this host has, as far as the size of a machine depends on it.
+//! What of this host a machine depends on: what every one needs, and what its size does.
 
+use std::os::fd::OwnedFd;
 use std::thread;
 
 use nix::sys::sysinfo::sysinfo;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use supervisor::Failure;
 
+use crate::kernel::{self, Places};
 use crate::plan::Host;
+
+/// What every machine needs, opened.
+#[derive(Debug)]
+pub struct Ready {
+    /// `/dev/kvm`.
+    pub kvm: OwnedFd,
+    /// The guest's kernel, an ELF file.
+    pub vmlinux: OwnedFd,
+    /// The archive of its first files.
+    pub initramfs: OwnedFd,
+}
+
+/// Opens what every machine needs. The kernel of guests is made ready if it is not yet.
+///
+/// # Errors
+///
+/// `vm.…`: what is missing on this host, and what helps.
+pub(crate) fn ready() -> Result<Ready, Failure> {
+    let kvm = open_kvm()?;
+    let kernel = kernel::ensure(&Places::of_host()?)?;
+    Ok(Ready { kvm, vmlinux: kernel.vmlinux.into(), initramfs: kernel.initramfs.into() })
+}
+
+fn open_kvm() -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    openat(CWD, "/dev/kvm", flags, Mode::empty()).map_err(|error| {
+        Failure::of("cannot open `/dev/kvm`", error)
+            .code("vm.no-kvm")
+            .hint("`pod doctor` says what is missing; `--stage1 ns` needs no virtual machine")
+    })
+}
 
 /// Looks at the host.
 pub(crate) fn look() -> Host {

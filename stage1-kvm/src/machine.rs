@@ -31,6 +31,7 @@ use crate::alarm::Alarm;
 use crate::child::Child;
 use crate::disk::Disk;
 use crate::helm::Helm;
+use crate::host::Ready;
 use crate::plan::{self, Host, Plan, Refusal, guest_resources, room_for_apps};
 use crate::share::Server;
 use crate::talk::Talk;
@@ -49,19 +50,20 @@ const LAYING_OUT: Duration = Duration::from_secs(120);
 
 /// What a pod stands on. Nothing of it is made or removed here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ground<'a> {
+pub struct Ground<'a> {
     /// The pod's directory, which is the working directory.
-    pub(crate) pod: &'a OwnedFd,
+    pub pod: &'a OwnedFd,
     /// The directory beneath which the layers of its apps lie.
-    pub(crate) layers: &'a OwnedFd,
+    pub layers: &'a OwnedFd,
 }
 
 /// A pod's machine, from before it is made until after it is gone.
 #[derive(Debug)]
-pub(crate) struct Machine<'a> {
+pub struct Machine<'a> {
     order: &'a Order,
     ground: Ground<'a>,
     plan: Result<Plan, Failure>,
+    ready: fn() -> Result<Ready, Failure>,
     enclosure: Enclosure,
     /// Contents of credentials, until the guest has them.
     secrets: Vec<(CredentialName, OwnedFd)>,
@@ -111,13 +113,15 @@ impl Crew {
 }
 
 impl<'a> Machine<'a> {
-    /// Finds out what machine it takes; makes nothing.
+    /// Finds out what machine it takes on this host, of which `ready` gives it what every machine
+    /// needs; makes nothing.
     #[must_use]
-    pub(crate) fn new(
+    pub fn new(
         order: &'a Order,
         ground: Ground<'a>,
         credentials: Vec<OwnedFd>,
         host: Host,
+        ready: fn() -> Result<Ready, Failure>,
     ) -> Self {
         let resources = &order.pod.sandbox.resources;
         let of_apps =
@@ -127,6 +131,7 @@ impl<'a> Machine<'a> {
             order,
             ground,
             plan: plan::of(order, host),
+            ready,
             enclosure: Enclosure::find(order, OVERHEAD.around(resources)),
             secrets: order.credentials.iter().cloned().zip(credentials).collect(),
             disk: Disk::default(),

@@ -21,7 +21,8 @@ mod size;
 
 pub(crate) use self::guest::{order as guest_order, resources as guest_resources};
 pub(crate) use self::refusal::{MAX_LAYERS, Refusal, check_app, check_limits, check_order};
-pub(crate) use self::size::{Host, room_for_apps};
+pub use self::size::Host;
+pub(crate) use self::size::room_for_apps;
 
 /// What is on the command line of every guest's kernel.
 ///

@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::guest::{Configure, Extent, Hello, Scratch, Share as Told, ToGuest};
 use pod_abi::{Timestamp, VolumeName, version};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use supervisor::{Born, During, Failure};
 use vmm::description::{Description, fd};
@@ -24,7 +24,7 @@ use super::{ANSWER, Crew, LAYING_OUT, Line, Machine};
 use crate::alarm::Alarm;
 use crate::child::{Cage, Child, Ids, open_program};
 use crate::helm::Helm;
-use crate::kernel::{self, Places, Prepared};
+use crate::host::Ready;
 use crate::plan::{COMMAND_LINE, Plan, guest_order};
 use crate::share::{self, Share};
 use crate::talk::Talk;
@@ -37,8 +37,7 @@ pub(super) const BOOT: Duration = Duration::from_secs(120);
 
 /// What a machine is made of, opened.
 struct Parts {
-    kvm: OwnedFd,
-    kernel: Prepared,
+    ready: Ready,
     images: Vec<(Extent, OwnedFd)>,
     scratch: Option<OwnedFd>,
     shares: Vec<Share>,
@@ -70,8 +69,7 @@ impl Machine<'_> {
 
     fn open(&mut self, plan: &Plan) -> Result<Parts, Failure> {
         Ok(Parts {
-            kvm: open_kvm()?,
-            kernel: kernel::ensure(&Places::of_host()?)?,
+            ready: (self.ready)()?,
             images: self.open_layers(self.ground.layers.as_fd(), &plan.layers)?,
             scratch: plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes)).transpose()?,
             shares: plan.shares.iter().map(share::open).collect::<Result<_, _>>()?,
@@ -112,9 +110,9 @@ impl Machine<'_> {
         let mut descriptors = vec![
             (fd::DESCRIPTION, description.as_fd()),
             (fd::HELM, its_helm.as_fd()),
-            (fd::KVM, parts.kvm.as_fd()),
-            (fd::KERNEL, parts.kernel.vmlinux.as_fd()),
-            (fd::INITRAMFS, parts.kernel.initramfs.as_fd()),
+            (fd::KVM, parts.ready.kvm.as_fd()),
+            (fd::KERNEL, parts.ready.vmlinux.as_fd()),
+            (fd::INITRAMFS, parts.ready.initramfs.as_fd()),
             (fd::WALL, its_wall.as_fd()),
             (fd::INNER, its_inner.as_fd()),
         ];
@@ -203,15 +201,6 @@ fn now() -> Timestamp {
 fn stream() -> Result<(OwnedFd, OwnedFd), Failure> {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .during(|| "cannot make a stream to the guest, socketpair()")
-}
-
-fn open_kvm() -> Result<OwnedFd, Failure> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    openat(CWD, "/dev/kvm", flags, Mode::empty()).map_err(|error| {
-        Failure::of("cannot open `/dev/kvm`", error)
-            .code("vm.no-kvm")
-            .hint("`pod doctor` says what is missing; `--stage1 ns` needs no virtual machine")
-    })
 }
 
 /// Writes a description into memory that nobody can change afterwards.

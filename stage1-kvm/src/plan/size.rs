@@ -20,11 +20,11 @@ const UNSAID_VCPUS: u32 = 4;
 
 /// What a host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
+pub struct Host {
     /// Processors this process may run on.
-    pub(crate) processors: u32,
+    pub processors: u32,
     /// Bytes of memory.
-    pub(crate) memory: u64,
+    pub memory: u64,
 }
 
 /// Returns the bytes of memory of the machine of an order: the pod's limit or, without one, the sum
