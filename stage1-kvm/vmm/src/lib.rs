@@ -14,9 +14,11 @@
 #![allow(unsafe_code, reason = "the memory of a guest is mapped here, and files are read into it")]
 
 pub mod description;
+pub mod devices;
 pub mod helm;
 pub mod memory;
 #[cfg(any(test, feature = "rig"))]
 pub mod rig;
 pub mod virtio;
+pub mod vsock;
 pub mod watch;

@@ -1,0 +1,3 @@
+//! The devices of a machine, one file each.
+
+pub mod vsock;
