@@ -43,6 +43,7 @@ pub mod phase;
 pub mod readiness;
 pub mod report;
 pub mod seccomp;
+pub mod share;
 pub mod stage;
 pub mod stats;
 pub mod status;

@@ -28,7 +28,9 @@ pub use children::{children, kill_children};
 pub use clone::{CloneFlags, Forked, clone3, unshare};
 pub use datagram::{Datagram, receive_datagram};
 pub use entropy::add_entropy;
-pub use fds::{close_on_exec_from, forsake_all_but, forsake_descriptors, inherited, place};
+pub use fds::{
+    close_from, close_on_exec_from, forsake_all_but, forsake_descriptors, inherited, place,
+};
 pub use keyring::join_new_session_keyring;
 pub use landlock::landlock_version;
 pub use lookup::open_in_root;

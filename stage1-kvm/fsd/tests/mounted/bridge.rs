@@ -1,0 +1,143 @@
+//! A share that is mounted, in a mount namespace of the test's own.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use pod_abi::share::{MAX_MESSAGE, READ_ONLY};
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+/// What a server is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Directory,
+    ReadOnly,
+    /// The share is the file `only` of the directory.
+    File,
+    /// With so few descriptors.
+    Descriptors(u32),
+}
+
+/// Where a test looks.
+pub(crate) struct Places {
+    /// The share on the host.
+    pub(crate) host: PathBuf,
+    /// The same through the server, as a guest has it.
+    pub(crate) guest: PathBuf,
+    /// Beside the share: what nobody may reach through it.
+    pub(crate) outside: PathBuf,
+}
+
+/// Runs `test` with a share that `prepare` has filled.
+///
+/// The mount is in a namespace of the thread's own, so nobody else sees it and it goes with the
+/// thread. The server must have ended by itself, and well, when the stream is closed.
+pub(crate) fn with_share(
+    kind: Kind,
+    prepare: impl FnOnce(&Path),
+    test: impl FnOnce(&Places) + Send,
+) {
+    if !geteuid().is_root() {
+        println!("skipped: mounting and confining the server needs root");
+        return;
+    }
+    let Ok(device) = File::options().read(true).write(true).open("/dev/fuse") else {
+        println!("skipped: this kernel has no `/dev/fuse`");
+        return;
+    };
+    let home = TempDir::new().unwrap();
+    let places = Places {
+        host: home.path().join("host"),
+        guest: home.path().join("guest"),
+        outside: home.path().join("outside"),
+    };
+    for place in [&places.host, &places.guest, &places.outside] {
+        fs::create_dir(place).unwrap();
+    }
+    prepare(&places.host);
+    let (stream, other) = UnixStream::pair().unwrap();
+    let places = &places;
+    let mut server = start(kind, &places.host, other.into());
+    let number = device.as_raw_fd();
+    let (mounted, is_mounted) = mpsc::channel();
+    thread::scope(|scope| {
+        let tested = scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let alone = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+            mount(None::<&str>, "/", None::<&str>, alone, None::<&str>).unwrap();
+            let options = format!(
+                "fd={number},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
+            );
+            let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+            mount(Some("share"), &places.guest, Some("fuse"), flags, Some(options.as_str()))
+                .unwrap();
+            mounted.send(()).unwrap();
+            let unmounted = Unmount(&places.guest);
+            test(places);
+            drop(unmounted);
+        });
+        // Whatever goes wrong here, the device is closed, and nobody waits for a reply any more.
+        if is_mounted.recv().is_ok() {
+            carry(device, stream);
+        }
+        let tested = tested.join();
+        let ended = server.wait().unwrap();
+        assert!(ended.success(), "the server ended with {ended}");
+        if let Err(panic) = tested {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        // A file that a failed test still holds open is closed with its thread.
+        umount2(self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+/// Starts the server. A shell places the descriptors.
+fn start(kind: Kind, share: &Path, stream: OwnedFd) -> Child {
+    let limit = match kind {
+        Kind::Descriptors(limit) => format!("ulimit -n {limit}; "),
+        _ => String::new(),
+    };
+    let share = if kind == Kind::File { share.join("only") } else { share.to_owned() };
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!(r#"{limit}exec "$@" 3<"$SHARE" 4<&0 0</dev/null"#));
+    command.arg("sh").arg(env!("CARGO_BIN_EXE_fsd")).env("SHARE", share);
+    if kind == Kind::ReadOnly {
+        command.arg(READ_ONLY);
+    }
+    command.stdin(Stdio::from(stream)).spawn().unwrap()
+}
+
+/// Carries requests and replies, one at a time, until the file system is unmounted.
+fn carry(mut device: File, mut stream: UnixStream) {
+    let mut message = vec![0; MAX_MESSAGE];
+    // `ENODEV`: it is mounted no more.
+    while let Ok(read) = device.read(&mut message) {
+        let mut length = u32::try_from(read).unwrap().to_le_bytes();
+        let asked = stream.write_all(&length).and_then(|()| stream.write_all(&message[..read]));
+        // The server's end is told of by who waits for it.
+        if asked.and_then(|()| stream.read_exact(&mut length)).is_err() {
+            return;
+        }
+        let length = usize::try_from(u32::from_le_bytes(length)).unwrap();
+        stream.read_exact(&mut message[..length]).unwrap();
+        if length != 0 {
+            // `ENOENT`: whoever asked was interrupted and does not wait any more.
+            let _ = device.write(&message[..length]);
+        }
+    }
+}
