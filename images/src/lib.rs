@@ -13,6 +13,7 @@
 
 mod archive;
 mod document;
+mod erofs;
 mod error;
 mod hash;
 mod image;
@@ -25,6 +26,7 @@ pub mod registry;
 mod store;
 pub mod worker;
 
+pub use erofs::write_erofs;
 pub use error::{Error, ErrorKind};
 pub use image::{Image, ImageDetails, ImageRecord, ImageSettings};
 pub use layer::WorkerProgram;

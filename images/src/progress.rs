@@ -1,4 +1,4 @@
-//! What a pull tells while it works; showing it is the caller's business.
+//! What a pull tells while it works, and the making of disk images; showing it is the caller's business.
 
 use pod_abi::Digest;
 
@@ -53,6 +53,25 @@ pub enum Event {
     Committing {
         /// How many.
         layers: usize,
+    },
+    /// A layer is being written as a disk image.
+    ImageStarted {
+        /// The layer's content, uncompressed.
+        layer: Digest,
+        /// How long the image will be, in bytes.
+        size: u64,
+    },
+    /// More of a disk image has been dealt with.
+    ImageBytes {
+        /// The layer's content, uncompressed.
+        layer: Digest,
+        /// How many bytes.
+        done: u64,
+    },
+    /// A disk image is complete and durable.
+    ImageDone {
+        /// The layer's content, uncompressed.
+        layer: Digest,
     },
     /// The image is in the store.
     Done {

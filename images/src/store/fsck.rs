@@ -165,7 +165,7 @@ impl Store {
         let tree = format!("layers/{name}/{TREE}");
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::statat(self.dir(), &tree, flags) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => None,
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => self.image_problem(name),
             Ok(_) => Some("its tree is no directory".to_owned()),
             Err(error) => Some(format!("its tree cannot be found: {error}")),
         }

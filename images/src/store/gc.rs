@@ -14,6 +14,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::disk_images::GROWING;
 use super::handle::Store;
 use super::lease::DeadLeases;
 use super::staging::STAGING;
@@ -49,9 +50,9 @@ pub struct GcReport {
     pub blobs: Vec<String>,
     /// Layers, by the name of their directory.
     pub layers: Vec<String>,
-    /// Interrupted downloads and trees nobody finishes.
+    /// Interrupted downloads and what nobody finishes.
     pub residue: Vec<String>,
-    /// Bytes of blobs, of layers' file contents and of downloads.
+    /// Bytes of blobs, of layers' file contents and disk images, and of downloads.
     pub bytes: u64,
 }
 
@@ -126,6 +127,15 @@ impl Store {
     pub(crate) fn sweep_abandoned_trees(&self) {
         for name in files::list(self.dir(), "tmp").unwrap_or_default() {
             if name.starts_with(STAGING) {
+                self.sweep_abandoned(&name);
+            }
+        }
+    }
+
+    /// Deletes images of layers whose makers were killed, as [`Store::sweep_abandoned_trees`] does.
+    pub(super) fn sweep_abandoned_images(&self) {
+        for name in files::list(self.dir(), "tmp").unwrap_or_default() {
+            if name.starts_with(GROWING) {
                 self.sweep_abandoned(&name);
             }
         }
@@ -209,7 +219,8 @@ impl Sweep<'_> {
             if marked.layers.contains(&name) {
                 continue;
             }
-            let bytes = self.store.layer_meta(&name).map_or(0, |meta| meta.bytes);
+            let content = self.store.layer_meta(&name).map_or(0, |meta| meta.bytes);
+            let bytes = content.saturating_add(self.store.image_bytes(&name));
             if self.take(&format!("layers/{name}"))?.is_some() {
                 report.bytes += bytes;
                 report.layers.push(name);

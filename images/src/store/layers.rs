@@ -118,17 +118,16 @@ impl Store {
     ///
     /// [`ErrorKind::NotFound`] if a layer is missing.
     pub fn layer_paths(&self, layers: &[Digest]) -> Result<Vec<String>, Error> {
-        self.find_layers(layers)?
-            .into_iter()
-            .zip(layers)
-            .map(|(name, layer)| match name {
-                Some(name) => Ok(format!("{name}/{TREE}")),
-                None => Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("layer `{layer}` is not in the store"),
-                )),
-            })
-            .collect()
+        let names = self.layer_names(layers)?;
+        Ok(names.into_iter().map(|name| format!("{name}/{TREE}")).collect())
+    }
+
+    /// Returns the directories of `layers`, lowest first, all of which must be there.
+    pub(super) fn layer_names(&self, layers: &[Digest]) -> Result<Vec<String>, Error> {
+        let missing =
+            |layer| Error::new(ErrorKind::NotFound, format!("layer `{layer}` is not in the store"));
+        let found = self.find_layers(layers)?.into_iter().zip(layers);
+        found.map(|(name, layer)| name.ok_or_else(|| missing(layer))).collect()
     }
 
     /// Opens the trees of `layers`, given lowest first, as one.

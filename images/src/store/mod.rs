@@ -7,9 +7,11 @@
 //!   blobs/ALGORITHM/HEX   manifests, indexes, configurations, layers as they came
 //!   layers/HEX/           meta.json, tree/: an overlay lower directory, by the layer's diffID
 //!   layers/c-HEX/         the same where it depends on the layers below, by its chain id
+//!   layers/…/layer.erofs  the tree once more as a file, once a virtual machine wanted it
 //!   refs/HEX.json         what a name means; its mtime is the last use
 //!   leases/NAME           digests in use by a living process: it holds the lock
-//!   tmp/                  *.part: downloads that can be resumed; u-*: trees being unpacked
+//!   tmp/                  *.part: downloads that can be resumed; u-*: trees being unpacked;
+//!                         image-*: files of trees being made
 //!   trash/                where everything goes to be deleted
 //! ```
 //!
@@ -18,6 +20,7 @@
 //! by rename. A crash leaves residue in `tmp/` and `trash/`, nothing to repair.
 
 mod blobs;
+mod disk_images;
 mod export;
 mod files;
 mod fsck;

@@ -41,8 +41,11 @@ pub(crate) const QEMU: &[Need] = &[
 ];
 
 /// Beside those, for the tests.
-pub(crate) const TESTS: &[Need] =
-    &[need_of("strace", "strace"), need_of("systemd-analyze", "systemd")];
+pub(crate) const TESTS: &[Need] = &[
+    need_of("fsck.erofs", "erofs-utils"),
+    need_of("strace", "strace"),
+    need_of("systemd-analyze", "systemd"),
+];
 
 /// For `bench start`: the peers, and what counts.
 pub(crate) const BENCH: &[Need] = &[
