@@ -11,14 +11,24 @@
 //! descriptors, opens nothing, and keeps no capability. What it serves is hostile from its first
 //! instruction on; all it can break is the pod it is for.
 
-#![allow(unsafe_code, reason = "the memory of a guest is mapped here, and files are read into it")]
-
+pub mod bell;
+pub mod board;
+pub mod boot;
+pub mod bus;
+pub mod console;
+pub mod counters;
 pub mod description;
 pub mod devices;
+pub mod ending;
 pub mod helm;
+pub mod host;
+pub mod kvm;
+pub mod machine;
 pub mod memory;
+pub mod outfit;
 #[cfg(any(test, feature = "rig"))]
 pub mod rig;
+pub mod service;
 pub mod virtio;
 pub mod vsock;
 pub mod watch;

@@ -2,20 +2,22 @@
 //!
 //! Everything else in the monitor reads and writes it through `vm-memory`, by copies: what a guest
 //! may change at any moment is never seen as a Rust slice. A file is read into it, or written from
-//! it, by the kernel itself: the two functions here, and the mapping, are all the `unsafe` there is
-//! in this crate.
+//! it, by the kernel itself: the functions here are all the `unsafe` there is in this crate, but for
+//! two claims [`crate::kvm`] makes.
 //!
 //! ```text
 //!   0          LOW_END = 3 GiB        4 GiB
 //!   ├── memory ──┤ … devices … ├── the rest of the memory ──┤
 //! ```
 
+#![allow(unsafe_code, reason = "what a guest writes is never seen as a Rust slice")]
+
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use vm_memory::mmap::FromRangesError;
-use vm_memory::{GuestAddress, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, VolatileSlice};
 
 /// Where devices begin: no memory lies between here and [`HIGH_START`].
 pub const LOW_END: u64 = 3 << 30;
@@ -52,6 +54,60 @@ pub fn map(bytes: u64) -> Result<Memory, FromRangesError> {
     }
     Ok(Arc::new(GuestMemoryMmap::from_ranges(&ranges)?))
 }
+
+/// Puts `length` bytes of a file, from `offset` on, to an address of the guest.
+///
+/// Whole pages are mapped, not copied, if the file has them at the beginning of a page too: the
+/// pages stay the host's cache of the file, shared by all guests of one kernel, until a guest writes
+/// to its own copy. The file must not be written to while a guest runs.
+///
+/// # Errors
+///
+/// The range is not within memory (`InvalidInput`), the file ends before, or the kernel fails.
+pub fn place(
+    memory: &Memory,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+    address: u64,
+) -> io::Result<()> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let length = usize::try_from(length).map_err(|_| invalid())?;
+    let room = memory.get_slice(GuestAddress(address), length).map_err(|_| invalid())?;
+    let whole = if offset.is_multiple_of(PAGE) && address.is_multiple_of(PAGE) {
+        length & !0xfff
+    } else {
+        0
+    };
+    if whole > 0 {
+        let start = room.ptr_guard_mut().as_ptr().cast();
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        let offset = file_offset(offset)?;
+        // SAFETY: the pages replaced are within one region of guest memory, which `get_slice` has
+        // checked: private pages of ours that no Rust reference points into, and that are unmapped
+        // as a whole, by address, when the region is. Whoever holds an address into them sees
+        // other bytes, as a guest may bring about at any time.
+        let mapped = unsafe { libc::mmap(start, whole, access, flags, file.as_raw_fd(), offset) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let mut done = whole;
+    while done < length {
+        let rest = room.offset(done).map_err(|_| invalid())?;
+        match read_into(file, Place::At(offset + done as u64), &[rest]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
 
 /// Where in a file bytes are read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

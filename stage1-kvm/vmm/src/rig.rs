@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use virtio_queue::{Queue as Ring, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
-use vmm_sys_util::eventfd::EventFd;
 
+use crate::bell::Bell;
 use crate::memory::{self, Memory};
 use crate::virtio::{Activation, Interrupt, Queue, Status, feature};
 use crate::watch::Watch;
@@ -51,7 +51,7 @@ pub struct Driver {
     /// Where the next buffer is put.
     pub free: u64,
     /// What the device waits for.
-    pub notified: Arc<EventFd>,
+    pub notified: Bell,
 }
 
 impl Rig {
@@ -69,7 +69,7 @@ impl Rig {
         let mut drivers = Vec::new();
         let mut queues = Vec::new();
         for (index, &size) in (0..).zip(sizes) {
-            let notified = Arc::new(EventFd::new(libc::EFD_NONBLOCK).expect("an eventfd"));
+            let notified = Bell::new().expect("an eventfd");
             let base = RINGS * (index + 1);
             let mut ring = Ring::new(size).expect("a power of two");
             ring.try_set_desc_table_address(GuestAddress(base)).expect("aligned");
@@ -77,7 +77,7 @@ impl Rig {
             ring.try_set_used_ring_address(GuestAddress(base + USED)).expect("aligned");
             ring.set_event_idx(features & feature::EVENT_IDX != 0);
             ring.set_ready(true);
-            queues.push(Some(Queue::new(ring, interrupt.clone(), Arc::clone(&notified))));
+            queues.push(Some(Queue::new(ring, interrupt.clone(), notified.clone())));
             drivers.push(Driver {
                 memory: Arc::clone(&memory),
                 base,

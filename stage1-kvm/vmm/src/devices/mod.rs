@@ -1,3 +1,6 @@
-//! The devices of a machine, one file each.
+//! The devices of a pod's machine, each over queues and memory only.
 
+pub mod disk;
+pub mod images;
+pub mod scratch;
 pub mod vsock;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vmm_sys_util::eventfd::EventFd;
+use crate::bell::Bell;
 
 /// The bits of a status, and what else the device tells the transport.
 #[derive(Debug, Default)]
@@ -64,14 +64,14 @@ impl Status {
 #[derive(Clone, Debug)]
 pub struct Interrupt {
     status: Arc<Status>,
-    line: Option<Arc<EventFd>>,
+    line: Option<Bell>,
 }
 
 impl Interrupt {
     /// An interrupt that KVM delivers whenever `line` is written; without a line it is only
     /// counted.
     #[must_use]
-    pub fn new(status: Arc<Status>, line: Option<Arc<EventFd>>) -> Self {
+    pub fn new(status: Arc<Status>, line: Option<Bell>) -> Self {
         Self { status, line }
     }
 
@@ -96,8 +96,7 @@ impl Interrupt {
         self.status.pending.fetch_or(bit, Ordering::SeqCst);
         self.status.raised.fetch_add(1, Ordering::Relaxed);
         if let Some(line) = &self.line {
-            // It fails only if 2^64-1 interrupts wait already: then one is on its way.
-            let _ = line.write(1);
+            line.ring();
         }
     }
 }

@@ -14,6 +14,7 @@
 
 mod interrupt;
 mod queue;
+pub mod transport;
 
 use std::fmt;
 use std::time::Instant;

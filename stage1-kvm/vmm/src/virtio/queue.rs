@@ -15,20 +15,18 @@
 //!
 //! Source: virtio 1.2 §2.6, §2.7.
 
-use std::sync::Arc;
-
 use virtio_queue::{Queue as Ring, QueueOwnedT as _, QueueT as _};
 use vm_memory::{GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupt::Interrupt;
+use crate::bell::Bell;
 
 /// A queue as its device has it.
 #[derive(Debug)]
 pub struct Queue {
     ring: Ring,
     interrupt: Interrupt,
-    notified: Arc<EventFd>,
+    notified: Bell,
 }
 
 /// A driver has made its queue unusable.
@@ -39,7 +37,7 @@ pub struct Broken;
 impl Queue {
     /// A queue whose driver has set it up and writes `notified` when there is something in it.
     #[must_use]
-    pub fn new(ring: Ring, interrupt: Interrupt, notified: Arc<EventFd>) -> Self {
+    pub fn new(ring: Ring, interrupt: Interrupt, notified: Bell) -> Self {
         Self { ring, interrupt, notified }
     }
 
@@ -107,13 +105,12 @@ impl Queue {
     /// Asks the thread to call the device for this queue again, after all others had their turn:
     /// for a device that does not want to take all there is at once.
     pub fn again(&self) {
-        // It fails only if the thread has been asked already.
-        let _ = self.notified.write(1);
+        self.notified.ring();
     }
 
     /// The descriptor its driver's notifications arrive at.
     #[must_use]
-    pub fn notified(&self) -> &Arc<EventFd> {
+    pub fn notified(&self) -> &Bell {
         &self.notified
     }
 
