@@ -2,3 +2,5 @@
 //! stock kernel, end to end.
 
 mod kvm;
+mod parity;
+mod refused;

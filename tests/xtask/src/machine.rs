@@ -11,7 +11,7 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -101,6 +101,11 @@ pub(crate) fn test(tier: Tier, programs: &Programs, filter: &[&str]) -> Result<C
     let program = trial::program()?;
     let mut machine = boot(tier, programs, Some(&program))?;
     trial::run(machine.as_mut(), tier, &trial::steps(tier, filter), tier.budget())
+}
+
+/// Returns the directory that holds what was brought back from the machine of `tier`.
+pub(crate) fn results(tier: Tier) -> PathBuf {
+    trial::results(tier)
 }
 
 /// Boots a fresh machine with `programs` installed and the test program `tests`, if there is one.

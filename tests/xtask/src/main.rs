@@ -5,6 +5,7 @@
 //! cargo xtask images               makes the fixture images
 //! cargo xtask images DIR           writes an image of busybox to DIR: `oci:DIR:busybox`
 //! cargo xtask demo                 shows a pod of two apps from a real registry
+//! cargo xtask parity               looks at every promise behind both walls; writes `docs/parity.md`
 //! cargo xtask machine run -- …     runs a command in a machine with systemd as process 1
 //! cargo xtask machine shell        a prompt in one
 //! cargo xtask test [FILTER…]       everything CI runs; `--tier host|booted|qemu` a part of it
@@ -36,11 +37,12 @@ mod install;
 mod leftovers;
 mod machine;
 mod packages;
+mod parity;
 mod say;
 mod test;
 
 /// What there is to say to who asks, or asks for what there is not.
-const USAGE: &str = "usage: cargo xtask build [--release] | images | demo | docs | install DIR | machine | test | bench";
+const USAGE: &str = "usage: cargo xtask build [--release] | images | demo | docs | install DIR | machine | parity | test | bench";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         ["bench", words @ ..] => bench::run(words),
         ["install", directory] => install::run(Path::new(directory)),
         ["machine", words @ ..] => return exit(machine::run(words)),
+        ["parity", words @ ..] => parity::run(words),
         ["test", filter @ ..] => test::run(filter),
         _ => Err(Error::new(USAGE)),
     };

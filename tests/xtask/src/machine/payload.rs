@@ -48,7 +48,7 @@ fn lay_out(programs: &Programs, tree: &Path) -> io::Result<()> {
     for directory in [&tests, &beneath(tree, fixtures::IN_MACHINE)] {
         fs::create_dir_all(directory)?;
     }
-    for name in ["agent", "probe", "sandbox"] {
+    for name in ["activate", "agent", "probe", "sandbox"] {
         fs::copy(programs.path(name), tests.join(name))?;
     }
     let layout = tree.join("fixtures/bb");

@@ -26,7 +26,7 @@ impl Tier {
     pub(crate) const fn budget(self) -> Duration {
         match self {
             Self::Booted => Duration::from_secs(6 * 60),
-            Self::Qemu => Duration::from_secs(12 * 60),
+            Self::Qemu => Duration::from_secs(25 * 60),
         }
     }
 }

@@ -6,6 +6,7 @@
 //!   journal.txt  the journal of all boots
 //!   console.txt  what was said on the console
 //!   cores.tar    core files, if there are any
+//!   parity/      what was found of each promise, if that was looked at
 //! ```
 //!
 //! What the test program says is passed through; when something failed, the ends of journal and
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::parity::{Found, MOST_BOOTS, RESULTS, Wall};
 use harness::programs::IN_MACHINE;
 use harness::random::SEED;
 use harness::said::SLOWNESS;
@@ -102,7 +104,7 @@ pub(crate) fn run(
     steps: &[Step],
     budget: Duration,
 ) -> Result<Count, Error> {
-    let results = root::directory().join("results").join(tier.to_string());
+    let results = results(tier);
     let failed = |error: io::Error| Error::of("cannot keep the results of a machine", &error);
     match fs::remove_dir_all(&results) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -128,12 +130,23 @@ pub(crate) fn run(
         }
     }
     bring_back(machine, &results);
+    if let Some(boots) = boots(&results.join("parity")) {
+        say::fact("virtual machines booted", &format!("{boots}, of at most {MOST_BOOTS}"));
+        if boots > MOST_BOOTS {
+            count = count.plus(Count::FAILED);
+        }
+    }
     if count.failed > 0 {
         for name in ["journal.txt", "console.txt"] {
             show_end_of(&results.join(name));
         }
     }
     Ok(count)
+}
+
+/// Returns the directory that holds what was brought back from the machine of `tier`.
+pub(crate) fn results(tier: Tier) -> PathBuf {
+    root::directory().join("results").join(tier.to_string())
 }
 
 /// Runs the test program once.
@@ -228,6 +241,28 @@ fn bring_back(machine: &mut dyn Machine, results: &Path) {
         // There were none.
         let _ = fs::remove_file(&cores);
     }
+    let parity = results.join("parity.tar");
+    let pack = format!("test ! -d {RESULTS} || tar -C {RESULTS} -c .");
+    let place = results.join("parity");
+    let fetched = fetch(machine, &["sh", "-c", &pack], &parity);
+    if fetched.is_ok() && fs::metadata(&parity).is_ok_and(|metadata| metadata.len() > 0) {
+        let unpacked = fs::create_dir_all(&place).and_then(|()| {
+            Command::new("tar").arg("-xC").arg(&place).arg("-f").arg(&parity).status()
+        });
+        if let Err(error) = unpacked {
+            say::note(&format!("`{}` cannot be unpacked: {error}", parity.display()));
+        }
+    }
+    // What was in it lies beside it.
+    let _ = fs::remove_file(&parity);
+}
+
+/// Adds up how many virtual machines the groups of promises have booted, if any ran.
+fn boots(parity: &Path) -> Option<u32> {
+    let entries = fs::read_dir(parity.join(Wall::Machine.stage1())).ok()?;
+    let found = entries.flatten().filter_map(|entry| fs::read(entry.path()).ok());
+    let found = found.filter_map(|text| serde_json::from_slice::<Found>(&text).ok());
+    Some(found.map(|found| found.boots).sum())
 }
 
 fn fetch(machine: &mut dyn Machine, words: &[&str], file: &Path) -> Result<(), Error> {
