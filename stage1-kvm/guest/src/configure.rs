@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::{fs, io};
 
 use pod_abi::guest::{Configure, Extent, SHARES, Scratch, Share};
 use pod_abi::{AppName, layout, version};
@@ -142,6 +143,20 @@ impl Laid {
 /// Makes the directory that an app's writable layer lies in.
 pub(crate) fn make_app_directory(app: &AppName) -> Result<(), Failure> {
     make_directories(&format!("{POD}/{}", layout::app(app)))
+}
+
+/// Removes what an app that is no more has written: one that comes later under its name has none
+/// of it.
+///
+/// # Errors
+///
+/// If some of it is there still.
+pub(crate) fn remove_app_directory(app: &AppName) -> Result<(), Failure> {
+    let path = format!("{POD}/{}", layout::app(app));
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.during(|| format!("cannot remove `{path}`")),
+    }
 }
 
 /// Takes what was written to the second disk there, if there is one, and lets go of it.

@@ -1,6 +1,6 @@
 //! How many files this process may have open, and how many an app may.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use supervisor::{During, Failure};
 
 /// What a process is given where nobody says otherwise: systemd's figures, which apps of a pod in
@@ -25,7 +25,12 @@ pub(crate) fn raise() -> Result<(), Failure> {
     set(Rlimit { current: Some(OURS), ..OF_AN_APP })
 }
 
+/// Sets the limits, or as much of them as this process may.
 fn set(limit: Rlimit) -> Result<(), Failure> {
     setrlimit(Resource::Nofile, limit)
+        .or_else(|_| {
+            let there = getrlimit(Resource::Nofile).maximum;
+            setrlimit(Resource::Nofile, Rlimit { maximum: there, ..limit })
+        })
         .during(|| "cannot set how many files may be open, setrlimit()")
 }

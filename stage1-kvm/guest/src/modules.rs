@@ -1,7 +1,8 @@
 //! Kernel modules: what the initramfs brings, in the order that was settled when it was made.
 //!
-//! `/modules` has a line for each, `GROUP PATH`, such as `always /lib/modules/virtio_mmio.ko`;
-//! a module stands behind all that it needs. What is loaded is removed, for an initramfs is memory.
+//! `/modules` has a line for each, `GROUP NAME`, such as `always virtio_mmio`, whose file is
+//! `/lib/modules/NAME.ko`; a module stands behind all that it needs. What is loaded is removed, for
+//! an initramfs is memory.
 
 use std::fs::{self, File};
 
@@ -47,12 +48,12 @@ pub(crate) fn load(group: Group) -> Result<(), Failure> {
 
 fn of_group(list: &str, group: Group) -> impl Iterator<Item = &str> {
     let words = list.lines().filter_map(|line| line.split_once(' '));
-    words.filter(move |(word, _)| *word == group.as_str()).map(|(_, path)| path.trim())
+    words.filter(move |(word, _)| *word == group.as_str()).map(|(_, name)| name.trim())
 }
 
-fn load_one(path: &str) -> Result<(), Failure> {
-    let loading = || format!("cannot load kernel module `{path}`, finit_module()");
-    let path = format!("/{}", path.trim_start_matches('/'));
+fn load_one(name: &str) -> Result<(), Failure> {
+    let loading = || format!("cannot load kernel module `{name}`, finit_module()");
+    let path = format!("/lib/modules/{name}.ko");
     let module = match File::open(&path) {
         Ok(module) => module,
         // It belongs to another group, too, and was loaded with that.
@@ -74,8 +75,8 @@ mod tests {
 
     #[test]
     fn the_modules_of_a_group_come_in_the_order_of_the_list() {
-        let list = "always a.ko\nfs b.ko\n\nalways c d.ko\nnonsense\n";
-        assert_eq!(of_group(list, Group::Always).collect::<Vec<_>>(), ["a.ko", "c d.ko"]);
+        let list = "always virtio\nfs fuse\n\nalways erofs\nnonsense\n";
+        assert_eq!(of_group(list, Group::Always).collect::<Vec<_>>(), ["virtio", "erofs"]);
         assert_eq!(of_group(list, Group::Network).count(), 0);
     }
 }
