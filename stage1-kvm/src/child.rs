@@ -21,8 +21,8 @@ use nix::unistd::{Gid, Uid, execveat, pivot_root, setgroups, setresgid, setresui
 use pod_abi::Report;
 use pod_abi::report::MAX_TEXT;
 use pod_sys::{
-    CloneFlags, Exit, Forked, MountAttr, MountFlags, Recursive, clone3, mount_setattr, place,
-    wait_pidfd,
+    CloneFlags, Exit, Forked, MountAttr, MountFlags, Recursive, clone3, close_on_exec_from,
+    mount_setattr, place, wait_pidfd,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -257,6 +257,8 @@ fn execute(
     let copies: Vec<_> =
         table.iter().map(|(at, fd)| Ok((*at, copy(*fd)?))).collect::<Result<_, Failure>>()?;
     let socket_above = copy(socket.as_fd())?;
+    // SECURITY: whatever a caller of ours has left open is not the guest's.
+    close_on_exec_from(3).during(|| "cannot mark descriptors, close_range(3, ~0, CLOEXEC)")?;
     SigSet::empty().thread_set_mask().during(|| "cannot empty the signal mask")?;
     for (at, copy) in &copies {
         place(copy.as_fd(), *at).during(|| format!("cannot place descriptor {at} of `{name}`"))?;

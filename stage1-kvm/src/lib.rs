@@ -39,7 +39,7 @@ use rustix::process::umask;
 use supervisor::{During, Failure, Handover, supervise};
 
 pub use crate::host::Ready;
-pub use crate::machine::{Ground, Machine};
+pub use crate::machine::{Ground, Machine, Patience};
 pub use crate::plan::Host;
 use crate::plan::Refusal;
 

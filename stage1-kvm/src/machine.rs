@@ -43,10 +43,24 @@ mod raising;
 mod secrets;
 mod streams;
 
-/// How long a guest may take to answer a question that makes next to nothing.
-const ANSWER: Duration = Duration::from_secs(20);
-/// How long it may take for one that makes trees, loads modules and fills volumes.
-const LAYING_OUT: Duration = Duration::from_secs(120);
+/// How long a guest is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For its first word. Debian's kernel boots in half a second where virtualisation is real, and
+    /// in 4 to 15 s where processors are emulated.
+    pub boot: Duration,
+    /// For the answer to a question that makes next to nothing.
+    pub answer: Duration,
+    /// For one that makes trees, loads modules and fills volumes.
+    pub laying_out: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { boot: seconds(120), answer: seconds(20), laying_out: seconds(120) }
+    }
+}
 
 /// What a pod stands on. Nothing of it is made or removed here.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +78,7 @@ pub struct Machine<'a> {
     ground: Ground<'a>,
     plan: Result<Plan, Failure>,
     ready: fn() -> Result<Ready, Failure>,
+    patience: Patience,
     enclosure: Enclosure,
     /// Contents of credentials, until the guest has them.
     secrets: Vec<(CredentialName, OwnedFd)>,
@@ -132,6 +147,7 @@ impl<'a> Machine<'a> {
             ground,
             plan: plan::of(order, host),
             ready,
+            patience: Patience::default(),
             enclosure: Enclosure::find(order, OVERHEAD.around(resources)),
             secrets: order.credentials.iter().cloned().zip(credentials).collect(),
             disk: Disk::default(),
@@ -143,6 +159,12 @@ impl<'a> Machine<'a> {
             terminal_size: Cell::new(UNSEEN),
             cause: RefCell::default(),
         }
+    }
+
+    /// Waits as long as this instead of as usual.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     fn plan(&self) -> Result<&Plan, Failure> {
@@ -164,7 +186,7 @@ impl<'a> Machine<'a> {
         };
         match (asked, line.as_mut()) {
             (Ok(answer), Some(line)) => {
-                if line.talk.has_alarms() {
+                if line.talk.has_more() {
                     self.alarm.iter().for_each(Alarm::ring);
                 }
                 Ok(answer)
@@ -184,7 +206,7 @@ impl<'a> Machine<'a> {
 
     /// Asks for apps to be laid out, as many as `count`.
     fn lay_out(&self, question: &ToGuest, count: usize) -> Result<Vec<AppFds>, Failure> {
-        match self.ask(question, LAYING_OUT)? {
+        match self.ask(question, self.patience.laying_out)? {
             Answer::Added(added)
                 if added.len() == count && added.iter().all(|fds| fds.sockets == 0) =>
             {
@@ -218,7 +240,7 @@ impl<'a> Machine<'a> {
             ..OVERHEAD.around(changes)
         };
         if !inside.is_none() {
-            self.have_done(&ToGuest::Limit(None, Box::new(inside.clone())), ANSWER)?;
+            self.have_done(&ToGuest::Limit(None, Box::new(inside.clone())), self.patience.answer)?;
         }
         if on_host.is_none() {
             return Ok(());
@@ -227,7 +249,7 @@ impl<'a> Machine<'a> {
             let before = self.limits.get(&None).cloned().unwrap_or_default();
             let back = guest_resources(&before.undoing(&inside));
             // It was so a moment ago; there is nobody else to tell.
-            let _ = self.have_done(&ToGuest::Limit(None, Box::new(back)), ANSWER);
+            let _ = self.have_done(&ToGuest::Limit(None, Box::new(back)), self.patience.answer);
         })
     }
 }
@@ -278,12 +300,12 @@ impl Wall for Machine<'_> {
     fn remove_app(&mut self, app: &AppName) {
         self.limits.remove(&Some(app.clone()));
         // What a guest keeps of it goes with the guest.
-        let _ = self.have_done(&ToGuest::RemoveApp(app.clone()), ANSWER);
+        let _ = self.have_done(&ToGuest::RemoveApp(app.clone()), self.patience.answer);
     }
 
     fn settle(&mut self) {
         // A guest that cannot is lost, which its end tells.
-        let _ = self.have_done(&ToGuest::Settle, ANSWER);
+        let _ = self.have_done(&ToGuest::Settle, self.patience.answer);
     }
 
     fn host_pid(&self, _app: &AppName, _pid: u32) -> Option<u32> {
@@ -302,7 +324,7 @@ impl Wall for Machine<'_> {
             Some(name) => {
                 plan::check_limits(name, limits)?;
                 let limits = Box::new(limits.clone());
-                self.have_done(&ToGuest::Limit(Some(name.clone()), limits), ANSWER)?;
+                self.have_done(&ToGuest::Limit(Some(name.clone()), limits), self.patience.answer)?;
             }
         }
         let in_force = self.limits.remove(&app.cloned()).unwrap_or_default();
@@ -311,7 +333,7 @@ impl Wall for Machine<'_> {
     }
 
     fn usage(&self, app: Option<&AppName>) -> Option<Usage> {
-        match self.ask(&ToGuest::Usage(app.cloned()), ANSWER) {
+        match self.ask(&ToGuest::Usage(app.cloned()), self.patience.answer) {
             Ok(Answer::Usage(usage)) => *usage,
             Ok(_) => {
                 self.break_off("it answers what was not asked");
@@ -322,11 +344,11 @@ impl Wall for Machine<'_> {
     }
 
     fn pause(&mut self) -> Result<(), Failure> {
-        self.have_done(&ToGuest::Pause, ANSWER)
+        self.have_done(&ToGuest::Pause, self.patience.answer)
     }
 
     fn resume(&mut self) -> Result<(), Failure> {
-        self.have_done(&ToGuest::Resume, ANSWER)
+        self.have_done(&ToGuest::Resume, self.patience.answer)
     }
 
     fn memory_alarm(&self) -> Option<BorrowedFd<'_>> {

@@ -130,9 +130,9 @@ impl Talk {
         self.out_of_memory.drain(..).collect()
     }
 
-    /// Tells whether there are such apps.
-    pub(crate) fn has_alarms(&self) -> bool {
-        !self.out_of_memory.is_empty()
+    /// Tells whether something is to be heard that the stream will not ring for: it was read already.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.out_of_memory.is_empty() || self.decoder.is_mid_frame()
     }
 
     /// Reads what is left of the stream of a guest that has ended, and returns its last words.

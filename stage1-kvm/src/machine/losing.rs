@@ -7,7 +7,6 @@ use pod_abi::Report;
 use pod_sys::Exit;
 use supervisor::{Failure, INTERRUPTED};
 
-use super::raising::BOOT;
 use super::{Crew, Line, Machine};
 use crate::child::{Child, manner};
 use crate::ending;
@@ -36,7 +35,7 @@ impl Machine<'_> {
                 died.unwrap_or_else(|| self.explain_end(line))
             }
             Loss::Late(what) if what == crate::talk::FIRST_WORD => {
-                let seconds = BOOT.as_secs();
+                let seconds = self.patience.boot.as_secs();
                 let what = format!("the guest has not booted within {seconds} s");
                 self.last_look(
                     line,

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -20,7 +20,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use supervisor::{Born, During, Failure};
 use vmm::description::{Description, fd};
 
-use super::{ANSWER, Crew, LAYING_OUT, Line, Machine};
+use super::{Crew, Line, Machine};
 use crate::alarm::Alarm;
 use crate::child::{Cage, Child, Ids, open_program};
 use crate::helm::Helm;
@@ -30,10 +30,6 @@ use crate::share::{self, Share};
 use crate::talk::Talk;
 use crate::watch::Watch;
 use crate::{scratch, token};
-
-/// How long a guest may take to boot. Debian's kernel takes half a second where virtualisation is
-/// real, and 4 to 15 s where processors are emulated.
-pub(super) const BOOT: Duration = Duration::from_secs(120);
 
 /// What a machine is made of, opened.
 struct Parts {
@@ -58,9 +54,9 @@ impl Machine<'_> {
                 .hint("`stage1-kvm setup` prepares it anew"));
         }
         let configure = self.configure(&plan, &parts)?;
-        self.have_done(&ToGuest::Configure(Box::new(configure)), LAYING_OUT)?;
+        self.have_done(&ToGuest::Configure(Box::new(configure)), self.patience.laying_out)?;
         self.tell_secrets()?;
-        self.have_done(&ToGuest::Raise, ANSWER)?;
+        self.have_done(&ToGuest::Raise, self.patience.answer)?;
         let crew = self.crew.get_mut();
         let monitor = crew.monitor.as_ref().ok_or_else(|| Failure::new("there is no monitor"))?;
         let end = monitor.pidfd().try_clone().during(|| "cannot copy a descriptor")?;
@@ -147,7 +143,9 @@ impl Machine<'_> {
         let Some(line) = line.as_mut() else { return Err(Failure::new("there is no machine")) };
         let greeting = {
             let crew = self.crew.borrow();
-            let watch = crew.watch(BOOT).ok_or_else(|| Failure::new("there is no monitor"))?;
+            let watch = crew
+                .watch(self.patience.boot)
+                .ok_or_else(|| Failure::new("there is no monitor"))?;
             line.talk.greeting(&Watch { signals: Some(signals.as_fd()), ..watch })
         };
         greeting.map_err(|loss| self.lose(line, loss))

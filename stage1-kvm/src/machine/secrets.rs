@@ -8,7 +8,7 @@ use pod_abi::credential::MAX_CREDENTIAL_BYTES;
 use pod_abi::guest::{MAX_SECRET_PART, Secret, ToGuest};
 use supervisor::{During, Failure};
 
-use super::{ANSWER, Machine};
+use super::Machine;
 use crate::token;
 
 impl Machine<'_> {
@@ -23,7 +23,7 @@ impl Machine<'_> {
             }
             for part in parts {
                 let secret = Secret { name: name.clone(), part: token::digits(part) };
-                self.have_done(&ToGuest::Credential(secret), ANSWER)?;
+                self.have_done(&ToGuest::Credential(secret), self.patience.answer)?;
             }
         }
         Ok(())

@@ -305,6 +305,8 @@ impl<'a, W: Wall> Living<'a, W> {
             let tokens = self.events.wait(deadline).during(|| "cannot wait, epoll_wait()")?;
             for token in tokens {
                 if token == Token::End {
+                    // What came to pass before the end is recorded before it.
+                    self.heed_memory();
                     self.hear_last_words();
                     return Ok(());
                 }

@@ -1,0 +1,337 @@
+//! Programs in the cage: a monitor and a guest in one, that follow a script, and a server.
+//!
+//! They are started as the real ones are: with descriptors, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::sys::signal::SigSet;
+use pod_abi::exit::Ended;
+use pod_abi::frame::{Decoder, encode};
+use pod_abi::guest::{Answer, AppStreams, Carried, FromGuest, Hello, ToGuest, Token};
+use pod_abi::inner::{AppFds, FromInit, ToInit};
+use pod_abi::{AppName, Report, version};
+use pod_sys::inherited;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::netdevice::index_to_name;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType,
+    recvmsg, send, socket,
+};
+use rustix::time::Timespec;
+use serde::Serialize;
+use vmm::description::fd;
+use vmm::helm::{Counters, End, EndClass, FromVmm, ToVmm};
+
+/// A monitor, and the guest in it.
+struct Fake {
+    script: String,
+    helm: OwnedFd,
+    wall: UnixStream,
+    inner: UnixStream,
+    streams: BTreeMap<Token, OwnedFd>,
+    stdout: Option<File>,
+}
+
+/// Plays a monitor.
+pub(crate) fn monitor() -> ExitCode {
+    let mut layer = [0; 4096];
+    File::from(inherited(fd::FIRST).unwrap()).read_exact(&mut layer).unwrap();
+    let end = layer.iter().position(|byte| *byte == 0).unwrap();
+    let script = String::from_utf8(layer[..end].to_vec()).unwrap();
+    let found = if script == "look-around" { look_around() } else { String::new() };
+    let mut fake = Fake {
+        script,
+        helm: inherited(fd::HELM).unwrap(),
+        wall: inherited(fd::WALL).unwrap().into(),
+        inner: inherited(fd::INNER).unwrap().into(),
+        streams: BTreeMap::new(),
+        stdout: None,
+    };
+    fake.play(&found)
+}
+
+/// Plays a server: ends when its stream does, and fails when anything comes.
+pub(crate) fn server() -> ExitCode {
+    let mut stream = UnixStream::from(inherited(4).unwrap());
+    match stream.read(&mut [0; 1]) {
+        Ok(0) => ExitCode::SUCCESS,
+        _ => ExitCode::from(7),
+    }
+}
+
+/// Says what the world is like from here.
+fn look_around() -> String {
+    let open =
+        (0..64).filter(|number| *number == fd::FIRST || inherited(*number).is_ok_and(forget));
+    let open: Vec<String> = open.map(|number| number.to_string()).collect();
+    let root = fs::read_dir("/").unwrap().count();
+    let read_only = File::create("/x").is_err();
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+    // The loopback is the first there is.
+    let interfaces = index_to_name(any, 2);
+    let blocked = SigSet::thread_get_mask().unwrap();
+    let blocked = if blocked.iter().next().is_none() { "none" } else { "some" };
+    format!(
+        "pid {}\nuid {}\nenvironment {}\nroot {}, read-only {read_only}\ndescriptors {}\n\
+         network interfaces {}\nblocked signals {blocked}\n",
+        std::process::id(),
+        nix::unistd::getuid(),
+        std::env::vars_os().count(),
+        if root == 0 { "empty" } else { "full" },
+        open.join(" "),
+        1 + u8::from(interfaces.is_ok()),
+    )
+}
+
+/// Leaves a descriptor open.
+fn forget(descriptor: OwnedFd) -> bool {
+    std::mem::forget(descriptor);
+    true
+}
+
+impl Fake {
+    fn is(&self, script: &str) -> bool {
+        self.script == script
+    }
+
+    fn say(&mut self, word: &FromGuest) {
+        let _ = self.wall.write_all(&encode(word).unwrap()); // nobody may listen any more
+    }
+
+    fn tell(&mut self, word: &FromInit) {
+        let _ = self.inner.write_all(&encode(word).unwrap());
+    }
+
+    fn say_ended(&self, class: EndClass, console: &str) {
+        let message = "so it ended\u{1b}[2J".to_owned();
+        let end =
+            End { class, message, console: console.to_owned(), counters: Counters::default() };
+        self.say_on_helm(&FromVmm::Ended(end));
+    }
+
+    fn say_on_helm(&self, word: &impl Serialize) {
+        let _ = send(&self.helm, &serde_json::to_vec(word).unwrap(), SendFlags::NOSIGNAL);
+    }
+
+    fn play(&mut self, found: &str) -> ExitCode {
+        match self.script.as_str() {
+            "no-frame" => drop(self.wall.write_all(b"\x04\0\0\0oops")),
+            "long-frame" => drop(self.wall.write_all(&[0xff; 4])),
+            "answer-first" => self.say(&FromGuest::Answer(Answer::Done)),
+            "no-greeting" | "never-boots" => {
+                self.drain_helm_to_its_end();
+                self.say_ended(EndClass::Failed, "a line\nlast line of a console\n");
+                return ExitCode::SUCCESS;
+            }
+            "die" => {
+                let _ = std::io::stderr().write_all(b"one\noh dear\n");
+                return ExitCode::from(3);
+            }
+            "server-dies-early" => self.upset_server(),
+            "other-version" => {
+                let hello = Hello { version: 99, kernel: "x".to_owned(), uptime_us: 1 };
+                self.say(&FromGuest::Hello(hello));
+            }
+            _ => {
+                let version = version::GUEST;
+                let hello = Hello { version, kernel: "6.1".to_owned(), uptime_us: 1 };
+                self.say(&FromGuest::Hello(hello));
+            }
+        }
+        self.answer_all(found)
+    }
+
+    /// Reads what is told on the helm until nothing will be told any more.
+    fn drain_helm_to_its_end(&mut self) {
+        while self.take_from_helm(RecvFlags::empty()) {}
+    }
+
+    /// Takes one packet from the helm; `false` if there is none.
+    fn take_from_helm(&mut self, flags: RecvFlags) -> bool {
+        let mut packet = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let slices = &mut [IoSliceMut::new(&mut packet)];
+        let Ok(message) = recvmsg(&self.helm, slices, &mut control, flags) else { return false };
+        if message.bytes == 0 {
+            return false;
+        }
+        let word: ToVmm = serde_json::from_slice(&packet[..message.bytes]).unwrap();
+        let along = control.drain().find_map(|ancillary| match ancillary {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        if let (ToVmm::Plug(token, _), Some(along)) = (word, along) {
+            self.streams.insert(token, along);
+        }
+        true
+    }
+
+    fn upset_server(&self) {
+        let server = inherited(fd::FIRST + 1).unwrap();
+        let mut server = UnixStream::from(server);
+        server.write_all(b"x").unwrap();
+        std::mem::forget(server);
+    }
+
+    /// Answers questions and carries frames, as the script wants, until the end.
+    fn answer_all(&mut self, found: &str) -> ExitCode {
+        let (mut questions, mut frames) = (Decoder::new(), Decoder::new());
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.wall.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.inner.as_fd(), PollFlags::IN),
+            ];
+            poll(&mut fds, None).unwrap();
+            let ready = fds.map(|fd| !fd.revents().is_empty());
+            let mut bytes = [0; 4096];
+            if ready[0] {
+                match self.wall.read(&mut bytes) {
+                    Ok(0) | Err(_) => return ExitCode::SUCCESS,
+                    Ok(count) => questions.feed(&bytes[..count]),
+                }
+                while let Some(question) = questions.take().unwrap() {
+                    if let Some(code) = self.answer(&question) {
+                        return code;
+                    }
+                }
+            }
+            if ready[1] {
+                match self.inner.read(&mut bytes) {
+                    Ok(0) | Err(_) => return ExitCode::SUCCESS,
+                    Ok(count) => frames.feed(&bytes[..count]),
+                }
+                while let Some(carried) = frames.take::<Carried>().unwrap() {
+                    if let Some(code) = self.carry(&carried.message, found) {
+                        return code;
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, question: &ToGuest) -> Option<ExitCode> {
+        let done = FromGuest::Answer(Answer::Done);
+        let report = || Box::new(Report::new("guest.word", "\u{1b}[2Jno"));
+        let script = self.script.clone();
+        match (question, script.as_str()) {
+            (ToGuest::Configure(_), "greet-twice") => {
+                let hello = Hello { version: 1, kernel: "x".to_owned(), uptime_us: 1 };
+                self.say(&FromGuest::Hello(hello));
+            }
+            (ToGuest::Configure(_), "wrong-answer") => {
+                self.say(&FromGuest::Answer(Answer::Usage(Box::new(None))));
+            }
+            (ToGuest::Configure(_), "no-answer") => {}
+            (ToGuest::Configure(_), "drip") => {
+                // A frame that is never whole, a byte at a time.
+                let _ = self.wall.write_all(&[0, 0, 1, 0]);
+                let pause = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+                while self.wall.write_all(b" ").is_ok() {
+                    let _ = poll(&mut [], Some(&pause));
+                }
+                return Some(ExitCode::SUCCESS);
+            }
+            (ToGuest::Configure(_), "fail") => self.say(&FromGuest::Failed(report())),
+            (ToGuest::Configure(_), "die-booted") => return Some(ExitCode::from(3)),
+            (ToGuest::AddApps(_), "refuse") => self.say(&FromGuest::Refused(report())),
+            (ToGuest::AddApps(streams), script) => {
+                self.drain_plugs();
+                self.take_stdout(streams);
+                let sockets = u32::from(script == "a-socket");
+                let fds = AppFds { mount_namespace: true, cgroup: true, stdio: true, sockets };
+                let count = if script == "two-trees" { 2 } else { 1 };
+                self.say(&FromGuest::Answer(Answer::Added(vec![fds; count])));
+            }
+            _ => self.say(&done),
+        }
+        None
+    }
+
+    /// Takes all that was plugged before the question.
+    fn drain_plugs(&mut self) {
+        while self.take_from_helm(RecvFlags::DONTWAIT) {}
+    }
+
+    fn take_stdout(&mut self, streams: &[AppStreams]) {
+        if let Some(AppStreams::Pipes { stdout, .. }) = streams.first() {
+            self.stdout = self.streams.remove(stdout).map(File::from);
+        }
+    }
+
+    fn carry(&mut self, message: &ToInit, found: &str) -> Option<ExitCode> {
+        let web = || AppName::parse("web").unwrap();
+        match message {
+            ToInit::Setup(_) => self.tell(&FromInit::Ready),
+            ToInit::Run => {
+                self.tell(&FromInit::AppStarted { app: web(), restarts: 0, pid: 2 });
+                return self.run(found);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// What follows once the app runs.
+    fn run(&mut self, found: &str) -> Option<ExitCode> {
+        let end = |class, console: &str| Some((class, console.to_owned()));
+        let ending = match self.script.as_str() {
+            "end-powered-off" => end(EndClass::PoweredOff, "all is well\u{1b}[2J\n"),
+            "end-reset" => end(EndClass::Reset, ""),
+            "end-crashed" => end(EndClass::Crashed, ""),
+            "end-failed" => end(EndClass::Failed, ""),
+            "end-panic" => end(EndClass::Reset, "Kernel panic - not syncing: no init\u{1b}[2J\n"),
+            "end-long" => {
+                // Longer than any packet may be: not understood, so it is no word.
+                let _ = send(&self.helm, &vec![b'x'; 150 << 10], SendFlags::NOSIGNAL);
+                return Some(ExitCode::SUCCESS);
+            }
+            _ => None,
+        };
+        if let Some((class, console)) = ending {
+            self.say_ended(class, &console);
+            return Some(ExitCode::SUCCESS);
+        }
+        match self.script.as_str() {
+            "flood" => {
+                let word = FromGuest::MemoryRanOut(vec![AppName::parse("web").unwrap()]);
+                let frame = encode(&word).unwrap();
+                while self.wall.write_all(&frame).is_ok() {}
+                return Some(ExitCode::SUCCESS);
+            }
+            "unasked-answer" => {
+                self.say(&FromGuest::Answer(Answer::Done));
+                return None;
+            }
+            "server-dies-late" => {
+                self.upset_server();
+                return None;
+            }
+            "memory-ran-out" => {
+                let apps = ["web", "other"].map(|name| AppName::parse(name).unwrap());
+                self.say(&FromGuest::MemoryRanOut(apps.to_vec()));
+            }
+            "lives" => {
+                let stdout = self.stdout.as_mut()?;
+                stdout.write_all(b"alive\n").unwrap();
+                return None;
+            }
+            _ => {}
+        }
+        let said = if self.is("look-around") { found } else { "hello from a guest\n" };
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.write_all(said.as_bytes()).unwrap();
+        }
+        let (app, exit) = (AppName::parse("web").unwrap(), Ended::Exited { code: 0 });
+        self.tell(&FromInit::AppEnded { app, exit, error: None, restart_in_ms: None });
+        self.tell(&FromInit::PodEnded { code: 0 });
+        self.say_ended(EndClass::PoweredOff, "");
+        Some(ExitCode::SUCCESS)
+    }
+}

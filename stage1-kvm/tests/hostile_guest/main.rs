@@ -1,0 +1,221 @@
+//! A supervisor, its wall, and a machine that does what it likes.
+//!
+//! Real are the supervisor, the wall, the cage its programs are started in, sockets and pipes; the
+//! programs in the cage are this very file under other names. What must hold: whatever the other
+//! side says or does not say, the pod ends, with a status that tells what happened, and nothing of
+//! it is left. Without a test harness, for that runs tests on threads and `clone3` refuses to be
+//! called beside any. Needs root.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test, though not of the harness")]
+
+mod fakes;
+mod pod;
+
+use std::os::unix::fs::symlink;
+use std::panic;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use pod_abi::status::AppState;
+use serde_json::json;
+
+use crate::pod::{Pod, Said};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    match (program.rsplit('/').next(), arguments.next().as_deref()) {
+        (Some("vmm"), _) => fakes::monitor(),
+        (Some("fsd"), _) => fakes::server(),
+        (_, Some("--supervise")) => pod::supervise(&arguments.next().unwrap()),
+        (_, wanted) => promises(wanted.filter(|word| !word.starts_with('-'))),
+    }
+}
+
+fn promises(wanted: Option<&str>) -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = 0;
+    for (name, promise) in PROMISES {
+        if wanted.is_some_and(|wanted| !name.contains(wanted)) {
+            continue;
+        }
+        let kept = panic::catch_unwind(promise).is_ok();
+        println!("test {name} ... {}", if kept { "ok" } else { "FAILED" });
+        failed += u8::from(!kept);
+    }
+    ExitCode::from(failed)
+}
+
+macro_rules! promises {
+    ($($path:ident),* $(,)?) => {
+        const PROMISES: &[(&str, fn())] = &[$((stringify!($path), $path),)*];
+    };
+}
+
+promises! {
+    an_honest_machine_runs_a_pod,
+    what_serves_a_guest_is_in_a_cage,
+    a_guest_that_lies_ends_its_pod,
+    a_guest_that_is_silent_ends_its_pod,
+    a_guest_that_refuses_is_believed_and_tamed,
+    every_end_of_a_machine_is_told_apart,
+    a_monitor_that_dies_is_told_with_its_last_words,
+    a_server_that_dies_ends_its_pod,
+    memory_runs_out_only_in_apps_there_are,
+    who_does_not_want_to_wait_for_a_boot_need_not,
+    nothing_survives_the_supervisor,
+    a_layer_that_is_no_file_is_refused,
+}
+
+fn an_honest_machine_runs_a_pod() {
+    let said = Pod::new("honest").run();
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+    assert_eq!(said.log("web"), "hello from a guest\n");
+    assert!(matches!(said.status().apps[0].state, AppState::Exited), "{said:?}");
+}
+
+/// The monitor looks around, and says what it finds on the app's output.
+fn what_serves_a_guest_is_in_a_cage() {
+    let said = Pod::new("look-around").run();
+    let found = said.log("web");
+    let expected = [
+        "pid 1",
+        "uid 0",
+        "environment 0",
+        "root empty, read-only true",
+        "descriptors 0 1 2 3 4 5 6 7 8 9 16",
+        "network interfaces 1",
+        "blocked signals none",
+    ];
+    for line in expected {
+        assert!(found.lines().any(|one| one == line), "{line}: {found}");
+    }
+}
+
+fn a_guest_that_lies_ends_its_pod() {
+    for lie in [
+        "no-frame",
+        "long-frame",
+        "answer-first",
+        "greet-twice",
+        "wrong-answer",
+        "two-trees",
+        "a-socket",
+        "flood",
+        "unasked-answer",
+    ] {
+        let said = Pod::new(lie).run();
+        assert_eq!(said.code(), "vm.agent-lost", "{lie}: {said:?}");
+        assert_eq!(said.code, 125, "{lie}");
+    }
+    let said = Pod::new("other-version").run();
+    assert_eq!(said.code(), "vm.guest-version", "{said:?}");
+    assert!(said.hints().contains("stage1-kvm setup"), "{said:?}");
+}
+
+fn a_guest_that_is_silent_ends_its_pod() {
+    for (silence, code) in
+        pod::SILENT.into_iter().zip(["vm.boot", "vm.agent-lost", "vm.agent-lost"])
+    {
+        let begun = Instant::now();
+        let said = Pod::new(silence).run();
+        assert_eq!(said.code(), code, "{silence}: {said:?}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{silence}");
+    }
+    // What its console has shown is asked for before it is killed.
+    let said = Pod::new("no-greeting").run();
+    assert!(said.causes().contains("console: last line of a console"), "{said:?}");
+}
+
+fn a_guest_that_refuses_is_believed_and_tamed() {
+    for word in ["refuse", "fail"] {
+        let said = Pod::new(word).run();
+        let error = said.error.as_ref().unwrap();
+        assert_eq!(error.code, "guest.word", "{word}");
+        assert_eq!(error.message, "\u{fffd}[2Jno", "{word}");
+    }
+}
+
+fn every_end_of_a_machine_is_told_apart() {
+    for (end, code) in [
+        ("end-powered-off", "vm.powered-off"),
+        ("end-reset", "vm.reset"),
+        ("end-crashed", "vm.crashed"),
+        ("end-failed", "vm.monitor-failed"),
+        ("end-panic", "vm.crashed"),
+        ("end-long", "vm.killed"),
+    ] {
+        let said = Pod::new(end).run();
+        assert_eq!(said.code(), code, "{end}: {said:?}");
+        assert!(!format!("{:?}", said.error).contains('\u{1b}'), "{said:?}");
+    }
+}
+
+fn a_monitor_that_dies_is_told_with_its_last_words() {
+    let said = Pod::new("die").run();
+    assert_eq!(said.code(), "vm.killed", "{said:?}");
+    let message = &said.error.as_ref().unwrap().message;
+    assert!(message.ends_with("it exited with status 3"), "{message}");
+    assert!(said.causes().contains("it said: oh dear"), "{said:?}");
+    let said = Pod::new("die-booted").run();
+    assert_eq!(said.code(), "vm.killed", "{said:?}");
+}
+
+fn a_server_that_dies_ends_its_pod() {
+    let volume = json!([{ "name": "data", "source": { "host": { "path": "/usr/share" } } }]);
+    for when in ["server-dies-early", "server-dies-late"] {
+        let said = Pod::new(when).with("volumes", &volume).run();
+        assert_eq!(said.code(), "volume.server-died", "{when}: {said:?}");
+        assert!(said.error.as_ref().unwrap().message.contains("volume `data`"), "{said:?}");
+    }
+    let said = Pod::new("honest").with("volumes", &volume).run();
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+    let device = json!([{ "name": "data", "source": { "host": { "path": "/dev/null" } } }]);
+    let said = Pod::new("honest").with("volumes", &device).run();
+    assert_eq!(said.code(), "stage1.not-given", "{said:?}");
+}
+
+fn memory_runs_out_only_in_apps_there_are() {
+    let said = Pod::new("memory-ran-out").run();
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+    let events = said.file("pod/events.jsonl");
+    let lines: Vec<_> =
+        events.lines().filter(|line| line.to_lowercase().contains("memory")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("web"), "{events}");
+}
+
+fn who_does_not_want_to_wait_for_a_boot_need_not() {
+    let pod = Pod::new("never-boots").start();
+    // Signals are blocked before it is there.
+    pod.await_file("run/control.sock");
+    pod.signal(Signal::SIGTERM);
+    let said: Said = pod.end();
+    assert_eq!((said.code, &said.error), (137, &None), "{said:?}");
+}
+
+fn nothing_survives_the_supervisor() {
+    let pod = Pod::new("lives").start();
+    pod.await_log("web", "alive\n");
+    let monitor = pod.status().init.unwrap();
+    pod.signal(Signal::SIGKILL);
+    let _ = pod.end();
+    pod::await_gone(monitor);
+    // What it has left is `pod reap`'s; the next of this name takes its cgroup over, and away.
+    assert_eq!(Pod::new("honest").run().code, 0);
+}
+
+fn a_layer_that_is_no_file_is_refused() {
+    let pod = Pod::new("honest");
+    std::fs::remove_file(pod.path("layers/a/layer.erofs")).unwrap();
+    symlink("/etc/passwd", pod.path("layers/a/layer.erofs")).unwrap();
+    let said = pod.run();
+    assert!(said.error.is_some() && said.code == 125, "{said:?}");
+    let pod = Pod::new("honest");
+    std::fs::write(pod.path("layers/a/layer.erofs"), b"short").unwrap();
+    assert_eq!(pod.run().code(), "vm.layer");
+}
