@@ -29,7 +29,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsmount, fsopen, mount_change, move_mount, unmount,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
@@ -278,10 +278,21 @@ fn execute(
 }
 
 /// Opens this process's own directory of descriptors, which stays its own when it executes.
+///
+/// It is in a proc that is mounted nowhere. From the host's a way would lead up to the host's root,
+/// also once that is let go: mounts of more powerful namespaces stay connected to each other.
 fn open_own_descriptors() -> Result<OwnedFd, Failure> {
-    let path = "/proc/self/fd";
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).during(|| format!("cannot open `{path}`"))
+    let mounting = |call: &'static str| move || format!("cannot mount a proc, {call}");
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during(mounting("fsopen()"))?;
+    fsconfig_set_string(&context, "subset", "pid").during(mounting("fsconfig(subset=pid)"))?;
+    fsconfig_create(&context).during(mounting("fsconfig()"))?;
+    let bans = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc =
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, bans).during(mounting("fsmount()"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(&proc, "self/fd", flags, Mode::empty()).during(|| "cannot open `self/fd` of a proc")
 }
 
 /// Makes an empty file system the root, read-only, and lets go of the host's.

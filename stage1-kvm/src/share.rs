@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pod_abi::VolumeName;
+use pod_abi::share::fd;
 use pod_sys::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -16,12 +17,6 @@ use supervisor::{During, Failure};
 
 use crate::child::{Cage, Child, Ids};
 use crate::plan::{Refusal, Sharing};
-
-/// Numbers of a server's descriptors: what it shares, the stream it serves it on, and its own
-/// directory of descriptors.
-const SHARE: i32 = 3;
-const STREAM: i32 = 4;
-const OWN: i32 = 5;
 
 /// A volume of the host that was opened.
 #[derive(Debug)]
@@ -97,8 +92,8 @@ impl Share {
             name: "fsd",
             program,
             arguments: &arguments,
-            descriptors: vec![(SHARE, self.tree.as_fd()), (STREAM, its.as_fd())],
-            own_descriptors: Some(OWN),
+            descriptors: vec![(fd::SHARE, self.tree.as_fd()), (fd::STREAM, its.as_fd())],
+            own_descriptors: Some(fd::OWN),
             ids: Ids::All,
             cgroup,
         })?;

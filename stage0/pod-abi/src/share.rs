@@ -12,14 +12,22 @@
 
 /// Numbers of the descriptors a server inherits.
 pub mod fd {
-    /// What is shared: a directory, or a file that is not one, opened with `O_PATH`.
+    /// What is shared: a directory or a file, the root of a mount that is nowhere else, so that no
+    /// way leads up from it.
     pub const SHARE: i32 = 3;
     /// A stream to the monitor.
-    pub const SOCKET: i32 = 4;
+    pub const STREAM: i32 = 4;
+    /// The server's own `/proc/self/fd`, in a proc that is mounted nowhere else, by which it opens
+    /// anew what it has found.
+    pub const OWN: i32 = 5;
 }
 
 /// The argument of a server that lets nothing be written.
 pub const READ_ONLY: &str = "--read-only";
+
+/// The argument of a server that shares a single file: its root is a directory with that file in
+/// it, called `pod_abi::guest::SHARED_FILE`.
+pub const FILE: &str = "--file";
 
 /// Bytes of a frame's length.
 pub const LENGTH_SIZE: usize = 4;

@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use fsd::sandbox::{self, OnViolation};
+use fsd::sandbox::{self, OnViolation, Shared};
 use fsd::server::serve;
 use fsd::share::{Access, Share};
 use pod_abi::exit;
-use pod_abi::share::{READ_ONLY, fd};
+use pod_abi::share::{FILE, READ_ONLY, fd};
 use pod_sys::inherited;
 
 fn main() -> ExitCode {
@@ -33,14 +33,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let access = match (env::args().nth(1).as_deref(), env::args().nth(2)) {
-        (None, None) => Access::ReadWrite,
-        (Some(READ_ONLY), None) => Access::ReadOnly,
-        _ => return Err(format!("usage: fsd [{READ_ONLY}]").into()),
-    };
+    let (mut access, mut shared) = (Access::ReadWrite, Shared::Directory);
+    for argument in env::args().skip(1) {
+        match argument.as_str() {
+            READ_ONLY => access = Access::ReadOnly,
+            FILE => shared = Shared::File,
+            _ => return Err(format!("usage: fsd [{READ_ONLY}] [{FILE}]").into()),
+        }
+    }
     sandbox::forget_others()?;
-    let (share, stream) = (inherited(fd::SHARE)?, File::from(inherited(fd::SOCKET)?));
-    let confined = sandbox::enter(share, access, OnViolation::Kill)?;
-    let mut share = Share::new(confined.root, confined.descriptors, access, confined.limit)?;
+    let (share, own) = (inherited(fd::SHARE)?, inherited(fd::OWN)?);
+    let stream = File::from(inherited(fd::STREAM)?);
+    let confined = sandbox::enter(share, shared, &own, OnViolation::Kill)?;
+    let mut share = Share::new(confined.root, own, access, confined.limit)?;
     Ok(serve(&mut share, stream)?)
 }

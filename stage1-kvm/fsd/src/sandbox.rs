@@ -1,7 +1,7 @@
 //! What the server gives up before it reads the first request.
 //!
-//! It runs as root, for files are to have any owner. What is left of that: one tree of mounts, the
-//! capabilities to make files for anyone in it, the calls of [`calls::CALLS`]. Landlock is best
+//! It runs as root over files, for they are to have any owner. What is left of that: one tree of
+//! mounts, the capabilities to make files for anyone in it, the calls of [`CALLS`]. Landlock is best
 //! effort, for kernels are built without it; all the rest is demanded.
 
 mod calls;
@@ -13,21 +13,28 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use pod_abi::share::fd;
 use pod_sys::close_from;
+use rustix::fs::Mode;
 use rustix::io::Errno;
-
-use crate::share::Access;
+use rustix::process::umask;
 
 pub use calls::{CALLS, OnViolation, Use};
 
 /// What a server works with once it is confined.
 #[derive(Debug)]
 pub struct Confined {
-    /// The directory it serves: the root of its file system.
+    /// The directory it serves.
     pub root: OwnedFd,
-    /// `/proc/self/fd`, of a proc that is mounted nowhere.
-    pub descriptors: OwnedFd,
     /// How many descriptors it may have.
     pub limit: usize,
+}
+
+/// What is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// A directory.
+    Directory,
+    /// A single file.
+    File,
 }
 
 /// What could not be given up.
@@ -62,45 +69,50 @@ impl<T> During<T> for io::Result<T> {
 ///
 /// [`Fault`].
 pub fn forget_others() -> Result<(), Fault> {
-    close_from(fd::SOCKET + 1).during("close_range()")
+    close_from(fd::OWN + 1).during("close_range()")
 }
 
-/// Confines this process, which has one thread, to what is shared.
+/// Confines this process, which has one thread, to what is shared. `own` is its `/proc/self/fd`.
 ///
-/// 1. the share is all that is mounted, cut off from the host's table of mounts, and there is
-///    neither network nor IPC ([`place`]);
+/// It is in a cage already: whoever started it has put it into namespaces of its own, with an empty
+/// file system, no network, and ids that rule over files alone.
+///
+/// 1. a single file is put into a directory ([`place`]);
 /// 2. limits; no groups, no way to gain anything, Landlock, capabilities ([`confinement`]);
 /// 3. the filter of system calls ([`calls`]).
 ///
 /// # Errors
 ///
 /// [`Fault`]; some steps have been taken, and the process should end.
-pub fn enter(share: OwnedFd, access: Access, on: OnViolation) -> Result<Confined, Fault> {
-    let confined = prepare(share, access)?;
-    calls::filter(confined.descriptors.as_raw_fd(), on)?;
-    Ok(confined)
+pub fn enter(
+    share: OwnedFd,
+    shared: Shared,
+    own: &OwnedFd,
+    on: OnViolation,
+) -> Result<Confined, Fault> {
+    enter_with(share, shared, own, on, |_| true)
 }
 
-/// As [`enter`], without the filter of system calls.
+/// As [`enter`], with those calls of [`CALLS`] alone that `wanted` is true for: by it tests show
+/// that each is needed.
 ///
 /// # Errors
 ///
 /// [`Fault`].
-fn prepare(share: OwnedFd, access: Access) -> Result<Confined, Fault> {
-    let (root, descriptors) = place::move_into(share, access)?;
+pub fn enter_with(
+    share: OwnedFd,
+    shared: Shared,
+    own: &OwnedFd,
+    on: OnViolation,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Confined, Fault> {
+    umask(Mode::empty());
+    let root = match shared {
+        Shared::Directory => share,
+        Shared::File => place::directory_of(&share)?,
+    };
     let limit = confinement::limits()?;
     confinement::give_up(&root)?;
-    Ok(Confined { root, descriptors, limit })
-}
-
-/// As [`enter`], but without one call of [`CALLS`]: what tests use to show that each is needed.
-///
-/// # Errors
-///
-/// [`Fault`].
-#[doc(hidden)]
-pub fn enter_without(share: OwnedFd, access: Access, name: &str) -> Result<Confined, Fault> {
-    let confined = prepare(share, access)?;
-    calls::filter_without(name, confined.descriptors.as_raw_fd(), OnViolation::Kill)?;
-    Ok(confined)
+    calls::filter(own.as_raw_fd(), on, wanted)?;
+    Ok(Confined { root, limit })
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::description::Description;
 use crate::devices::disk::Disk;
+use crate::devices::fs::Fs;
 use crate::devices::images::{Images, Map};
 use crate::devices::scratch::Scratch;
 use crate::devices::vsock::Vsock;
@@ -103,8 +104,8 @@ pub fn devices(
             "a network interface is asked for, which the monitor has not yet".into(),
         ));
     }
-    if !description.shares.is_empty() {
-        return Err(Fault("shares are asked for, which the monitor has not yet".into()));
+    for (tag, server) in description.shares.iter().zip(given.shares.drain(..)) {
+        devices.push((Thread::Main, Box::new(Fs::new(tag, server))));
     }
     Ok(devices)
 }

@@ -36,7 +36,7 @@ enum Only {
     /// All.
     Any,
     /// A first argument that is the descriptor of `/proc/self/fd`.
-    Descriptors,
+    Own,
     /// A second argument that asks for the flags of a descriptor.
     Flags,
     /// A protection, the third argument, that lets nothing be executed.
@@ -72,7 +72,7 @@ pub const CALLS: &[Call] = &[
     served("statx"),
     served("close"),
     // A node opened for use, by its number in `/proc/self/fd`, and by no other way.
-    Call { name: "openat", made: Use::Served, only: Only::Descriptors },
+    Call { name: "openat", made: Use::Served, only: Only::Own },
     // Names.
     served("mkdirat"),
     served("mknodat"),
@@ -129,35 +129,27 @@ pub const CALLS: &[Call] = &[
     runtime("tgkill"),
 ];
 
-/// Installs the filter. `descriptors` is the number of the descriptor of `/proc/self/fd`.
-pub(super) fn filter(descriptors: RawFd, on: OnViolation) -> Result<(), Fault> {
-    install(CALLS.iter(), descriptors, on)
-}
-
-/// As [`filter`], with one call missing.
-pub(super) fn filter_without(name: &str, descriptors: RawFd, on: OnViolation) -> Result<(), Fault> {
-    install(CALLS.iter().filter(|call| call.name != name), descriptors, on)
-}
-
-fn install<'a>(
-    calls: impl Iterator<Item = &'a Call>,
-    descriptors: RawFd,
+/// Installs the filter, of those calls that are `wanted`. `own` is the number of the descriptor of
+/// `/proc/self/fd`.
+pub(super) fn filter(
+    own: RawFd,
     on: OnViolation,
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<(), Fault> {
-    let program =
-        compile(calls, descriptors, on).map_err(io::Error::other).during("compile(seccomp)")?;
+    let calls = CALLS.iter().filter(|call| wanted(call.name));
+    let program = compile(calls, own, on).map_err(io::Error::other).during("compile(seccomp)")?;
     apply_filter(&program).map_err(io::Error::other).during("seccomp(SECCOMP_SET_MODE_FILTER)")
 }
 
 fn compile<'a>(
     calls: impl Iterator<Item = &'a Call>,
-    descriptors: RawFd,
+    own: RawFd,
     on: OnViolation,
 ) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules = BTreeMap::new();
     for call in calls {
         if let Some(number) = number(call.name) {
-            rules.insert(number, conditions(call.only, descriptors)?);
+            rules.insert(number, conditions(call.only, own)?);
         }
     }
     let violation = match on {
@@ -172,21 +164,18 @@ fn number(name: &str) -> Option<i64> {
     TABLE.iter().find(|(_, known, _)| *known == name).map(|(number, ..)| i64::from(*number))
 }
 
-fn conditions(
-    only: Only,
-    descriptors: RawFd,
-) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+fn conditions(only: Only, own: RawFd) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     /// `PROT_EXEC`.
     const EXECUTABLE: u64 = 4;
     /// `F_GETFD`.
     const GET_FLAGS: u64 = 1;
     let condition = match only {
         Only::Any => return Ok(Vec::new()),
-        Only::Descriptors => SeccompCondition::new(
+        Only::Own => SeccompCondition::new(
             0,
             SeccompCmpArgLen::Dword,
             SeccompCmpOp::Eq,
-            u64::from(descriptors.cast_unsigned()),
+            u64::from(own.cast_unsigned()),
         )?,
         Only::Flags => {
             SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, GET_FLAGS)?

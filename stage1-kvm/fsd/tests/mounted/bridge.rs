@@ -11,7 +11,12 @@ use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use pod_abi::share::{MAX_MESSAGE, READ_ONLY};
+use pod_abi::share::{FILE, MAX_MESSAGE, READ_ONLY};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
@@ -65,7 +70,8 @@ pub(crate) fn with_share(
     prepare(&places.host);
     let (stream, other) = UnixStream::pair().unwrap();
     let places = &places;
-    let mut server = start(kind, &places.host, other.into());
+    // The shell opens both mounts anew: they stay open until the server is done.
+    let (mut server, _mounts) = start(kind, &places.host, other.into());
     let number = device.as_raw_fd();
     let (mounted, is_mounted) = mpsc::channel();
     thread::scope(|scope| {
@@ -106,20 +112,32 @@ impl Drop for Unmount<'_> {
     }
 }
 
-/// Starts the server. A shell places the descriptors.
-fn start(kind: Kind, share: &Path, stream: OwnedFd) -> Child {
+/// Starts the server with a clone of the mount that `share` is on, and a proc of its own, as
+/// `stage1-kvm` does, but in the namespaces of the test. A shell places the descriptors.
+fn start(kind: Kind, share: &Path, stream: OwnedFd) -> (Child, [OwnedFd; 2]) {
     let limit = match kind {
         Kind::Descriptors(limit) => format!("ulimit -n {limit}; "),
         _ => String::new(),
     };
     let share = if kind == Kind::File { share.join("only") } else { share.to_owned() };
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, &share, clone).unwrap();
+    let proc = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_set_string(&proc, "subset", "pid").unwrap();
+    fsconfig_create(&proc).unwrap();
+    let proc = fsmount(&proc, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+    let ours = |fd: &OwnedFd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!(r#"{limit}exec "$@" 3<"$SHARE" 4<&0 0</dev/null"#));
-    command.arg("sh").arg(env!("CARGO_BIN_EXE_fsd")).env("SHARE", share);
-    if kind == Kind::ReadOnly {
-        command.arg(READ_ONLY);
-    }
-    command.stdin(Stdio::from(stream)).spawn().unwrap()
+    let placing = r#"exec "$@" 3<"$SHARE" 4<&0 5<"$PROC/self/fd" 0</dev/null"#;
+    command.arg("-c").arg(format!("{limit}{placing}"));
+    command.arg("sh").arg(env!("CARGO_BIN_EXE_fsd"));
+    command.env("SHARE", ours(&tree)).env("PROC", ours(&proc));
+    match kind {
+        Kind::ReadOnly => command.arg(READ_ONLY),
+        Kind::File => command.arg(FILE),
+        _ => &mut command,
+    };
+    (command.stdin(Stdio::from(stream)).spawn().unwrap(), [tree, proc])
 }
 
 /// Carries requests and replies, one at a time, until the file system is unmounted.

@@ -22,7 +22,7 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 
 pub use interrupt::{Interrupt, Status};
-pub use queue::{Broken, Chain, Queue};
+pub use queue::{Broken, Chain, Queue, Room};
 
 use crate::memory::Memory;
 use crate::watch::Watch;

@@ -16,7 +16,7 @@
 //! Source: virtio 1.2 §2.6, §2.7.
 
 use virtio_queue::{Queue as Ring, QueueOwnedT as _, QueueT as _};
-use vm_memory::{GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice};
 
 use super::interrupt::Interrupt;
 use crate::bell::Bell;
@@ -131,6 +131,16 @@ pub struct Chain<'m> {
     head: u16,
     readable: Parts<'m>,
     writable: Parts<'m>,
+    rooms: Vec<Room>,
+}
+
+/// Where a writable buffer lies: what is left of a [`Chain`] for a device that answers later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Its address in the guest's memory.
+    pub address: GuestAddress,
+    /// Its bytes.
+    pub length: usize,
 }
 
 impl<'m> Chain<'m> {
@@ -141,6 +151,7 @@ impl<'m> Chain<'m> {
     ) -> Result<Self, Broken> {
         let head = chain.head_index();
         let (mut readable, mut writable) = (Parts::default(), Parts::default());
+        let mut rooms = Vec::new();
         // The iterator ends where it finds something it does not like, as at a real end: whether
         // the last one has said that there is another tells them apart.
         let mut more = true;
@@ -156,18 +167,28 @@ impl<'m> Chain<'m> {
                 (&mut readable, Permissions::Read)
             };
             let length = usize::try_from(buffer.len()).map_err(|_| Broken)?;
+            if buffer.is_write_only() {
+                rooms.push(Room { address: buffer.addr(), length });
+            }
             let slices = memory.get_slices(buffer.addr(), length, access).map_err(|_| Broken)?;
             for slice in slices {
                 parts.0.push(slice.map_err(|_| Broken)?);
             }
         }
-        if more { Err(Broken) } else { Ok(Self { head, readable, writable }) }
+        if more { Err(Broken) } else { Ok(Self { head, readable, writable, rooms }) }
     }
 
     /// By which the driver knows it: for [`Queue::done`].
     #[must_use]
     pub fn head(&self) -> u16 {
         self.head
+    }
+
+    /// Where its writable buffers lie, whatever was written: all are in memory, now as later, for a
+    /// guest's memory neither grows nor shrinks.
+    #[must_use]
+    pub fn into_rooms(self) -> Vec<Room> {
+        self.rooms
     }
 
     /// Bytes that can still be read.
