@@ -104,7 +104,7 @@ pub(crate) enum Verb {
     /// Forget what is kept for a registry
     Logout(LogoutArgs),
     /// Tell what this host can do and what to change
-    Doctor,
+    Doctor(DoctorArgs),
     /// Tell versions, places, and how much is stored
     Info,
     /// Print a script that completes command lines in a shell
@@ -329,6 +329,16 @@ pub(crate) struct UpdateArgs {
     pub(crate) pod: String,
     #[command(flatten)]
     pub(crate) resources: AppResources,
+}
+
+/// `pod doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "Without --stage1 it tells of all, and ends with 1 if pods of `ns` cannot \
+                        run.\n\nExample:\n  pod doctor --stage1 kvm")]
+pub(crate) struct DoctorArgs {
+    /// Tell only what pods of this one need, and end with 1 if they cannot run
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) stage1: Option<String>,
 }
 
 /// `pod completion`.

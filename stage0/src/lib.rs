@@ -346,7 +346,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::InternalGrammar => commands::grammar(&grammar_of_all()),
         Verb::Login(args) => commands::login(&context, &args),
         Verb::Logout(args) => commands::logout(&context, &args),
-        Verb::Doctor => commands::doctor(&context),
+        Verb::Doctor(args) => commands::doctor(&context, &args),
         Verb::Version => version(&context),
         Verb::Reap(args) => commands::reap(&context, &args),
         Verb::InternalRegister(args) => commands::register(&args),

@@ -9,9 +9,12 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use pod_abi::stage::{Order, Overhead, STAGE1_MANIFEST, Stage1Manifest, fd};
+use pod_abi::finding::Finding;
+use pod_abi::stage::{
+    LayerForm, MAX_FINDINGS, Order, Overhead, STAGE1_MANIFEST, Stage1Manifest, fd,
+};
 use pod_abi::version;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -26,7 +29,12 @@ const PACKAGED: &str = "/usr/lib/pod/stage1";
 /// A stage1 that understands us.
 #[derive(Debug)]
 pub(crate) struct Stage1 {
+    /// Its name.
+    pub(crate) name: String,
     program: PathBuf,
+    /// What tells of the host, if something does.
+    doctor: Option<PathBuf>,
+    layers: LayerForm,
     /// What it takes itself of what a pod may use.
     pub(crate) overhead: Overhead,
 }
@@ -58,8 +66,12 @@ pub(crate) fn find(word: &str) -> Result<Stage1> {
     let Some(directory) = directories.iter().find(|dir| dir.join(STAGE1_MANIFEST).exists()) else {
         let looked: Vec<String> =
             directories.iter().map(|dir| format!("`{}`", dir.display())).collect();
+        let hint = match &looked[..] {
+            [] => "a stage1 is given by its name, or by an absolute directory".to_owned(),
+            looked => format!("it was looked for in {}", looked.join(", ")),
+        };
         return Err(CommandError::new("stage1.not-found", format!("there is no stage1 `{word}`"))
-            .hint(format!("it was looked for in {}", looked.join(", "))));
+            .hint(hint));
     };
     let path = directory.join(STAGE1_MANIFEST);
     let invalid =
@@ -80,11 +92,52 @@ pub(crate) fn find(word: &str) -> Result<Stage1> {
         )
         .hint("install `pod` and its stage1 from one release"));
     }
-    let run = Path::new(&manifest.entrypoints.run);
-    if !run.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(invalid());
+    let beneath = |program: &String| {
+        let path = Path::new(program);
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if inside { Ok(directory.join(path)) } else { Err(invalid()) }
+    };
+    Ok(Stage1 {
+        program: beneath(&manifest.entrypoints.run)?,
+        doctor: manifest.entrypoints.doctor.as_ref().map(beneath).transpose()?,
+        name: manifest.name,
+        layers: manifest.layers,
+        overhead: manifest.overhead,
+    })
+}
+
+impl Stage1 {
+    /// Tells whether it mounts layers itself, elsewhere than on this host.
+    pub(crate) fn takes_images(&self) -> bool {
+        self.layers == LayerForm::Images
     }
-    Ok(Stage1 { program: directory.join(run), overhead: manifest.overhead })
+
+    /// Asks it what its pods need of this host; nothing, if it has nothing to tell.
+    ///
+    /// # Errors
+    ///
+    /// `stage1.exec` if its program cannot be executed or fails, `stage1.invalid` if it tells what
+    /// cannot be understood.
+    pub(crate) fn findings(&self) -> Result<Vec<Finding>> {
+        let Some(program) = &self.doctor else { return Ok(Vec::new()) };
+        let tell = || format!("cannot ask `{}` what it needs", program.display());
+        let mut command = Command::new(program);
+        command.arg("doctor").env_clear().stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| CommandError::new("stage1.exec", tell()).because(&error))?;
+        let mut text = Vec::new();
+        if let Some(output) = child.stdout.take() {
+            output.take(MAX_FINDINGS).read_to_end(&mut text).context(tell)?;
+        }
+        let status = child.wait().context(tell)?;
+        if !status.success() {
+            let why = format!("`{}` ended with {status}", program.display());
+            return Err(CommandError::new("stage1.exec", why));
+        }
+        serde_json::from_slice(&text)
+            .map_err(|error| CommandError::new("stage1.invalid", tell()).because(&error))
+    }
 }
 
 fn candidates(word: &str) -> Vec<PathBuf> {

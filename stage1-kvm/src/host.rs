@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 use std::thread;
 
 use nix::sys::sysinfo::sysinfo;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use supervisor::Failure;
 
 use crate::kernel::{self, Places};
+use crate::kvm;
 use crate::plan::Host;
 
 /// What every machine needs, opened.
@@ -27,18 +27,10 @@ pub struct Ready {
 ///
 /// `vm.…`: what is missing on this host, and what helps.
 pub(crate) fn ready() -> Result<Ready, Failure> {
-    let kvm = open_kvm()?;
-    let kernel = kernel::ensure(&Places::of_host()?)?;
+    let places = Places::of_host()?;
+    let kvm = kvm::open(&places)?;
+    let kernel = kernel::ensure(&places)?;
     Ok(Ready { kvm, vmlinux: kernel.vmlinux.into(), initramfs: kernel.initramfs.into() })
-}
-
-fn open_kvm() -> Result<OwnedFd, Failure> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    openat(CWD, "/dev/kvm", flags, Mode::empty()).map_err(|error| {
-        Failure::of("cannot open `/dev/kvm`", error)
-            .code("vm.no-kvm")
-            .hint("`pod doctor` says what is missing; `--stage1 ns` needs no virtual machine")
-    })
 }
 
 /// Looks at the host.

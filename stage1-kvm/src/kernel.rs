@@ -41,7 +41,6 @@ const MODULES: &str = "/lib/modules";
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// Its release.
-    #[allow(dead_code, reason = "`doctor` tells it as soon as there is one")]
     pub(crate) release: String,
     /// An ELF file to load.
     pub(crate) vmlinux: File,
@@ -89,7 +88,6 @@ pub(crate) fn ensure(places: &Places) -> Result<Prepared, Failure> {
 /// # Errors
 ///
 /// `vm.no-kernel`, `vm.kernel-storage`.
-#[allow(dead_code, reason = "`doctor` calls it as soon as there is one")]
 pub(crate) fn look(places: &Places) -> Result<(Source, Option<Prepared>), Failure> {
     let source = match cache::choice(places)? {
         Some(chosen) => chosen,

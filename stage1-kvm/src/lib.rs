@@ -13,10 +13,12 @@
 mod alarm;
 mod child;
 mod disk;
+mod doctor;
 mod ending;
 mod helm;
 mod host;
 mod kernel;
+mod kvm;
 mod machine;
 mod plan;
 mod scratch;
@@ -74,7 +76,7 @@ pub fn main() -> ExitCode {
             }
             done => done,
         },
-        ("doctor", []) => Err(not_yet(verb)),
+        ("doctor", []) => doctor::doctor().and_then(|text| print(&text)),
         _ => Err(Failure::new("usage: stage1-kvm run|plan|features|setup|doctor")),
     };
     match done {
@@ -84,10 +86,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit::OURS)
         }
     }
-}
-
-fn not_yet(verb: &str) -> Failure {
-    Failure::new(format!("this stage1 cannot `{verb}` yet")).code("stage1.not-given")
 }
 
 fn run() -> Result<ExitCode, Failure> {

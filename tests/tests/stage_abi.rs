@@ -80,3 +80,38 @@ fn a_stage1_of_another_abi_is_refused_before_anything_is_touched() {
     assert!(!directory.join("order.json").exists());
     assert_eq!(sandbox.pod(["ps", "-a", "-q"]).success(), "", "no pod was made");
 }
+
+#[test]
+fn a_stage1_tells_itself_what_it_needs_of_the_host() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("telling");
+    fs::create_dir(&directory).expect("the sandbox can be written");
+    let manifest = json!({
+        "name": "telling",
+        "abi": { "oldest": 4, "newest": 4 },
+        "entrypoints": { "run": "tell", "doctor": "tell" },
+    });
+    fs::write(directory.join("stage1.json"), manifest.to_string()).expect("it is ours");
+    let ask = |script: &str| {
+        let program = directory.join("tell");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("it is ours");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        sandbox.pod(["doctor", "--stage1", &directory.display().to_string()])
+    };
+    let tells = |state: &str| {
+        format!(
+            "[ \"$*\" = doctor ] && echo '[{{\"need\":\"a moon\",\"state\":\"{state}\",\
+             \"found\":\"half of one\",\"fix\":\"wait\"}}]'"
+        )
+    };
+    let limited = ask(&tells("limited"));
+    assert!(limited.stdout.contains("limited  a moon: half of one\n         hint: wait\n"));
+    assert!(limited.stdout.contains("ok       stage1 `telling`: found\n"), "{limited}");
+    let missing = ask(&tells("missing"));
+    assert_eq!(missing.code, 1, "{missing}");
+    assert!(missing.stdout.contains("missing  a moon: half of one\n"), "{missing}");
+    ask("exit 3").refuses(1, &["exit status: 3"]);
+    ask("echo nonsense").refuses(1, &["cannot ask"]);
+    // More than is read of it.
+    ask("echo '['; yes '{},' | head -n 100000; true").refuses(1, &["cannot ask"]);
+}

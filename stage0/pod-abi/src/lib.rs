@@ -17,6 +17,7 @@
 //! | [`manifest::PodManifest`] | stage0 | every stage | [`version::MANIFEST`] |
 //! | [`app::AppSpec`] | stage0 | every stage | [`version::MANIFEST`] |
 //! | [`stage::Order`] | stage0 | stage1 | [`version::STAGE_ABI`] |
+//! | [`finding::Finding`]s | a stage1 | stage0 | [`version::STAGE_ABI`] |
 //! | [`status::PodStatus`] | the supervisor | stage0 | [`version::STATUS`] |
 //! | [`control`] frames | stage0, supervisor | each other | [`version::CONTROL`] |
 //! | [`inner`] frames | supervisor, stage2-init | each other | [`version::INNER`] |
@@ -31,6 +32,7 @@ pub mod credential;
 pub mod digest;
 pub mod exit;
 mod fields;
+pub mod finding;
 pub mod frame;
 pub mod guest;
 pub mod inner;

@@ -57,6 +57,9 @@ pub mod fd {
 /// can attach.
 pub const HELD: &str = "X_POD_HELD=1";
 
+/// The longest findings of a stage1 that are read, in bytes.
+pub const MAX_FINDINGS: u64 = 64 << 10;
+
 /// The name of a stage1's manifest in its directory.
 pub const STAGE1_MANIFEST: &str = "stage1.json";
 
@@ -126,6 +129,11 @@ pub enum LayerForm {
 pub struct Entrypoints {
     /// Runs a pod, as told by the table above. Called with `run` as its only argument.
     pub run: String,
+    /// Tells what of this host its pods need: prints [`Finding`](crate::finding::Finding)s to its
+    /// standard output, a JSON array of at most [`MAX_FINDINGS`] bytes, and exits with 0. Called
+    /// with `doctor` as its only argument, in an empty environment. Since version 4.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub doctor: Option<String>,
 }
 
 /// What stage0 tells a stage1 to run.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use pod_abi::app::AppSpec;
 use pod_abi::control::{Reply, Request};
+use pod_abi::finding::Finding;
 use pod_abi::guest::{Carried, FromGuest, TerminalWord, ToGuest};
 use pod_abi::inner::{FromInit, ToInit};
 use pod_abi::manifest::{AppList, PodLimits, PodManifest, PodSpec};
@@ -104,6 +105,7 @@ fn everything_new_in_version_4_is_read_and_written_alike() {
     holds::<PodLimits>("limits.4.json");
     holds::<Order>("order.4.json");
     holds::<Stage1Manifest>("stage1.4.json");
+    holds::<Vec<Finding>>("findings.4.json");
     let spec = holds::<PodSpec>("spec.4.json");
     assert_eq!(spec.check(), Ok(()));
 }

@@ -1,53 +1,62 @@
 //! `pod doctor`: what this host can do, one line for each need, with what to change.
 //!
-//! Features are tried, never guessed from versions.
+//! Features are tried, never guessed from versions. What only a stage1 knows it tells itself.
 
 use std::ffi::CString;
-use std::{fmt, fs};
+use std::fs;
 
+use pod_abi::finding::{Finding, State};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, statfs};
-use serde::Serialize;
 
 use crate::cgroup;
+use crate::cli::DoctorArgs;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CommandError, Result};
 use crate::host;
-use crate::stage1;
+use crate::stage1::{self, Stage1};
 use crate::ui::{self, Format};
 
-/// One need; `pod doctor -o json` prints an array of these.
-#[derive(Debug, Serialize)]
-pub(super) struct Finding {
+/// The stage1s that are shipped, beside `ns`.
+const OTHERS: [&str; 2] = ["fly", "kvm"];
+
+/// Makes a finding of a need that is met if something was found.
+fn tried(
     need: &'static str,
-    state: State,
-    found: String,
-    fix: Option<&'static str>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum State {
-    Ok,
-    Limited,
-    Missing,
-}
-
-impl Finding {
-    fn new(need: &'static str, ok: Option<String>, otherwise: State, fix: &'static str) -> Self {
-        match ok {
-            Some(found) => Self { need, state: State::Ok, found, fix: None },
-            None => Self { need, state: otherwise, found: "not there".to_owned(), fix: Some(fix) },
-        }
+    found: Option<String>,
+    otherwise: State,
+    fix: &'static str,
+) -> Finding {
+    match found {
+        Some(found) => Finding::ok(need, found),
+        None => Finding::lacking(need, otherwise, "not there", fix),
     }
 }
 
-/// Shows what this host can do. The status is 1 if pods cannot run.
+/// Shows what this host can do: for all pods, or for those of one stage1. The status is 1 if they
+/// cannot run; without one, if those of the default stage1 cannot.
 ///
 /// # Errors
 ///
-/// Only those of output.
-pub(crate) fn doctor(context: &Context) -> Result<u8> {
-    let findings = findings(context);
+/// `stage1.…` for a stage1 that is asked for, and those of output.
+pub(crate) fn doctor(context: &Context, args: &DoctorArgs) -> Result<u8> {
+    let findings = match args.stage1.as_deref() {
+        None => {
+            let mut findings = findings(context);
+            for name in OTHERS {
+                findings.extend(of_another(name));
+            }
+            findings
+        }
+        Some(word) => {
+            let stage1 = stage1::find(word)?;
+            let mut findings = of_every_pod(context);
+            if !stage1.takes_images() {
+                findings.extend(of_namespaces());
+            }
+            findings.extend(told_by(&stage1)?);
+            findings
+        }
+    };
     match context.format {
         Format::Json => ui::json(&findings)?,
         Format::Table => ui::out(&text(&findings))?,
@@ -55,26 +64,52 @@ pub(crate) fn doctor(context: &Context) -> Result<u8> {
     Ok(u8::from(findings.iter().any(|finding| finding.state == State::Missing)))
 }
 
-/// Looks at everything pods need of a host.
+/// Looks at everything pods of the default stage1 need of a host.
 pub(super) fn findings(context: &Context) -> Vec<Finding> {
-    vec![
-        root(),
-        kernel(),
-        overlay(),
-        user_namespaces(),
-        cgroup2(),
-        openat2_works(),
-        seccomp(),
-        landlock(),
-        store(context),
-        stage1_found(),
-    ]
+    let mut findings = of_every_pod(context);
+    findings.extend(of_namespaces());
+    findings.push(stage1_found());
+    findings
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.need, self.found)
+fn of_every_pod(context: &Context) -> Vec<Finding> {
+    vec![root(), kernel(), cgroup2(), openat2_works(), seccomp(), landlock(), store(context)]
+}
+
+/// What is needed by a stage1 that takes layers as trees.
+fn of_namespaces() -> Vec<Finding> {
+    vec![overlay(), user_namespaces()]
+}
+
+/// Tells of a stage1 nobody has asked for: what it lacks is no reason that pods cannot run.
+fn of_another(name: &'static str) -> Vec<Finding> {
+    let need = format!("stage1 `{name}`");
+    let lack = |error: &CommandError| {
+        let report = error.report();
+        let fix = report.hints.first().cloned().unwrap_or_default();
+        vec![Finding::lacking(&need, State::Limited, report.message.clone(), fix)]
+    };
+    let told = stage1::find(name).and_then(|stage1| told_by(&stage1));
+    let mut findings = told.unwrap_or_else(|error| lack(&error));
+    for finding in &mut findings {
+        if finding.state == State::Missing {
+            finding.state = State::Limited;
+        }
+        if finding.need != need {
+            finding.need = format!("{need}, {}", finding.need);
+        }
     }
+    findings
+}
+
+/// Asks a stage1 what it needs of the host.
+fn told_by(stage1: &Stage1) -> Result<Vec<Finding>> {
+    let told = stage1.findings()?;
+    let usable = told.iter().all(|finding| finding.state != State::Missing);
+    let need = format!("stage1 `{}`", stage1.name);
+    let mut findings = if usable { vec![Finding::ok(&need, "found")] } else { Vec::new() };
+    findings.extend(told);
+    Ok(findings)
 }
 
 fn text(findings: &[Finding]) -> String {
@@ -86,7 +121,7 @@ fn text(findings: &[Finding]) -> String {
             State::Missing => "missing",
         };
         text.push_str(&format!("{mark:8} {}: {}\n", finding.need, finding.found));
-        if let Some(fix) = finding.fix {
+        if let Some(fix) = &finding.fix {
             text.push_str(&format!("         hint: {fix}\n"));
         }
     }
@@ -95,14 +130,14 @@ fn text(findings: &[Finding]) -> String {
 
 fn root() -> Finding {
     let is_root = rustix::process::geteuid().is_root();
-    Finding::new("root", is_root.then(|| "yes".to_owned()), State::Missing, "run `sudo pod doctor`")
+    tried("root", is_root.then(|| "yes".to_owned()), State::Missing, "run `sudo pod doctor`")
 }
 
 fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    Finding::new(
+    tried(
         "kernel 6.1 or newer",
         (version >= (6, 1)).then_some(release),
         State::Limited,
@@ -113,7 +148,7 @@ fn kernel() -> Finding {
 fn overlay() -> Finding {
     let known = host::text("/proc/filesystems").lines().any(|line| line.ends_with("\toverlay"));
     let module = fs::exists("/sys/module/overlay").unwrap_or(false);
-    Finding::new(
+    tried(
         "overlay file system",
         (known || module).then(|| "yes".to_owned()),
         State::Missing,
@@ -124,7 +159,7 @@ fn overlay() -> Finding {
 fn user_namespaces() -> Finding {
     let limit = host::text("/proc/sys/user/max_user_namespaces");
     let limit: u64 = limit.trim().parse().unwrap_or(0);
-    Finding::new(
+    tried(
         "user namespaces",
         (limit > 0).then(|| format!("up to {limit}")),
         State::Limited,
@@ -134,7 +169,7 @@ fn user_namespaces() -> Finding {
 
 fn cgroup2() -> Finding {
     let Some(mount) = cgroup::mount_point() else {
-        return Finding::new(
+        return tried(
             "cgroup v2",
             None,
             State::Limited,
@@ -147,21 +182,14 @@ fn cgroup2() -> Finding {
     let missing: Vec<&str> = missing.copied().collect();
     let place = mount.display();
     match &missing[..] {
-        [] => Finding::new(
+        [] => Finding::ok("cgroup v2", format!("at `{place}`, with {}", there.join(" "))),
+        missing => Finding::lacking(
             "cgroup v2",
-            Some(format!("at `{place}`, with {}", there.join(" "))),
             State::Limited,
-            "",
+            format!("at `{place}`, without {}", missing.join(", ")),
+            "boot with `systemd.unified_cgroup_hierarchy=1`; pods run, but not with \
+             `--cpus`, `--memory` or `--pids-limit` of what is not there",
         ),
-        missing => Finding {
-            need: "cgroup v2",
-            state: State::Limited,
-            found: format!("at `{place}`, without {}", missing.join(", ")),
-            fix: Some(
-                "boot with `systemd.unified_cgroup_hierarchy=1`; pods run, but not with \
-                 `--cpus`, `--memory` or `--pids-limit` of what is not there",
-            ),
-        },
     }
 }
 
@@ -171,7 +199,7 @@ const LIMITING: &[&str] = &["cpu", "memory", "pids"];
 fn openat2_works() -> Finding {
     let opened =
         openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH);
-    Finding::new(
+    tried(
         "openat2",
         opened.is_ok().then(|| "yes".to_owned()),
         State::Missing,
@@ -181,7 +209,7 @@ fn openat2_works() -> Finding {
 
 fn seccomp() -> Finding {
     let actions = host::text("/proc/sys/kernel/seccomp/actions_avail");
-    Finding::new(
+    tried(
         "seccomp filters",
         actions.contains("errno").then(|| "yes".to_owned()),
         State::Missing,
@@ -190,7 +218,7 @@ fn seccomp() -> Finding {
 }
 
 fn landlock() -> Finding {
-    Finding::new(
+    tried(
         "landlock",
         pod_sys::landlock_version().map(|version| format!("version {version}")),
         State::Limited,
@@ -213,7 +241,7 @@ fn store(context: &Context) -> Finding {
         let same = |known: i64| u64::try_from(known).ok() == u64::try_from(magic).ok();
         IDMAPPABLE.iter().find(|(known, _)| same(*known)).map(|(_, name)| (*name).to_owned())
     });
-    Finding::new(
+    tried(
         "file system of the store",
         name,
         State::Limited,
@@ -222,7 +250,7 @@ fn store(context: &Context) -> Finding {
 }
 
 fn stage1_found() -> Finding {
-    Finding::new(
+    tried(
         "stage1 `ns`",
         stage1::find("ns").is_ok().then(|| "found".to_owned()),
         State::Missing,

@@ -1,12 +1,13 @@
 //! `pod info`: versions, places, and how much is stored.
 
+use pod_abi::finding::Finding;
 use pod_abi::phase::{Home, Phase};
 use pod_abi::version;
 use rustix::fs::{Mode, OFlags, fstatvfs, open};
 use serde::Serialize;
 
 use super::Session;
-use super::doctor::{Finding, findings};
+use super::doctor::findings;
 use crate::error::{Context as _, Result};
 use crate::fetch;
 use crate::pods::Entry;
@@ -139,7 +140,7 @@ fn text(info: &Info) -> String {
     let (free, total) = (ui::size(info.space.free), ui::size(info.space.total));
     line("space:", format!("{free} free of {total}"));
     for finding in &info.features {
-        line("feature:", finding.to_string());
+        line("feature:", format!("{}: {}", finding.need, finding.found));
     }
     text
 }

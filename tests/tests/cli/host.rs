@@ -172,6 +172,18 @@ fn the_host_and_the_program_are_described() {
     // What the host can do differs from host to host; that there is a line for each need does not.
     let needs = sandbox.pod(["doctor"]);
     assert!(needs.stdout.lines().count() >= 10 && needs.stderr.is_empty(), "{needs}");
+    insta::assert_snapshot!(sandbox.pod(["doctor", "--stage1", "../ns"]), @"
+    --- stderr ---
+    error: there is no stage1 `../ns`
+    hint: a stage1 is given by its name, or by an absolute directory
+    --- exit 1 ---
+    ");
+    let kvm = sandbox.pod(["doctor", "--stage1", "kvm"]);
+    let lines = kvm.stdout.lines().filter(|line| line.starts_with("missing"));
+    assert_eq!(kvm.code, i32::from(lines.count() > 0), "{kvm}");
+    for need in ["/dev/kvm: ", "kernel of guests: ", "programs of a machine: all there"] {
+        assert!(kvm.stdout.contains(need), "{kvm}");
+    }
     let info = sandbox.pod(["info"]).success();
     let first: Vec<&str> = info.lines().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(
