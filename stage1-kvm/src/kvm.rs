@@ -111,7 +111,7 @@ fn lacks(findings: &Findings) -> Vec<Finding> {
         missing => Finding::lacking(
             capabilities,
             State::Missing,
-            missing.join("; "),
+            format!("there is no {}", missing.join(", ")),
             "a kernel of 6.1 or newer on the host, and on its host if it is a machine itself",
         ),
     };
