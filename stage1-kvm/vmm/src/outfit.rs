@@ -5,6 +5,7 @@
 //! | 0 | the disk of images | disks |
 //! | 1 | streams | main |
 //! | then, if there is one | the writable disk | disks |
+//! | then, if there is one | the network interface | main |
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use crate::description::Description;
 use crate::devices::disk::Disk;
 use crate::devices::fs::Fs;
 use crate::devices::images::{Images, Map};
+use crate::devices::net::Net;
 use crate::devices::scratch::Scratch;
 use crate::devices::vsock::Vsock;
 use crate::host::{Brought, Host};
@@ -99,10 +101,8 @@ pub fn devices(
             Scratch::new(file).map_err(|error| Fault(format!("the scratch disk: {error}")))?;
         devices.push((Thread::Disks, Box::new(Disk::new(scratch))));
     }
-    if description.nic.is_some() {
-        return Err(Fault(
-            "a network interface is asked for, which the monitor has not yet".into(),
-        ));
+    if let (Some(nic), Some(tap)) = (description.nic, given.tap.take()) {
+        devices.push((Thread::Main, Box::new(Net::new(tap, nic))));
     }
     for (tag, server) in description.shares.iter().zip(given.shares.drain(..)) {
         devices.push((Thread::Main, Box::new(Fs::new(tag, server))));

@@ -15,12 +15,13 @@ mod entropy;
 mod fds;
 mod keyring;
 mod landlock;
+mod link;
 mod lookup;
-mod loopback;
 mod mount;
 mod partition;
 mod seccomp;
 mod signal;
+mod tap;
 mod wait;
 
 pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
@@ -33,10 +34,11 @@ pub use fds::{
 };
 pub use keyring::join_new_session_keyring;
 pub use landlock::landlock_version;
+pub use link::{bring_link_up, bring_loopback_up};
 pub use lookup::open_in_root;
-pub use loopback::bring_loopback_up;
 pub use mount::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 pub use partition::{add_partition, delete_partition};
 pub use seccomp::{MAX_INSTRUCTIONS, SockFilter, set_seccomp_filter};
 pub use signal::{send_signal, send_signal_to_child, unignore_signals, wait_signal};
+pub use tap::{TAP_HEADER, TapOffload, offload_tap, open_tap};
 pub use wait::{Exit, Waited, wait_any, wait_pidfd};

@@ -3,5 +3,6 @@
 pub mod disk;
 pub mod fs;
 pub mod images;
+pub mod net;
 pub mod scratch;
 pub mod vsock;

@@ -69,7 +69,8 @@ impl Queue {
 
     /// Takes the last chain back: the next call of [`Queue::next`] gives it again.
     ///
-    /// Only right after [`Queue::next`] has given it, before anything was [`Queue::done`] with it.
+    /// Only right after [`Queue::next`] has given it, before anything was [`Queue::done`] with it;
+    /// of several that were given one after the other, so many as it is called.
     pub fn put_back(&mut self) {
         self.ring.go_to_previous_position();
     }

@@ -1,10 +1,12 @@
-//! Bringing up `lo` in a network namespace of one's own.
+//! Bringing up an interface in a network namespace of one's own.
 //!
-//! Two ioctls instead of a netlink conversation: the kernel gives the interface its addresses by
-//! itself as soon as it is up.
+//! Two ioctls instead of a netlink conversation: the kernel gives `lo` its addresses by itself as
+//! soon as it is up.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::tap::interface_name;
 
 /// Brings up the loopback interface of the current network namespace, with its addresses.
 ///
@@ -14,6 +16,17 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 ///
 /// Source: `netdevice(7)`.
 pub fn bring_loopback_up() -> io::Result<()> {
+    bring_link_up("lo")
+}
+
+/// Brings up an interface of the current network namespace.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_NET_ADMIN` over the namespace, `ENODEV` if there is none of that name. All
+/// is as it was.
+pub fn bring_link_up(name: &str) -> io::Result<()> {
+    let name = interface_name(name)?;
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
     // SAFETY: socket takes no pointer.
     let number = unsafe { libc::socket(libc::AF_INET, kind, 0) };
@@ -22,10 +35,6 @@ pub fn bring_loopback_up() -> io::Result<()> {
     }
     // SAFETY: the call before has made this descriptor, and nobody else knows of it.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    let mut name = [0; libc::IFNAMSIZ];
-    for (to, from) in name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
-    }
     let mut request =
         libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
     // SAFETY: SIOCGIFFLAGS reads the name of an ifreq and writes its flags; `request` is one, and
