@@ -64,12 +64,12 @@ impl Machine<'_> {
     }
 
     fn open(&mut self, plan: &Plan) -> Result<Parts, Failure> {
-        Ok(Parts {
-            ready: (self.ready)()?,
-            images: self.open_layers(self.ground.layers.as_fd(), &plan.layers)?,
-            scratch: plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes)).transpose()?,
-            shares: plan.shares.iter().map(share::open).collect::<Result<_, _>>()?,
-        })
+        // What the order asks for first: it may be refused on a host that has no kernel for guests.
+        let shares = plan.shares.iter().map(share::open).collect::<Result<_, _>>()?;
+        let images = self.open_layers(self.ground.layers.as_fd(), &plan.layers)?;
+        let scratch = plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes));
+        let scratch = scratch.transpose()?;
+        Ok(Parts { ready: (self.ready)()?, images, scratch, shares })
     }
 
     /// Starts the servers and the monitor; returns our end of port INNER.

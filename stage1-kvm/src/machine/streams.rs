@@ -1,16 +1,17 @@
 //! Standard streams and terminals: made here, their far ends handed to the monitor under names the
 //! guest is told.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::WindowSize;
 use pod_abi::frame;
 use pod_abi::guest::{AppStreams, Carried, ExecStreams, TerminalStreams, Token};
 use pod_abi::inner::ToInit;
-use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::termios::isatty;
 use supervisor::{AppStdio, During, Failure, Master, Parcel, Terminal, UNSEEN};
 use vmm::helm::Direction;
 
@@ -80,9 +81,9 @@ impl Machine<'_> {
             }
             (ToInit::Exec { .. } | ToInit::Copy { .. }, [input, output, error]) => {
                 Some(ExecStreams::Pipes([
-                    self.plug(input, Direction::In)?,
-                    self.plug(output, Direction::Out)?,
-                    self.plug(error, Direction::Out)?,
+                    self.plug(&own_opening(input)?, Direction::In)?,
+                    self.plug(&own_opening(output)?, Direction::Out)?,
+                    self.plug(&own_opening(error)?, Direction::Out)?,
                 ]))
             }
             (_, []) => None,
@@ -93,6 +94,19 @@ impl Machine<'_> {
             .map_err(|error| Failure::of("a frame for the pod's PID 1 is none", error))?;
         Ok(Parcel { bytes, descriptors: Vec::new() })
     }
+}
+
+/// Returns an opening of a client's stream that cannot make the monitor wait. Only a terminal can:
+/// whether it does belongs to the opening, which the client and its shell use, too.
+fn own_opening(stream: &OwnedFd) -> Result<OwnedFd, Failure> {
+    if isatty(stream) {
+        let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        if let Ok(opened) = openat(CWD, path, flags, Mode::empty()) {
+            return Ok(opened);
+        }
+    }
+    stream.try_clone().during(|| "cannot copy a descriptor")
 }
 
 /// Makes both ends of a terminal that will be made behind the wall.
