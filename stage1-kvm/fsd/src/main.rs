@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use fsd::sandbox::{self, OnViolation, Shared};
+use confine::OnViolation;
+use fsd::sandbox::{self, Shared};
 use fsd::server::serve;
 use fsd::share::{Access, Share};
 use pod_abi::exit;
@@ -44,7 +45,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     sandbox::forget_others()?;
     let (share, own) = (inherited(fd::SHARE)?, inherited(fd::OWN)?);
     let stream = File::from(inherited(fd::STREAM)?);
-    let confined = sandbox::enter(share, shared, &own, OnViolation::Kill)?;
+    let confined = sandbox::enter(share, shared, OnViolation::Kill)?;
     let mut share = Share::new(confined.root, own, access, confined.limit)?;
     Ok(serve(&mut share, stream)?)
 }

@@ -1,23 +1,36 @@
 //! What the server gives up before it reads the first request.
 //!
-//! It runs as root over files, for they are to have any owner. What is left of that: one tree of
-//! mounts, the capabilities to make files for anyone in it, the calls of [`CALLS`]. Landlock is best
-//! effort, for kernels are built without it; all the rest is demanded.
+//! It is root over files, for they are to have any owner. What is left of that: one tree of mounts,
+//! the capabilities to make files for anyone in it, the calls of [`CALLS`].
 
 mod calls;
-mod confinement;
 mod place;
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
+use confine::{
+    During, Fault, Files, OnViolation, allow, give_up, limit_core_dumps, raise_descriptors,
+};
 use pod_abi::share::fd;
 use pod_sys::close_from;
 use rustix::fs::Mode;
-use rustix::io::Errno;
 use rustix::process::umask;
+use rustix::thread::CapabilitySet;
 
-pub use calls::{CALLS, OnViolation, Use};
+pub use calls::CALLS;
+
+/// The most descriptors: each node of a guest is one, and each takes about two kilobytes of the
+/// kernel's memory with the inode it keeps.
+const MOST_DESCRIPTORS: u64 = 1 << 18;
+
+/// What making files for anyone takes: any owner, whatever the permissions, set-group-id kept when
+/// the guest says so, and acting as a guest's user.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID);
 
 /// What a server works with once it is confined.
 #[derive(Debug)]
@@ -37,31 +50,6 @@ pub enum Shared {
     File,
 }
 
-/// What could not be given up.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot confine the server of a volume, {call}")]
-pub struct Fault {
-    call: &'static str,
-    source: io::Error,
-}
-
-/// Gives an error of the system the call it came from.
-trait During<T> {
-    fn during(self, call: &'static str) -> Result<T, Fault>;
-}
-
-impl<T> During<T> for Result<T, Errno> {
-    fn during(self, call: &'static str) -> Result<T, Fault> {
-        self.map_err(|errno| Fault { call, source: errno.into() })
-    }
-}
-
-impl<T> During<T> for io::Result<T> {
-    fn during(self, call: &'static str) -> Result<T, Fault> {
-        self.map_err(|source| Fault { call, source })
-    }
-}
-
 /// Closes whatever was inherited besides the standard streams and the descriptors of
 /// [`pod_abi::share::fd`]. First thing.
 ///
@@ -72,25 +60,18 @@ pub fn forget_others() -> Result<(), Fault> {
     close_from(fd::OWN + 1).during("close_range()")
 }
 
-/// Confines this process, which has one thread, to what is shared. `own` is its `/proc/self/fd`.
-///
-/// It is in a cage already: whoever started it has put it into namespaces of its own, with an empty
-/// file system, no network, and ids that rule over files alone.
+/// Confines this process, which has one thread and is in a cage already, to what is shared.
 ///
 /// 1. a single file is put into a directory ([`place`]);
-/// 2. limits; no groups, no way to gain anything, Landlock, capabilities ([`confinement`]);
-/// 3. the filter of system calls ([`calls`]).
+/// 2. limits; groups, for with one of ours a file in a directory with set-group-id would keep that
+///    bit for a caller who is not in the group (CVE-2022-0358); rights;
+/// 3. system calls.
 ///
 /// # Errors
 ///
 /// [`Fault`]; some steps have been taken, and the process should end.
-pub fn enter(
-    share: OwnedFd,
-    shared: Shared,
-    own: &OwnedFd,
-    on: OnViolation,
-) -> Result<Confined, Fault> {
-    enter_with(share, shared, own, on, |_| true)
+pub fn enter(share: OwnedFd, shared: Shared, on: OnViolation) -> Result<Confined, Fault> {
+    enter_with(share, shared, on, |_| true)
 }
 
 /// As [`enter`], with those calls of [`CALLS`] alone that `wanted` is true for: by it tests show
@@ -102,7 +83,6 @@ pub fn enter(
 pub fn enter_with(
     share: OwnedFd,
     shared: Shared,
-    own: &OwnedFd,
     on: OnViolation,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Confined, Fault> {
@@ -111,8 +91,9 @@ pub fn enter_with(
         Shared::Directory => share,
         Shared::File => place::directory_of(&share)?,
     };
-    let limit = confinement::limits()?;
-    confinement::give_up(&root)?;
-    calls::filter(own.as_raw_fd(), on, wanted)?;
+    let limit = raise_descriptors(MOST_DESCRIPTORS)?;
+    limit_core_dumps()?;
+    give_up(Files::Beneath(root.as_fd()), KEPT)?;
+    allow(CALLS.iter().filter(|call| wanted(call.name)), on)?;
     Ok(Confined { root, limit })
 }

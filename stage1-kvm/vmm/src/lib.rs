@@ -29,6 +29,7 @@ pub mod outfit;
 pub mod probe;
 #[cfg(any(test, feature = "rig"))]
 pub mod rig;
+pub mod sandbox;
 pub mod service;
 pub mod virtio;
 pub mod vsock;

@@ -11,11 +11,13 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use confine::OnViolation;
 use pod_abi::exit;
 use vmm::counters::Tally;
 use vmm::description::{Description, fd};
-use vmm::machine::{self, Confine, Unconfined};
+use vmm::machine::{self, Confine};
 use vmm::outfit::{Given, Resources};
+use vmm::sandbox::Sandbox;
 
 /// Bytes of a description: none comes near.
 const MAX_DESCRIPTION: u64 = 1 << 20;
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
     let tally = Arc::new(Tally::begin());
     match adopt() {
         Ok((description, given)) => {
-            let confine: Arc<dyn Confine> = Arc::new(Unconfined);
+            let confine: Arc<dyn Confine> = Arc::new(Sandbox { on: OnViolation::Kill });
             machine::run(&description, given, tally, &confine);
             ExitCode::SUCCESS
         }
@@ -42,6 +44,13 @@ fn adopt() -> io::Result<(Description, Given)> {
     let mut json = Vec::new();
     text.take(MAX_DESCRIPTION).read_to_end(&mut json)?;
     let description: Description = serde_json::from_slice(&json)?;
+    let rows = description.images.len()
+        + usize::from(description.scratch)
+        + usize::from(description.nic.is_some())
+        + description.shares.len();
+    // Whatever else is open came by mistake.
+    let end = i32::try_from(rows).ok().and_then(|rows| fd::FIRST.checked_add(rows));
+    pod_sys::close_from(end.unwrap_or(i32::MAX))?;
     let mut next = fd::FIRST..;
     let mut row = |count: usize| -> io::Result<Vec<OwnedFd>> {
         next.by_ref().take(count).map(pod_sys::inherited).collect()

@@ -7,13 +7,15 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use confine::OnViolation;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use vmm::counters::Tally;
 use vmm::description::Description;
 use vmm::helm::{End, EndClass, FromVmm, MAX_PACKET};
-use vmm::machine::{self, Confine, Unconfined};
+use vmm::machine::{self, Confine};
 use vmm::outfit::{Given, Resources};
+use vmm::sandbox::Sandbox;
 
 /// Where payloads lie.
 const ENTRY: u32 = 0x100_0000;
@@ -143,8 +145,12 @@ fn run_with(code: &Code, vcpus: u8) -> Option<End> {
         tap: None,
         shares: Vec::new(),
     };
-    let confine: Arc<dyn Confine> = Arc::new(Unconfined);
-    machine::run(&description, Given { helm, rest }, Arc::new(Tally::begin()), &confine);
+    // In a thread of its own, which is confined as the monitor is: what a test does is not.
+    let confine: Arc<dyn Confine> = Arc::new(Sandbox { on: OnViolation::Kill });
+    let run = move || {
+        machine::run(&description, Given { helm, rest }, Arc::new(Tally::begin()), &confine)
+    };
+    std::thread::spawn(run).join().unwrap();
     let mut packet = vec![0; MAX_PACKET];
     let (length, _) = recv(&ours, &mut packet[..], RecvFlags::DONTWAIT).unwrap();
     match serde_json::from_slice(&packet[..length]).unwrap() {

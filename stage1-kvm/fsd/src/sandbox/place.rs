@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use confine::{During, Fault};
 use nix::sched::{CloneFlags, unshare};
 use pod_abi::guest::SHARED_FILE;
 use pod_sys::{MountAttr, MountFlags, Recursive, mount_setattr};
@@ -10,8 +11,6 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
 };
-
-use super::{During, Fault};
 
 /// Makes a directory, of memory, with the file `tree` in it as the only thing; nothing else can be
 /// made there.
