@@ -122,6 +122,10 @@ pub(crate) struct PodFlags {
     /// What isolates the pod: a name or an absolute directory [default: ns]
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) stage1: Option<String>,
+    /// Disk of the pod's own for what its apps write, kept as long as it is; of a pod in a virtual
+    /// machine, which has only memory for it otherwise
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) scratch: Option<String>,
     #[command(flatten)]
     pub(crate) fetch: FetchFlags,
     /// A word of yours about the pod; behind an image, about the app (repeatable)

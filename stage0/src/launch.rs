@@ -24,10 +24,12 @@ use crate::error::{CommandError, Context as _, Kind, Result};
 use crate::leftovers::Claim;
 use crate::notify::Heard;
 use crate::pods::{Draft, Lock, Pod, Pods};
-use crate::stage1::{self, Handover};
+use crate::stage1::{self, Handover, Stage1};
 use crate::supervision::{Begin, Start, Started, Supervision};
+use crate::ui::Telling;
 use crate::{
-    credentials, failure, fetch, host, ids, leftovers, rundir, sockets, supervision, systemd, ui,
+    credentials, failure, fetch, host, ids, layers, leftovers, rundir, sockets, supervision,
+    systemd, ui,
 };
 
 /// What a launch works with.
@@ -84,7 +86,13 @@ impl Launcher<'_> {
             credentials::gather(&apps)?.into_iter().unzip();
         let stage1 = stage1::find(&manifest.sandbox.stage1)?;
         let layers = self.store.layers_dir().map_err(|error| fetch::failed(&error))?;
-        let apps = apps.into_iter().map(|app| self.app_order(app)).collect::<Result<_>>()?;
+        layers::check(&stage1, manifest.sandbox.scratch)?;
+        let telling = match output {
+            Output::Shown => Telling::People.in_form(self.context.format),
+            Output::Logged => Telling::Quiet,
+        };
+        let app_order = |app| self.app_order(&stage1, telling, app);
+        let apps = apps.into_iter().map(app_order).collect::<Result<_>>()?;
         let mark = rundir::mark_of(self.pods.root())?;
         let mut claim = Claim::new(self.run_root.as_fd(), &manifest.uuid, &mark)?;
         if self.context.format == ui::Format::Json {
@@ -155,10 +163,9 @@ impl Launcher<'_> {
         Ok(())
     }
 
-    fn app_order(&self, spec: AppSpec) -> Result<AppOrder> {
-        let layers = self.store.layer_paths(&spec.image.layers).map_err(|error| {
-            fetch::failed(&error)
-                .hint(format!("`pod fetch {}` fetches it again", spec.image.reference))
+    fn app_order(&self, stage1: &Stage1, telling: Telling, spec: AppSpec) -> Result<AppOrder> {
+        let layers = layers::of(self.store, stage1, &spec.image, telling).map_err(|error| {
+            error.hint(format!("`pod fetch {}` fetches it again", spec.image.reference))
         })?;
         Ok(AppOrder { spec, layers })
     }

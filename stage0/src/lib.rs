@@ -33,6 +33,7 @@ mod id_file;
 mod ids;
 mod keys;
 mod launch;
+mod layers;
 mod leftovers;
 mod limits;
 mod logs;

@@ -73,6 +73,8 @@ struct Pull {
     reference: String,
     layers: usize,
     whole: usize,
+    /// Bytes written and bytes in all, of a disk image on its way.
+    image: Option<(u64, u64)>,
     /// Bytes fetched and bytes in all, of layers on their way.
     under_way: BTreeMap<Digest, (u64, u64)>,
 }
@@ -98,12 +100,25 @@ impl Pull {
                 self.under_way.remove(digest);
                 self.whole += 1;
             }
+            Event::ImageStarted { size, .. } => self.image = Some((0, *size)),
+            Event::ImageBytes { done, .. } => {
+                if let Some((known, _)) = &mut self.image {
+                    *known = *done;
+                }
+            }
+            Event::ImageDone { .. } => self.image = None,
             _ => return false,
         }
         true
     }
 
     fn text(&self) -> String {
+        if let Some((done, all)) = self.image {
+            return format!("making disk images:{}", share(done, all));
+        }
+        if self.reference.is_empty() {
+            return "making disk images".to_owned();
+        }
         if self.layers == 0 {
             return format!("resolving {}", self.reference);
         }
@@ -111,10 +126,14 @@ impl Pull {
             (sum.0.saturating_add(it.0), sum.1.saturating_add(it.1))
         });
         let layer = self.layers.min(self.whole + usize::from(!self.under_way.is_empty()));
-        let share = done.saturating_mul(100).checked_div(all);
-        let share = share.map_or_else(String::new, |share| format!(" {share} %"));
+        let share = share(done, all);
         format!("pulling {}: layer {layer}/{}{share}", self.reference, self.layers)
     }
+}
+
+fn share(done: u64, all: u64) -> String {
+    let share = done.saturating_mul(100).checked_div(all);
+    share.map_or_else(String::new, |share| format!(" {share} %"))
 }
 
 #[cfg(test)]
@@ -125,7 +144,7 @@ mod tests {
     fn a_fetch_is_told_by_layers_and_share() {
         let digest =
             |letter: &str| Digest::parse(&format!("sha256:{}", letter.repeat(64))).unwrap();
-        let mut pull = Pull { reference: "x".to_owned(), ..Pull::default() };
+        let pull = Pull { reference: "x".to_owned(), ..Pull::default() };
         assert_eq!(pull.text(), "resolving x");
         let table = [
             (Event::Manifest { digest: digest("0"), layers: 3 }, "pulling x: layer 0/3"),
@@ -136,9 +155,19 @@ mod tests {
             (Event::LayerStarted { digest: digest("c"), size: 0 }, "pulling x: layer 3/3"),
             (Event::LayerDone { digest: digest("c") }, "pulling x: layer 3/3"),
         ];
-        for (event, expected) in table {
-            assert!(pull.add(&event));
-            assert_eq!(pull.text(), expected, "{event:?}");
-        }
+        let tell = |mut pull: Pull, table: &[(Event, &str)]| {
+            for (event, expected) in table {
+                assert!(pull.add(event));
+                assert_eq!(pull.text(), *expected, "{event:?}");
+            }
+        };
+        tell(pull, &table);
+        let layer = digest("a");
+        let table = [
+            (Event::ImageStarted { layer: layer.clone(), size: 50 }, "making disk images: 0 %"),
+            (Event::ImageBytes { layer: layer.clone(), done: 49 }, "making disk images: 98 %"),
+            (Event::ImageDone { layer }, "making disk images"),
+        ];
+        tell(Pull::default(), &table);
     }
 }

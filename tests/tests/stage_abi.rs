@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pod_abi::stage::Order;
 use serde_json::json;
 use tests::fixtures::Fixture;
+use tests::image::{Image, Layer};
 use tests::require;
 use tests::sandbox::Sandbox;
 
@@ -21,6 +22,7 @@ out=$(dirname "$0")
 cat <&4 >"$out/order.json"
 env >"$out/environment"
 ls /proc/self/fd/6/ >"$out/layers"
+(cd /proc/self/fd/6/ && find . -name layer.erofs -type f -size +7 | sed 's:^\./::') >"$out/images"
 [ -f pod.json ] && [ -f /proc/self/fd/3/pod.json ] && [ -d /proc/self/fd/7 ] || exit 98
 id=$(sed -n 's/.*"uuid":"\([^"]*\)".*/\1/p' pod.json)
 [ -n "$id" ] || id=$(sed -n 's/.*"uuid": "\([^"]*\)".*/\1/p' pod.json)
@@ -28,12 +30,17 @@ exec /proc/self/fd/5 reap --inherited --show-error --code=3 "$id"
 "#;
 
 fn stub(sandbox: &Sandbox, oldest: u32, newest: u32) -> PathBuf {
+    stub_that_takes(sandbox, oldest, newest, "trees")
+}
+
+fn stub_that_takes(sandbox: &Sandbox, oldest: u32, newest: u32, layers: &str) -> PathBuf {
     let directory = sandbox.path(&format!("stage1-{oldest}"));
     fs::create_dir(&directory).expect("the sandbox can be written");
     let manifest = json!({
         "name": "stub",
         "abi": { "oldest": oldest, "newest": newest },
         "entrypoints": { "run": "stub" },
+        "layers": layers,
     });
     fs::write(directory.join("stage1.json"), manifest.to_string()).expect("it is ours");
     fs::write(directory.join("stub"), STUB).expect("it is ours");
@@ -114,4 +121,87 @@ fn a_stage1_tells_itself_what_it_needs_of_the_host() {
     ask("echo nonsense").refuses(1, &["cannot ask"]);
     // More than is read of it.
     ask("echo '['; yes '{},' | head -n 100000; true").refuses(1, &["cannot ask"]);
+}
+
+#[test]
+fn a_stage1_that_asks_for_images_is_given_files() {
+    if !require::root("a pod takes user ids and directories of root") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = stub_that_takes(&sandbox, 4, 4, "images");
+    let path = directory.display().to_string();
+    let image = sandbox.fixture(Fixture::App);
+    let asked = ["--stage1", &path, &image, "true"];
+    let prepared = sandbox.pod(["prepare", "--name", "first"].iter().chain(&asked));
+    let told = |text: &str| text.matches("disk image made").count();
+    let layers = told(&prepared.stderr);
+    assert!(layers > 0, "{prepared}");
+    prepared.success();
+    // They are there: no start waits for them, and no other pod.
+    sandbox.pod(["start", "first"]).exits(3);
+    check_images(&directory, layers);
+    let again = sandbox.pod(["run", "--name", "second"].iter().chain(&asked));
+    assert_eq!(told(&again.stderr), 0, "{again}");
+    again.exits(3);
+    // One that was lost is made where it is missed.
+    sandbox.pod(["image", "fsck"]).success();
+    let lost = fs::read_to_string(directory.join("images")).expect("the stub wrote it");
+    for name in lost.lines() {
+        fs::remove_file(sandbox.path("root/images/layers").join(name)).expect("it is there");
+    }
+    sandbox.pod(["start", "first"]).exits(3);
+    check_images(&directory, layers);
+}
+
+/// Checks that the order names each layer as an image, and that the stub has seen them all.
+fn check_images(directory: &Path, layers: usize) {
+    let order = fs::read(directory.join("order.json")).expect("the stub wrote it");
+    let order: Order = serde_json::from_slice(&order).expect("the order is what the ABI says");
+    let seen = fs::read_to_string(directory.join("images")).expect("the stub wrote it");
+    let named = &order.apps[0].layers;
+    assert_eq!(named.len(), layers);
+    for name in named {
+        assert!(seen.lines().any(|line| line == name), "`{name}` in {seen}");
+    }
+}
+
+#[test]
+fn an_image_of_nothing_is_nothing_else() {
+    if !require::root("a pod takes user ids and directories of root") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = stub_that_takes(&sandbox, 4, 4, "images");
+    let path = directory.display().to_string();
+    let run = |image: &str| sandbox.pod(["run", "--rm", "--stage1", &path, image, "true"]);
+    let without_layers = sandbox.image("none", &Image::new());
+    run(&without_layers).refuses(125, &["0 layers"]);
+    assert!(!directory.join("order.json").exists(), "no stage1 was asked");
+    let of_an_empty_layer = sandbox.image("empty", &Image::new().layer(Layer::new()));
+    run(&of_an_empty_layer).exits(3);
+    let order = fs::read(directory.join("order.json")).expect("the stub wrote it");
+    let order: Order = serde_json::from_slice(&order).expect("the order is what the ABI says");
+    assert_eq!(order.apps[0].layers.len(), 1);
+    let image = sandbox.path("root/images/layers").join(&order.apps[0].layers[0]);
+    let metadata = fs::symlink_metadata(image).expect("it was made");
+    assert!(metadata.is_file());
+    assert_eq!(metadata.len(), 2 * 4096, "a superblock, and a root with nothing in it");
+}
+
+#[test]
+fn a_scratch_disk_is_for_a_stage1_that_is_a_machine() {
+    if !require::root("a pod takes user ids and directories of root") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = stub(&sandbox, 4, 4);
+    let path = directory.display().to_string();
+    let image = sandbox.fixture(Fixture::App);
+    let asked = ["--scratch", "64m", "--stage1", &path, &image, "true"];
+    for command in ["run", "prepare"] {
+        let said = sandbox.pod([command].iter().chain(&asked));
+        said.refuses(if command == "run" { 125 } else { 1 }, &["stub", "--stage1 kvm"]);
+    }
+    assert_eq!(sandbox.pod(["ps", "-a", "-q"]).success(), "", "no pod was made");
 }

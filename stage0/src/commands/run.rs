@@ -22,7 +22,7 @@ use crate::launch::{Background, Launch};
 use crate::pods::{Draft, Durability, Pod, generated_name};
 use crate::request::{FetchRequest, PodRequest, Request, Source, Stdio};
 use crate::supervision::{Place, Wish};
-use crate::{specification, supervision, ui, volumes};
+use crate::{layers, specification, supervision, ui, volumes};
 
 /// Runs a pod. Returns the exit status, or does not return: in the foreground this process
 /// becomes the pod's supervisor.
@@ -37,6 +37,7 @@ pub(crate) fn run(session: &Session, request: &Request) -> Result<u8> {
     if request.dry_run {
         return ui::json(&spec).map(|()| 0);
     }
+    layers::ready(&store, &spec, request.fetch.telling)?;
     let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     session.sweep_leftovers();
     let audience = audience(request, &spec.apps)?;
@@ -137,6 +138,7 @@ pub(crate) fn prepare(session: &Session, request: &Request) -> Result<u8> {
     if request.dry_run {
         return ui::json(&spec).map(|()| 0);
     }
+    layers::ready(&store, &spec, request.fetch.telling)?;
     let volumes = volumes::check(&spec.sandbox.volumes, &session.context.root)?;
     let (draft, ..) = lay_out(session, spec, request)?;
     let id_file = id_file(request, draft.id())?;

@@ -110,7 +110,7 @@ pub(crate) fn compose(
             resources: request.resources.clone(),
             oom_policy: request.oom_policy,
             journal: request.journal,
-            scratch: None,
+            scratch: request.scratch,
         },
         apps,
     };

@@ -36,7 +36,7 @@ use crate::ui::Telling;
 
 use insecure::{check_only_fetches, read_insecure};
 use network::{read_dns, read_host};
-use words::{choice, contradiction, pairs, word};
+use words::{choice, contradiction, pairs, size, word};
 
 pub(crate) use app::{AppRequest, ProcessRequest, read_app, read_process};
 pub(crate) use fly::FLY;
@@ -124,6 +124,8 @@ pub(crate) struct PodRequest {
     /// What all apps may use together.
     pub(crate) resources: Resources,
     pub(crate) oom_policy: OomPolicy,
+    /// Bytes of its own disk.
+    pub(crate) scratch: Option<u64>,
     pub(crate) apps: Vec<AppRequest>,
 }
 
@@ -265,6 +267,7 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>, caller: &Caller<'_>) -> Result
             "`{stage1}` is no stage1: it takes a name or an absolute directory"
         )));
     }
+    let scratch = read_scratch(pod.scratch.as_deref(), &stage1)?;
     Ok(PodRequest {
         hostname: pod.hostname.as_deref().map(read_hostname).transpose()?,
         network: choice("--net", pod.net.as_deref(), NETWORKS)?,
@@ -283,8 +286,24 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>, caller: &Caller<'_>) -> Result
         resources: resources.settled(),
         oom_policy: choice("--oom-policy", pod.oom_policy.as_deref(), OOM_POLICIES)?
             .unwrap_or_default(),
+        scratch,
         apps,
     })
+}
+
+/// Reads the size of a pod's own disk. Those of our stage1s that have none are known here; others
+/// tell in their manifests.
+fn read_scratch(word: Option<&str>, stage1: &str) -> Result<Option<u64>> {
+    let Some(word) = word else { return Ok(None) };
+    let size = size(word).ok_or_else(|| {
+        CommandError::usage(format!("`{word}` is no size of a disk"))
+            .hint("`--scratch 10g` makes one of 10 GiB")
+    })?;
+    if matches!(stage1, "ns" | FLY) {
+        return Err(contradiction("--scratch", &format!("--stage1 {stage1}"))
+            .hint("its apps write to the host's disk; `--stage1 kvm` takes a disk of its own"));
+    }
+    Ok(Some(size))
 }
 
 /// Checks properties of a unit.
@@ -350,6 +369,7 @@ fn check_beside_spec(pod: &PodFlags) -> Result<()> {
         ("--exit-policy", pod.exit_policy.is_some()),
         ("--journal", pod.journal.is_some()),
         ("--stage1", pod.stage1.is_some()),
+        ("--scratch", pod.scratch.is_some()),
         ("--platform", pod.fetch.platform.is_some()),
         ("--label", !pod.label.is_empty()),
         ("--annotation", !pod.annotation.is_empty()),

@@ -1,4 +1,4 @@
-//! Showing how far a fetch is: bars on a terminal, lines where nobody looks, JSON for programs.
+//! Showing how far a fetch is, or the making of disk images: bars on a terminal, lines where nobody looks, JSON for programs.
 //!
 //! On a terminal every layer has one line, redrawn at most ten times a second and gone at the end.
 //! Otherwise a layer has a line at its begin and its end, and one in between every few seconds, so
@@ -13,6 +13,9 @@
 //! | `layer-resumed` | `layer`, `done`: bytes an earlier fetch has left |
 //! | `layer-progress` | `layer`, `done`, `size`; at most one a second for a layer |
 //! | `layer-done` | `layer`, `size` |
+//! | `image-started` | `layer`, here of its content, `size` in bytes of the disk image being made |
+//! | `image-progress` | `layer`, `done`, `size`, as above |
+//! | `image-done` | `layer`, `size` |
 //! | `committing` | `layers`: how many |
 //! | `done` | `digest` of the manifest |
 
@@ -75,8 +78,33 @@ enum Way {
     Json,
 }
 
+/// What is done with a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Fetch,
+    /// It is written as a disk image.
+    Image,
+}
+
+impl Deed {
+    /// What it is called while it goes on, and once it is done; and what its events are called.
+    const fn words(self) -> (&'static str, &'static str, [&'static str; 3]) {
+        match self {
+            Self::Fetch => {
+                ("fetching", "fetched,", ["layer-started", "layer-progress", "layer-done"])
+            }
+            Self::Image => (
+                "making its disk image,",
+                "disk image made,",
+                ["image-started", "image-progress", "image-done"],
+            ),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Layer {
+    deed: Deed,
     size: u64,
     /// What was there before anything was fetched.
     resumed: u64,
@@ -122,19 +150,20 @@ impl Progress {
         layers.get_mut(digest).map(deed)
     }
 
-    fn start(&self, digest: &Digest, bytes: u64) {
+    fn start(&self, deed: Deed, digest: &Digest, bytes: u64) {
+        let (doing, _, [started, ..]) = deed.words();
         let bar = match self.way() {
             Way::Bars(bars) => Some(bars.add(bar(digest, bytes))),
             _ => {
                 self.say(
-                    || format!("{}: fetching {}", digest.short(), size(bytes)),
-                    || json!({ "event": "layer-started", "layer": digest, "size": bytes }),
+                    || format!("{}: {doing} {}", digest.short(), size(bytes)),
+                    || json!({ "event": started, "layer": digest, "size": bytes }),
                 );
                 None
             }
         };
         let now = Instant::now();
-        let layer = Layer { size: bytes, resumed: 0, begun: now, told: now, bar };
+        let layer = Layer { deed, size: bytes, resumed: 0, begun: now, told: now, bar };
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         layers.insert(digest.clone(), layer);
     }
@@ -170,12 +199,14 @@ impl Progress {
                 layer.told = now;
             }
             let fetched = done.saturating_sub(layer.resumed);
-            due.then(|| (layer.size, rate(fetched, now.duration_since(layer.begun))))
+            let rate = rate(fetched, now.duration_since(layer.begun));
+            due.then_some((layer.deed, layer.size, rate))
         });
-        if let Some((all, rate)) = due.flatten() {
+        if let Some((deed, all, rate)) = due.flatten() {
+            let (_, _, [_, progress, _]) = deed.words();
             self.say(
                 || format!("{}: {}", digest.short(), so_far(done, all, rate)),
-                || json!({ "event": "layer-progress", "layer": digest, "done": done, "size": all }),
+                || json!({ "event": progress, "layer": digest, "done": done, "size": all }),
             );
         }
     }
@@ -189,9 +220,10 @@ impl Progress {
         if let Some(bar) = layer.bar {
             bar.finish_and_clear();
         }
+        let (_, did, [_, _, done]) = layer.deed.words();
         self.say(
-            || format!("{}: fetched, {}", digest.short(), size(layer.size)),
-            || json!({ "event": "layer-done", "layer": digest, "size": layer.size }),
+            || format!("{}: {did} {}", digest.short(), size(layer.size)),
+            || json!({ "event": done, "layer": digest, "size": layer.size }),
         );
     }
 }
@@ -238,10 +270,13 @@ impl images::Progress for Progress {
                 || format!("{}: in store", digest.short()),
                 || json!({ "event": "layer-exists", "layer": digest }),
             ),
-            Event::LayerStarted { digest, size } => self.start(&digest, size),
+            Event::LayerStarted { digest, size } => self.start(Deed::Fetch, &digest, size),
+            Event::ImageStarted { layer, size } => self.start(Deed::Image, &layer, size),
             Event::LayerResumed { digest, at } => self.resumed(&digest, at),
-            Event::LayerBytes { digest, done } => self.bytes(&digest, done),
-            Event::LayerDone { digest } => self.done(&digest),
+            Event::LayerBytes { digest, done } | Event::ImageBytes { layer: digest, done } => {
+                self.bytes(&digest, done);
+            }
+            Event::LayerDone { digest } | Event::ImageDone { layer: digest } => self.done(&digest),
             Event::Manifest { digest, layers } => {
                 self.tell(|| json!({ "event": "manifest", "digest": digest, "layers": layers }));
             }

@@ -22,7 +22,7 @@ use crate::compose::compose_added;
 use crate::error::{CommandError, Result};
 use crate::grammar::AddLine;
 use crate::pods::Pod;
-use crate::{credentials, fetch, request, ui, volumes};
+use crate::{credentials, fetch, layers, request, stage1, ui, volumes};
 
 /// Adds an app to a running pod, starts it if asked to, and prints its name.
 ///
@@ -45,7 +45,8 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
         .map_err(|error| CommandError::of("app.invalid", &error))?;
     // Until the app is in the pod's list, which keeps them then.
     let _volumes = volumes::check(&spec.volumes, &session.context.root)?;
-    let layers = store.layer_paths(&spec.image.layers).map_err(|error| fetch::failed(&error))?;
+    let stage1 = stage1::find(&manifest.sandbox.stage1)?;
+    let layers = layers::of(&store, &stage1, &spec.image, fetching.telling)?;
     let directory = store.layers_dir().map_err(|error| fetch::failed(&error))?;
     pin(&pod, there, &spec)?;
     drop(lease); // the pod's pins keep the image from here on
