@@ -1,10 +1,11 @@
 //! Kernel modules: what the initramfs brings, in the order that was settled when it was made.
 //!
-//! `/modules` has a line for each, `GROUP NAME`, such as `always virtio_mmio`, whose file is
-//! `/lib/modules/NAME.ko`; a module stands behind all that it needs. What is loaded is removed, for
-//! an initramfs is memory.
+//! `/modules` has a line for each, `GROUP PATH`, such as `always lib/modules/virtio_mmio.ko`, beneath
+//! the root; a module stands behind all that it needs. What is loaded is removed, for an initramfs is
+//! memory.
 
 use std::fs::{self, File};
+use std::path::Path;
 
 use nix::kmod::{ModuleInitFlags, finit_module};
 use supervisor::{During, Failure};
@@ -51,13 +52,15 @@ fn of_group(list: &str, group: Group) -> impl Iterator<Item = &str> {
     words.filter(move |(word, _)| *word == group.as_str()).map(|(_, name)| name.trim())
 }
 
-fn load_one(name: &str) -> Result<(), Failure> {
-    let loading = || format!("cannot load kernel module `{name}`, finit_module()");
-    let path = format!("/lib/modules/{name}.ko");
+fn load_one(path: &str) -> Result<(), Failure> {
+    let loading = || format!("cannot load kernel module `{path}`, finit_module()");
+    let path = Path::new("/").join(path);
     let module = match File::open(&path) {
         Ok(module) => module,
         // It belongs to another group, too, and was loaded with that.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_loaded(&path) => {
+            return Ok(());
+        }
         Err(error) => return Err(error).during(loading),
     };
     match finit_module(&module, c"", ModuleInitFlags::empty()) {
@@ -69,14 +72,23 @@ fn load_one(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the kernel has the module of a file, which it calls by its own rule.
+fn is_loaded(file: &Path) -> bool {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+    Path::new("/sys/module").join(name).exists()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_modules_of_a_group_come_in_the_order_of_the_list() {
-        let list = "always virtio\nfs fuse\n\nalways erofs\nnonsense\n";
-        assert_eq!(of_group(list, Group::Always).collect::<Vec<_>>(), ["virtio", "erofs"]);
+        let list = "always lib/virtio.ko\nfs lib/fuse.ko\n\nalways lib/erofs.ko\nnonsense\n";
+        assert_eq!(
+            of_group(list, Group::Always).collect::<Vec<_>>(),
+            ["lib/virtio.ko", "lib/erofs.ko"]
+        );
         assert_eq!(of_group(list, Group::Network).count(), 0);
     }
 }
