@@ -91,6 +91,16 @@ impl<'e> Elf<'e> {
         rows.map(segment).collect::<Option<_>>().ok_or_else(bad)
     }
 
+    /// Returns where the header and the table of segments end, if they are all there.
+    pub(crate) fn end_of_headers(&self) -> Result<u64, Error> {
+        let bad = || Error::damaged("its table of segments is not sound");
+        let at = u64_at(self.bytes, 32).ok_or_else(bad)?;
+        let count = u16_at(self.bytes, 56).ok_or_else(bad)?;
+        let end = at.checked_add(PROGRAM_HEADER as u64 * u64::from(count)).ok_or_else(bad)?;
+        let end = end.max(HEADER as u64);
+        piece(self.bytes, 0, end).map(|_| end).ok_or_else(bad)
+    }
+
     /// Returns the content of the segment in the file.
     pub(crate) fn content(&self, segment: &Segment) -> Option<&'e [u8]> {
         piece(self.bytes, segment.offset, segment.file_size)
@@ -118,4 +128,12 @@ impl<'e> Elf<'e> {
         }
         Ok(None)
     }
+}
+
+/// Returns a file whose header is sound without its table of sections.
+pub(crate) fn without_sections(bytes: &[u8]) -> Vec<u8> {
+    let mut file = bytes.to_vec();
+    file[40..48].fill(0); // e_shoff
+    file[60..64].fill(0); // e_shnum, e_shstrndx
+    file
 }

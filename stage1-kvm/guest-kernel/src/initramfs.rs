@@ -2,7 +2,7 @@
 
 use crate::closure::{Group, Modules};
 use crate::cpio::Archive;
-use crate::elf::{ET_DYN, ET_EXEC, Elf};
+use crate::elf::{ET_DYN, ET_EXEC, Elf, without_sections};
 use crate::error::{Error, ErrorKind};
 
 const PT_INTERP: u32 = 3;
@@ -22,16 +22,17 @@ pub struct Programs<'p> {
 ///
 /// [`ErrorKind::Unsupported`] and [`ErrorKind::Damaged`] for programs that cannot run in it.
 pub fn initramfs(programs: Programs<'_>, modules: &Modules) -> Result<Vec<u8>, Error> {
-    check(programs.guest).map_err(|error| error.of("program `guest`"))?;
-    check(programs.stage2_init).map_err(|error| error.of("program `stage2-init`"))?;
+    let guest = loaded(programs.guest).map_err(|error| error.of("program `guest`"))?;
+    let stage2_init =
+        loaded(programs.stage2_init).map_err(|error| error.of("program `stage2-init`"))?;
     let mut archive = Archive::default();
     for path in ["dev", "lib", "lib/modules", "proc", "run", "sys", "tmp"] {
         archive.directory(path);
     }
     archive.device("dev/console", 0o600, (5, 1));
     archive.device("dev/null", 0o666, (1, 3));
-    archive.file("init", 0o755, programs.guest);
-    archive.file("stage2-init", 0o755, programs.stage2_init);
+    archive.file("init", 0o755, &guest);
+    archive.file("stage2-init", 0o755, &stage2_init);
     archive.file("modules", 0o644, list(modules).as_bytes());
     for (name, bytes) in &modules.files {
         archive.file(&place(name), 0o644, bytes);
@@ -50,23 +51,54 @@ fn place(name: &str) -> String {
     format!("lib/modules/{name}.ko")
 }
 
-fn check(program: &[u8]) -> Result<(), Error> {
+/// Checks a program, and returns it without what is never loaded: its table of sections, symbols,
+/// and what a debugger wants lie behind all that is, and would be in a guest's memory at boot.
+fn loaded(program: &[u8]) -> Result<Vec<u8>, Error> {
     let elf = Elf::parse(program)?;
     if ![ET_EXEC, ET_DYN].contains(&elf.kind) {
         return Err(Error::new(ErrorKind::Unsupported, "it is no program"));
     }
-    if elf.segments()?.iter().any(|segment| segment.kind == PT_INTERP) {
+    let segments = elf.segments()?;
+    if segments.iter().any(|segment| segment.kind == PT_INTERP) {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "it is not static, and a guest has no libraries",
         ));
     }
-    Ok(())
+    let mut end = elf.end_of_headers()?;
+    for segment in &segments {
+        let content = elf.content(segment);
+        content.ok_or_else(|| Error::damaged("a segment ends behind the file"))?;
+        end = end.max(segment.offset + segment.file_size);
+    }
+    let end = usize::try_from(end).unwrap_or(program.len());
+    Ok(without_sections(&program[..end]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_what_is_loaded_of_it() {
+        // A header, a segment of eight bytes behind its own, and much behind that.
+        let mut program = vec![0; 64 + 56 + 8 + 1000];
+        program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        program[16..20].copy_from_slice(&[2, 0, 62, 0]);
+        program[32] = 64; // e_phoff
+        program[40] = 200; // e_shoff
+        program[54..62].copy_from_slice(&[56, 0, 1, 0, 64, 0, 9, 0]);
+        program[64] = 1; // PT_LOAD
+        program[64 + 32] = 128; // p_filesz
+        let short = loaded(&program).unwrap();
+        assert_eq!(short.len(), 128);
+        assert_eq!((short[40], short[60]), (0, 0), "no section is left");
+        assert_eq!(loaded(&short).unwrap(), short);
+        program[64] = 3; // PT_INTERP
+        assert!(loaded(&program).unwrap_err().to_string().contains("not static"));
+        program[64 + 39] = 255; // p_filesz
+        assert!(loaded(&program).is_err());
+    }
 
     #[test]
     fn modules_are_listed_in_the_order_they_are_loaded() {

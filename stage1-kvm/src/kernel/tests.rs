@@ -141,7 +141,9 @@ fn what_it_was_made_from_changes_and_it_is_made_anew() {
     let first = ensure(&host.places).unwrap();
     // A program of another build:
     let guest = host.places.programs.join("guest");
-    fs::write(&guest, [elf(2, 0, (0, 0)), vec![7]].concat()).unwrap();
+    let mut other = elf(2, 0, (0, 0));
+    other[48] = 7; // e_flags
+    fs::write(&guest, other).unwrap();
     let second = ensure(&host.places).unwrap();
     assert_ne!(first.directory, second.directory);
     assert!(!first.directory.exists() && host.kernels() == 1, "the old one is of no use");
