@@ -17,6 +17,7 @@ pub mod channel;
 pub mod handles;
 pub mod identity;
 pub mod nodes;
+pub mod program;
 pub mod reply;
 pub mod request;
 pub mod sandbox;

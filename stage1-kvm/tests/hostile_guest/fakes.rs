@@ -1,6 +1,6 @@
-//! Programs in the cage: a monitor and a guest in one, that follow a script, and a server.
+//! A program in the cage: a monitor and a guest in one, that follow a script.
 //!
-//! They are started as the real ones are: with descriptors, and nothing else.
+//! It is started as the real one is: with descriptors, and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -44,7 +44,11 @@ pub(crate) fn monitor() -> ExitCode {
     File::from(inherited(fd::FIRST).unwrap()).read_exact(&mut layer).unwrap();
     let end = layer.iter().position(|byte| *byte == 0).unwrap();
     let script = String::from_utf8(layer[..end].to_vec()).unwrap();
-    let found = if script == "look-around" { look_around() } else { String::new() };
+    let found = match script.as_str() {
+        "look-around" => look_around(),
+        "read-volume" => read_volume(),
+        _ => String::new(),
+    };
     let mut fake = Fake {
         script,
         helm: inherited(fd::HELM).unwrap(),
@@ -56,13 +60,39 @@ pub(crate) fn monitor() -> ExitCode {
     fake.play(&found)
 }
 
-/// Plays a server: ends when its stream does, and fails when anything comes.
-pub(crate) fn server() -> ExitCode {
-    let mut stream = UnixStream::from(inherited(4).unwrap());
-    match stream.read(&mut [0; 1]) {
-        Ok(0) => ExitCode::SUCCESS,
-        _ => ExitCode::from(7),
-    }
+/// Reads the file `file` of a volume and tries to make one called `new`, as a guest of user 1000, and
+/// says what comes of it.
+fn read_volume() -> String {
+    const LOOKUP: u32 = 1;
+    const OPEN: u32 = 14;
+    const READ: u32 = 15;
+    const CREATE: u32 = 35;
+    let mut server = UnixStream::from(inherited(fd::FIRST + 1).unwrap());
+    let mut ask = |opcode: u32, node: u64, body: &[u8]| {
+        let length = u32::try_from(40 + body.len()).unwrap();
+        let mut frame = [length, length, opcode, 1, 0].map(u32::to_le_bytes).concat();
+        frame.extend(node.to_le_bytes());
+        frame.extend([1000, 1000, 0, 0].map(u32::to_le_bytes).concat());
+        frame.extend(body);
+        server.write_all(&frame).unwrap();
+        let mut length = [0; 4];
+        server.read_exact(&mut length).unwrap();
+        let mut reply = vec![0; usize::try_from(u32::from_le_bytes(length)).unwrap()];
+        server.read_exact(&mut reply).unwrap();
+        let body = reply.split_off(16);
+        (-i32::from_le_bytes(reply[4..8].try_into().unwrap()), body)
+    };
+    let number = |body: &[u8]| u64::from_le_bytes(body[..8].try_into().unwrap());
+    let node = number(&ask(LOOKUP, 1, b"file\0").1);
+    let handle = number(&ask(OPEN, node, &[0; 8]).1);
+    let mut read = handle.to_le_bytes().to_vec();
+    read.extend([0, 0, 99, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat());
+    let text = ask(READ, node, &read).1;
+    let mut create = [0o101, 0o100_644, 0o22, 0].map(u32::to_le_bytes).concat();
+    create.extend(b"new\0");
+    let made = ask(CREATE, 1, &create).0;
+    std::mem::forget(server);
+    format!("file: {}\nnew: {made}\n", String::from_utf8_lossy(&text))
 }
 
 /// Says what the world is like from here.
@@ -96,10 +126,6 @@ fn forget(descriptor: OwnedFd) -> bool {
 }
 
 impl Fake {
-    fn is(&self, script: &str) -> bool {
-        self.script == script
-    }
-
     fn say(&mut self, word: &FromGuest) {
         let _ = self.wall.write_all(&encode(word).unwrap()); // nobody may listen any more
     }
@@ -176,7 +202,7 @@ impl Fake {
     fn upset_server(&self) {
         let server = inherited(fd::FIRST + 1).unwrap();
         let mut server = UnixStream::from(server);
-        server.write_all(b"x").unwrap();
+        server.write_all(&u32::MAX.to_le_bytes()).unwrap();
         std::mem::forget(server);
     }
 
@@ -324,7 +350,7 @@ impl Fake {
             }
             _ => {}
         }
-        let said = if self.is("look-around") { found } else { "hello from a guest\n" };
+        let said = if found.is_empty() { "hello from a guest\n" } else { found };
         if let Some(mut stdout) = self.stdout.take() {
             stdout.write_all(said.as_bytes()).unwrap();
         }

@@ -1,7 +1,7 @@
 //! A supervisor, its wall, and a machine that does what it likes.
 //!
-//! Real are the supervisor, the wall, the cage its programs are started in, sockets and pipes; the
-//! programs in the cage are this very file under other names. What must hold: whatever the other
+//! Real are the supervisor, the wall, the cage its programs are started in, sockets and pipes, and
+//! the servers of volumes; the programs in the cage are this very file under other names. What must hold: whatever the other
 //! side says or does not say, the pod ends, with a status that tells what happened, and nothing of
 //! it is left. Without a test harness, for that runs tests on threads and `clone3` refuses to be
 //! called beside any. Needs root.
@@ -12,7 +12,8 @@
 mod fakes;
 mod pod;
 
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::panic;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let program = arguments.next().unwrap_or_default();
     match (program.rsplit('/').next(), arguments.next().as_deref()) {
         (Some("vmm"), _) => fakes::monitor(),
-        (Some("fsd"), _) => fakes::server(),
+        (Some("fsd"), _) => fsd::program::main(),
         (_, Some("--supervise")) => pod::supervise(&arguments.next().unwrap()),
         (_, wanted) => promises(wanted.filter(|word| !word.starts_with('-'))),
     }
@@ -65,6 +66,7 @@ promises! {
     a_guest_that_refuses_is_believed_and_tamed,
     every_end_of_a_machine_is_told_apart,
     a_monitor_that_dies_is_told_with_its_last_words,
+    volumes_of_the_host_are_served_from_a_cage,
     a_server_that_dies_ends_its_pod,
     memory_runs_out_only_in_apps_there_are,
     who_does_not_want_to_wait_for_a_boot_need_not,
@@ -166,6 +168,30 @@ fn a_monitor_that_dies_is_told_with_its_last_words() {
     assert_eq!(said.code(), "vm.killed", "{said:?}");
 }
 
+fn volumes_of_the_host_are_served_from_a_cage() {
+    const READ_ONLY: i32 = 30;
+    let run = |of: &str, read_only: bool| {
+        let pod = Pod::new("read-volume");
+        let path = pod.path("volume");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(path.join("file"), "text").unwrap();
+        let path = pod.path(of);
+        pod.with_volume(path.to_str().unwrap(), read_only).run()
+    };
+    let said = run("volume", false);
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+    assert_eq!(said.log("web"), "file: text\nnew: 0\n");
+    // Ids in the cage are those of the host.
+    let new = fs::metadata(said.path("volume/new")).unwrap();
+    assert_eq!((new.uid(), new.gid(), new.mode()), (1000, 1000, 0o100_644));
+    let said = run("volume", true);
+    assert_eq!(said.log("web"), format!("file: text\nnew: {READ_ONLY}\n"), "{said:?}");
+    // A single file is in a directory of its own, in which nothing can be made.
+    let said = run("volume/file", false);
+    assert_eq!(said.log("web"), format!("file: text\nnew: {READ_ONLY}\n"), "{said:?}");
+}
+
 fn a_server_that_dies_ends_its_pod() {
     let volume = json!([{ "name": "data", "source": { "host": { "path": "/usr/share" } } }]);
     for when in ["server-dies-early", "server-dies-late"] {
@@ -211,11 +237,11 @@ fn nothing_survives_the_supervisor() {
 
 fn a_layer_that_is_no_file_is_refused() {
     let pod = Pod::new("honest");
-    std::fs::remove_file(pod.path("layers/a/layer.erofs")).unwrap();
+    fs::remove_file(pod.path("layers/a/layer.erofs")).unwrap();
     symlink("/etc/passwd", pod.path("layers/a/layer.erofs")).unwrap();
     let said = pod.run();
     assert!(said.error.is_some() && said.code == 125, "{said:?}");
     let pod = Pod::new("honest");
-    std::fs::write(pod.path("layers/a/layer.erofs"), b"short").unwrap();
+    fs::write(pod.path("layers/a/layer.erofs"), b"short").unwrap();
     assert_eq!(pod.run().code(), "vm.layer");
 }

@@ -66,6 +66,14 @@ impl Pod {
         self
     }
 
+    /// Mounts `path` of the host in its app.
+    pub(crate) fn with_volume(mut self, path: &str, read_only: bool) -> Self {
+        self.order["apps"][0]["spec"]["mounts"] = json!([{
+            "destination": "/data", "source": { "volume": "data" }, "readOnly": read_only,
+        }]);
+        self.with("volumes", &json!([{ "name": "data", "source": { "host": { "path": path } } }]))
+    }
+
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.place.path().join(path)
     }
@@ -126,6 +134,10 @@ impl Said {
 
     pub(crate) fn file(&self, path: &str) -> String {
         fs::read_to_string(self.place.path().join(path)).unwrap_or_default()
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.place.path().join(path)
     }
 
     pub(crate) fn log(&self, app: &str) -> String {
