@@ -22,6 +22,8 @@ pub mod devices;
 pub mod ending;
 pub mod helm;
 pub mod host;
+#[cfg(any(test, feature = "rig"))]
+pub mod hostile;
 pub mod kvm;
 pub mod machine;
 pub mod memory;

@@ -102,6 +102,11 @@ impl<H: HostStream> Connection<H> {
         self.asked &= self.outgoing.room() == 0;
     }
 
+    #[cfg(any(test, feature = "rig"))]
+    pub(super) fn unforwarded(&self) -> usize {
+        self.incoming.held() as usize
+    }
+
     /// The guest wants to know what it may send.
     pub(super) fn owe_credit(&mut self) {
         self.owed.credit = true;

@@ -53,12 +53,17 @@ impl Incoming {
     /// Counts bytes that came; no if they are more than the guest was told it may send.
     #[must_use]
     pub const fn receive(&mut self, count: u32) -> bool {
-        let held = self.received.wrapping_sub(self.taken);
-        if count > MAX_PAYLOAD || count > BUFFER - held {
+        if count > MAX_PAYLOAD || count > BUFFER - self.held() {
             return false;
         }
         self.received = self.received.wrapping_add(count);
         true
+    }
+
+    /// Bytes that came and have not left the buffer.
+    #[must_use]
+    pub const fn held(&self) -> u32 {
+        self.received.wrapping_sub(self.taken)
     }
 
     /// Counts bytes that have left the buffer.

@@ -113,6 +113,11 @@ impl<H: HostStream> Joint<H> {
         !self.backlog.is_empty()
     }
 
+    #[cfg(any(test, feature = "rig"))]
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Notes what is reported of the descriptor. One whose other end is gone takes nothing more;
     /// what it still holds can be read.
     pub(super) fn report(&mut self, readiness: Readiness) -> usize {
