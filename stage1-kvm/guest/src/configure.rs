@@ -159,12 +159,14 @@ pub(crate) fn remove_app_directory(app: &AppName) -> Result<(), Failure> {
     }
 }
 
-/// Takes what was written to the second disk there, if there is one, and lets go of it.
+/// Takes what was written to the second disk there, if there is one, and lets go of it. Whoever
+/// holds [`Directories`] holds it, too.
 pub(crate) fn let_go() {
-    // What is still in use goes with the machine; nothing of it is lost but the mark that it was
-    // let go in order.
-    let _ = unmount(POD, UnmountFlags::DETACH);
-    rustix::fs::sync();
+    if unmount(POD, UnmountFlags::empty()).is_err() {
+        // A tree that is still being taken down holds it. Nothing is lost but the mark that it was
+        // let go in order, which its next mount makes good.
+        rustix::fs::sync();
+    }
 }
 
 fn layer_path(name: &str) -> Result<String, Failure> {

@@ -76,6 +76,7 @@ pub fn serve(machine: &impl Machine) -> Result<Ending, Failure> {
     let agent = Agent::new(machine, &configure.order, &directories, &mut laid, wall)?;
     let ending = agent.work();
     if matches!(ending, Ok(Ending::Over)) {
+        drop(directories);
         configure::let_go();
     }
     ending

@@ -53,6 +53,8 @@ pub(crate) struct Stream {
     outward: Option<Flow>,
     /// Where the outward flow stood last.
     stand: Stand,
+    /// Whether the reader of the pipe we write to has gone, which is told once.
+    reader_gone: bool,
 }
 
 /// What is left to do for a stream after a turn.
@@ -66,13 +68,6 @@ pub(crate) enum Left {
     Over,
 }
 
-/// What has happened to a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Happened {
-    /// The reader of a pipe we write to has gone.
-    pub(crate) reader_gone: bool,
-}
-
 impl Stream {
     /// Makes a stream for a pipe, of which we have one end.
     pub(crate) fn of_pipe(socket: OwnedFd, token: Token, pipe: OwnedFd, way: Way) -> Self {
@@ -81,8 +76,16 @@ impl Stream {
             Way::In => (Some(greeting), Some(Flow::default()), None),
             Way::Out => (None, None, Some(greeting)),
         };
-        let (local, stand) = (Local::Pipe(pipe), Stand::Full);
-        Self { socket, local, connecting: true, greeting, inward, outward, stand }
+        Self {
+            socket,
+            local: Local::Pipe(pipe),
+            connecting: true,
+            greeting,
+            inward,
+            outward,
+            stand: Stand::Full,
+            reader_gone: false,
+        }
     }
 
     /// Makes a stream for a terminal; `control` begins with its own token.
@@ -101,6 +104,7 @@ impl Stream {
             inward: Some(Flow::default()),
             outward: Some(Flow::beginning(&token.0)),
             stand: Stand::Full,
+            reader_gone: false,
         }
     }
 
@@ -130,8 +134,13 @@ impl Stream {
         self.outward.is_none() || self.stand == Stand::Dry
     }
 
+    /// Notes that nobody reads the pipe we write to any more.
+    pub(crate) fn lose_reader(&mut self) {
+        self.reader_gone = true;
+    }
+
     /// Carries up to `most` bytes each way.
-    pub(crate) fn turn(&mut self, happened: Happened, buffer: &mut [u8], most: usize) -> Left {
+    pub(crate) fn turn(&mut self, buffer: &mut [u8], most: usize) -> Left {
         self.heed_control();
         if self.connecting {
             match reach(&self.socket) {
@@ -147,7 +156,7 @@ impl Stream {
                 _ => return Left::Wait,
             }
         }
-        let inward = self.turn_inward(happened, buffer, most);
+        let inward = self.turn_inward(buffer, most);
         let outward = self.turn_outward(buffer, most);
         match (&self.inward, &self.outward, &self.local) {
             (None, None, _) => Left::Over,
@@ -159,9 +168,9 @@ impl Stream {
         }
     }
 
-    fn turn_inward(&mut self, happened: Happened, buffer: &mut [u8], most: usize) -> bool {
+    fn turn_inward(&mut self, buffer: &mut [u8], most: usize) -> bool {
         let Some(mut flow) = self.inward.take() else { return false };
-        let stand = if happened.reader_gone {
+        let stand = if self.reader_gone {
             Stand::Broken
         } else {
             flow.carry(self.socket.as_fd(), self.local(), buffer, most)

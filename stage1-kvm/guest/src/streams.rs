@@ -9,7 +9,7 @@ use supervisor::Failure;
 
 use crate::events::{Events, Token};
 use crate::flow::CHUNK;
-use crate::stream::{Happened, Left, Stream};
+use crate::stream::{Left, Stream};
 
 /// The most streams at once. The host has as many connections, and each takes two or three
 /// descriptors here.
@@ -80,18 +80,21 @@ impl Streams {
     /// Gives every stream that can go on a turn.
     pub(crate) fn turn(&mut self) {
         for number in std::mem::take(&mut self.ready) {
-            self.turn_one(number, Happened::default(), TURN);
+            self.turn_one(number, TURN);
         }
     }
 
-    /// Ends the inward flow of a stream whose reader has gone.
+    /// Notes that the reader of a stream has gone.
     pub(crate) fn lose_reader(&mut self, number: u32) {
-        self.turn_one(number, Happened { reader_gone: true }, TURN);
+        if let Some(stream) = self.there.get_mut(&number) {
+            stream.lose_reader();
+            self.ready.insert(number);
+        }
     }
 
-    fn turn_one(&mut self, number: u32, happened: Happened, most: usize) {
+    fn turn_one(&mut self, number: u32, most: usize) {
         let Some(stream) = self.there.get_mut(&number) else { return };
-        match stream.turn(happened, &mut self.buffer, most) {
+        match stream.turn(&mut self.buffer, most) {
             Left::Wait => {}
             Left::More => {
                 self.ready.insert(number);
@@ -116,7 +119,7 @@ impl Streams {
     /// whether nothing is left.
     pub(crate) fn drain(&mut self, numbers: &[u32]) -> bool {
         for number in numbers {
-            self.turn_one(*number, Happened::default(), REST);
+            self.turn_one(*number, REST);
         }
         numbers.iter().all(|number| self.there.get(number).is_none_or(Stream::is_dry))
     }

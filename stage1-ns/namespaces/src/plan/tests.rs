@@ -236,6 +236,19 @@ fn what_was_not_handed_over_is_missed_before_anything_is_made() {
 }
 
 #[test]
+fn in_a_guest_the_plan_is_that_of_a_pod_without_ids_of_its_own() {
+    let mut order = Order { ids: None, ..order(Vec::new()) };
+    let guest = of(&order, Flavour::Guest).unwrap();
+    assert_eq!(guest, of(&order, Flavour::Ns).unwrap());
+    assert!(!guest.namespaces.contains(&Namespace::User));
+    // The host's processes are as far away as anything of the host.
+    order.apps[0].spec.pid = PidMode::Host;
+    let report = of(&order, Flavour::Guest).unwrap_err().report();
+    assert_eq!(report.code, "stage1.not-given");
+    assert!(report.message.contains("stage1 `kvm`"), "{}", report.message);
+}
+
+#[test]
 fn pipes_belong_to_the_app_as_the_host_counts() {
     let mut order = order(Vec::new());
     assert_eq!(plan(&order).unwrap().apps[0].owner, (100_033, 100_007));
