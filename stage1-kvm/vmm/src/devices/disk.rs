@@ -178,7 +178,7 @@ impl<M: Media> Spinning<M> {
         let sector =
             u64::from(u32::from_le_bytes(word(8))) | u64::from(u32::from_le_bytes(word(12))) << 32;
         let (code, written) = match self.dispatch(kind, sector, chain) {
-            Ok(written) => (0, written),
+            Ok(written) => (0_u8, written),
             Err(Refusal::Failed) => (1, 0),
             Err(Refusal::Unsupported) => (2, 0),
         };

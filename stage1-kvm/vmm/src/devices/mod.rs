@@ -6,3 +6,6 @@ pub mod images;
 pub mod net;
 pub mod scratch;
 pub mod vsock;
+
+#[cfg(test)]
+mod disk_tests;

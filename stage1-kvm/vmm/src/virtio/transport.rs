@@ -440,3 +440,6 @@ fn half(features: u64, which: u32) -> u32 {
     };
     u32::try_from(half & u64::from(u32::MAX)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
