@@ -1,8 +1,8 @@
 //! Boots a kernel by hand, without a pod: `boot VMLINUX INITRAMFS [COMMAND-LINE [VCPUS [MIB [DISK]]]]`.
 //!
-//! Prints what the kernel has said, how the machine has ended, and what was counted. What the
-//! guest's streams say goes nowhere. For whoever works on the monitor; nothing of the product uses
-//! it.
+//! Prints what the kernel has said, how the machine has ended, and what was counted. A guest of
+//! ours is ended once it has said hello: nobody here has an answer. For whoever works on the
+//! monitor; nothing of the product uses it.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool to be used by hand")]
 
@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pod_abi::guest::Extent;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, recv, shutdown, socketpair,
+};
 use vmm::counters::Tally;
 use vmm::description::Description;
 use vmm::helm::{FromVmm, MAX_PACKET};
@@ -46,7 +48,7 @@ fn main() {
         user: None,
     };
     let (helm, ours) = pair(SocketType::SEQPACKET);
-    let ((wall, _wall), (inner, _inner)) = (pair(SocketType::STREAM), pair(SocketType::STREAM));
+    let ((wall, heard), (inner, _inner)) = (pair(SocketType::STREAM), pair(SocketType::STREAM));
     let kvm = File::options().read(true).write(true).open("/dev/kvm").unwrap();
     let rest = Resources {
         kvm: Some(kvm.into()),
@@ -59,11 +61,19 @@ fn main() {
         tap: None,
         shares: Vec::new(),
     };
+    let ours = Arc::new(ours);
+    let told = Arc::clone(&ours);
+    std::thread::spawn(move || {
+        let mut hello = [0; 4096];
+        if recv(&heard, &mut hello[..], RecvFlags::empty()).is_ok_and(|(length, _)| length > 0) {
+            shutdown(&*told, Shutdown::Write).unwrap();
+        }
+    });
     let confine: Arc<dyn Confine> = Arc::new(Unconfined);
     let begun = Instant::now();
     machine::run(&description, Given { helm, rest }, tally, &confine);
     let mut packet = vec![0; MAX_PACKET];
-    let (length, _) = recv(&ours, &mut packet[..], RecvFlags::DONTWAIT).unwrap();
+    let (length, _) = recv(&*ours, &mut packet[..], RecvFlags::DONTWAIT).unwrap();
     let FromVmm::Ended(end) = serde_json::from_slice(&packet[..length]).unwrap() else { return };
     println!(
         "{}\n{:?} after {:?}: {}\n{:#?}",
