@@ -62,7 +62,7 @@ pub fn forget_others() -> Result<(), Fault> {
 
 /// Confines this process, which has one thread and is in a cage already, to what is shared.
 ///
-/// 1. a single file is put into a directory ([`place`]);
+/// 1. a single file is put into a directory;
 /// 2. limits; groups, for with one of ours a file in a directory with set-group-id would keep that
 ///    bit for a caller who is not in the group (CVE-2022-0358); rights;
 /// 3. system calls.
