@@ -103,3 +103,6 @@ pub fn initramfs_address(memory: u64, kernel_end: u64, length: u64) -> Result<u6
     let start = start & !0xfff;
     if start < kernel_end.max(at::HIGH_MEMORY) { Err(room) } else { Ok(start) }
 }
+
+#[cfg(test)]
+mod tests;
