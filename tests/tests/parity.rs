@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use tests::parity::inventory::{self, Answer, REASONS};
-use tests::parity::{GROUPS, Group, Place, Shown, Wall, World};
+use tests::parity::{GROUPS, Group, NOT_YET, Place, Shown, Wall, World, missing};
 use tests::programs::Programs;
 use tests::require;
 use tests::sandbox::Sandbox;
@@ -110,4 +110,8 @@ fn the_document_is_that_of_the_promises() {
         .flat_map(|group| group.promises)
         .filter(|promise| shown.namespaces.get(promise.name) != Some(&true));
     assert_eq!(open.map(|promise| promise.name).collect::<Vec<_>>(), [""; 0]);
+    let told: Vec<_> =
+        shown.machine.iter().filter(|(_, holds)| !**holds).map(|(name, _)| name).collect();
+    let known: Vec<_> = told.iter().filter(|name| missing(name).is_some()).copied().collect();
+    assert_eq!((told.len(), &told), (NOT_YET.len(), &known), "what does not hold yet is listed");
 }

@@ -1,7 +1,7 @@
 //! What a pod promises, in a virtual machine of its own: the checks are those that run in namespaces
 //! (`tests/tests/parity.rs`), and here for both walls where only this machine has the controllers.
 
-use tests::parity::{Group, Place, Wall, World};
+use tests::parity::{Group, Place, Wall, World, missing};
 use tests::sandbox::Sandbox;
 
 fn holds(group: &str) {
@@ -9,7 +9,10 @@ fn holds(group: &str) {
     if group.place == Place::Controllers {
         World::run_group(group, Wall::Namespaces, &Sandbox::of_this_machine());
     }
-    World::run_group(group, Wall::Machine, &Sandbox::of_this_machine());
+    // A group of which nothing holds yet would only take time; the document says so of each.
+    if group.promises.iter().any(|promise| missing(promise.name).is_none()) {
+        World::run_group(group, Wall::Machine, &Sandbox::of_this_machine());
+    }
 }
 
 macro_rules! groups {

@@ -11,9 +11,9 @@ fn what_a_machine_cannot_have_is_refused_by_name() {
         (&["--net", "host"][..], &[][..], ["`--net host`", "`--stage1 ns`"]),
         (&["--ipc", "host"], &[], ["`--ipc host`", "`--stage1 ns`"]),
         (&[], &["--pid", "host"], ["`--pid host`", "--stage1"]),
-        (&[], &["--device", "/dev/fuse"], ["devices of the host", "`--stage1 ns`"]),
+        (&[], &["--device", "/dev/fuse"], ["`--device`", "`--stage1 ns`"]),
         (&[], &["-v", "/dev/null:/x"], ["neither a directory nor a regular file", "ns"]),
-        (&[], &["--cpuset-cpus", "0"], ["processors or memory nodes by number", "whole pod"]),
+        (&[], &["--cpuset-cpus", "0"], ["`--cpuset-cpus`", "`--stage1 ns`"]),
         (&[], &["--blkio-weight", "100"], ["limits of the host's disks", "whole pod"]),
     ] {
         let call = machine.call().args(["run", "--rm", "--stage1", "kvm"]).args(of_pod);
@@ -30,5 +30,5 @@ fn a_socket_of_the_service_manager_is_refused() {
     let activate = machine.programs().path("activate").display().to_string();
     let call = machine.program(&activate).args([&socket, "--"]).args([&pod]);
     let call = call.args(["run", "--rm", "--stage1", "kvm", &image, "--socket", "web", "true"]);
-    let _ = call.run().refuses(125, &["sockets of the service manager"]);
+    let _ = call.run().refuses(125, &["`--socket`", "`--stage1 ns`"]);
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::parity::inventory::{self, Answer, REASONS};
-use crate::parity::{GROUPS, MOST_BOOTS, Wall};
+use crate::parity::{GROUPS, MOST_BOOTS, Wall, missing};
 use crate::programs::Programs;
 
 /// Whether each promise holds, behind each wall.
@@ -31,9 +31,9 @@ pub struct Refused {
     way_out: String,
 }
 
-/// What stands for a promise that holds, and for one that was not shown to.
+/// What stands for a promise that holds, and for one that was not seen to.
 const HOLDS: &str = "yes";
-const OPEN: &str = "not shown";
+const OPEN: &str = "not yet";
 
 const HEAD: &str = "# Parity
 
@@ -101,7 +101,10 @@ impl Shown {
             for promise in group.promises {
                 let name = promise.name;
                 let (ns, kvm) = (cell(&self.namespaces, name), cell(&self.machine, name));
-                let differs = promise.differs.unwrap_or("–");
+                let differs = match (missing(name), promise.differs) {
+                    (Some(missing), _) => format!("not yet: {missing}"),
+                    (None, differs) => differs.unwrap_or("–").to_owned(),
+                };
                 // A string takes everything.
                 let _ =
                     writeln!(text, "| `{name}` | {} | {ns} | {kvm} | {differs} |", promise.says);

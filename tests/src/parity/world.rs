@@ -12,7 +12,7 @@ use pod_abi::status::AppState;
 use serde::{Deserialize, Serialize};
 
 use crate::fixtures::Fixture;
-use crate::parity::{Group, Wall};
+use crate::parity::{Group, Wall, missing};
 use crate::pods::Pod;
 use crate::said::{self, PATIENCE};
 use crate::sandbox::{Call, Sandbox};
@@ -64,10 +64,19 @@ impl<'s> World<'s> {
         fs::create_dir_all(&place).expect("results can be kept");
         let text = serde_json::to_string_pretty(&found).expect("it is a map of strings");
         fs::write(place.join(format!("{}.json", group.name)), text).expect("results can be kept");
-        let broken: Vec<_> =
-            found.promises.iter().filter_map(|(name, why)| Some((name, why.as_ref()?))).collect();
+        // Where systemd runs, a pod that failed has left a unit that goes with it.
+        let pods = sandbox.pod(["ps", "-a", "-q"]).raw;
+        pods.lines().for_each(|pod| drop(sandbox.pod(["rm", "-f", pod])));
+        let expected = |name: &str| wall == Wall::Namespaces || missing(name).is_none();
+        let broken: Vec<_> = found
+            .promises
+            .iter()
+            .filter(|(name, _)| expected(name))
+            .filter_map(|(name, why)| Some((name, why.as_ref()?)))
+            .collect();
         // What the whole said was printed when it happened.
-        assert!(whole.is_ok() && broken.is_empty(), "{} behind {wall}: {broken:#?}", group.name);
+        let whole = whole.is_ok() || !found.promises.keys().all(|name| expected(name));
+        assert!(whole && broken.is_empty(), "{} behind {wall}: {broken:#?}", group.name);
         assert!(found.boots <= group.boots, "{} pods were started", found.boots);
     }
 

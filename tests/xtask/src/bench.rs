@@ -7,6 +7,7 @@ use crate::error::Error;
 mod measure;
 mod start;
 mod units;
+mod vm;
 
 /// Carries out the words behind `bench`.
 pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
@@ -14,7 +15,9 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
         ["start", rest @ ..] => start::start(rounds(rest)?),
         ["units", rest @ ..] => units::units(rounds(rest)?),
         [units::INSIDE, rest @ ..] => units::inside(rounds(rest)?),
-        _ => Err(Error::new("usage: cargo xtask bench start|units [ROUNDS]")),
+        ["vm", rest @ ..] => vm::vm(rounds(rest)?),
+        [vm::INSIDE, rest @ ..] => vm::inside(rounds(rest)?),
+        _ => Err(Error::new("usage: cargo xtask bench start|units|vm [ROUNDS]")),
     }
 }
 

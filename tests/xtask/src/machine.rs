@@ -112,18 +112,24 @@ pub(crate) fn results(tier: Tier) -> PathBuf {
 fn boot(tier: Tier, programs: &Programs, tests: Option<&Path>) -> Result<Box<dyn Machine>, Error> {
     let root = root::root(&[])?;
     let payload = payload::of(programs, tests)?;
+    start(tier, &root, payload.path())
+}
+
+/// Boots a machine of `root` with the tree `payload` laid over it.
+fn start(tier: Tier, root: &Path, payload: &Path) -> Result<Box<dyn Machine>, Error> {
     let began = Instant::now();
     let machine: Box<dyn Machine> = match tier {
-        Tier::Booted => Box::new(Booted::boot(&root, payload.path())?),
-        Tier::Qemu => Box::new(Qemu::boot(&root, payload.path())?),
+        Tier::Booted => Box::new(Booted::boot(root, payload)?),
+        Tier::Qemu => Box::new(Qemu::boot(root, payload)?),
     };
     say::note(&format!("{tier} machine up in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(machine)
 }
 
-/// Runs this very program with `words` in a booted machine that has the packages `more`, too, and
+/// Runs this very program with `words` in a machine of `tier` that has the packages `more`, too, and
 /// `programs` installed.
 pub(crate) fn run_ourselves(
+    tier: Tier,
     programs: &Programs,
     more: &[&str],
     words: &[&str],
@@ -132,7 +138,7 @@ pub(crate) fn run_ourselves(
     let failed = |error: io::Error| Error::of("cannot take this program into a machine", &error);
     let payload = payload::of(programs, None)?;
     fs::copy(env::current_exe().map_err(failed)?, payload.path().join(OURS)).map_err(failed)?;
-    let mut machine = Booted::boot(&root::root(more)?, payload.path())?;
+    let mut machine = start(tier, &root::root(more)?, payload.path())?;
     let program = format!("/{OURS}");
     match machine.run(&[&[program.as_str()], words].concat(), Streams::Ours, None)? {
         0 => Ok(()),

@@ -13,6 +13,7 @@
 //! cargo xtask docs [DIR]           writes `docs/commands.md`; to DIR, manual pages and completions
 //! cargo xtask bench start [ROUNDS] compares the start of a pod with its peers
 //! cargo xtask bench units [ROUNDS] the same with systemd, in a booted machine: what a unit costs
+//! cargo xtask bench vm [ROUNDS]    the boot of a guest, beside QEMU's `microvm`, in a machine
 //! ```
 //!
 //! Nothing is decided here that the product decides; what a job needs from the machine is named

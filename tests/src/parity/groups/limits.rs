@@ -74,7 +74,7 @@ fn limits(world: &World<'_>) {
         });
     });
     world.holds("limit-changed", || {
-        world.sandbox.pod(["update", "-m", "32m", "limits", "neighbour"]).success();
+        world.sandbox.pod(["update", "-c", "neighbour", "-m", "32m", "limits"]).success();
         assert_eq!(read("neighbour", "memory.max"), "33554432\n");
     });
     world.sandbox.pod(["stop", "-t", "0", "limits"]).success();

@@ -39,7 +39,7 @@ fn foreground(world: &World<'_>) {
     const SCRIPT: &str = r"cat; printf 'a\001b'; echo 'by name' >/dev/stdout;
         printf 'no end' >&2; dd if=/dev/zero bs=1k count=300 2>/dev/null; exit 42";
     let app = world.shell("app", &["-i"], SCRIPT);
-    let said = world.run(&["--rm"]).args(app).input(b"typed\nand ended").run();
+    let said = world.run(&["--rm", "-q"]).args(app).input(b"typed\nand ended").run();
     world.holds("input", || assert!(said.raw.starts_with("typed\nand ended"), "{:.200}", said.raw));
     world.holds("output", || {
         let rest = said.raw.strip_prefix("typed\nand endeda\u{1}bby name\n");

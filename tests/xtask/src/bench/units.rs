@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::bench::measure::{Contender, medians, run, words};
 use crate::build::{self, Profile};
 use crate::error::Error;
-use crate::machine;
+use crate::machine::{self, tier::Tier};
 use crate::say;
 
 /// The word that makes this program measure where it is.
@@ -36,7 +36,7 @@ const ALL_GONE: &str = "while [ -n \"$(pod list --quiet)$(systemctl list-units -
 pub(super) fn units(rounds: Option<usize>) -> Result<(), Error> {
     let programs = build::programs(Profile::Release)?;
     let rounds = rounds.unwrap_or(ROUNDS).to_string();
-    machine::run_ourselves(&programs, PEERS, &["bench", INSIDE, &rounds])
+    machine::run_ourselves(Tier::Booted, &programs, PEERS, &["bench", INSIDE, &rounds])
 }
 
 /// Measures, in the machine.
