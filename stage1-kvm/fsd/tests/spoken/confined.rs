@@ -36,7 +36,12 @@ fn other_process(deed: &str, without: &str) -> ExitStatus {
     let mut again = Command::new(env::current_exe().unwrap());
     let name = "confined::deed_of_another_process";
     again.args(["--exact", name, "--ignored", "--test-threads=1"]);
-    let output = again.env("DEED", deed).env("WITHOUT", without).output().unwrap();
+    // Made here: the other process does not live to take it away.
+    let home = tempfile::TempDir::new().unwrap();
+    fs::write(home.path().join("file"), "x").unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    again.env("DEED", deed).env("WITHOUT", without).env("SHARE", home.path());
+    let output = again.output().unwrap();
     if !output.status.success() && output.status.signal().is_none() {
         println!("{}", String::from_utf8_lossy(&output.stdout));
     }
@@ -83,10 +88,7 @@ fn deed_of_another_process() {
     let own = if own.as_raw_fd() == OWN { own } else { pod_sys::inherited(OWN).unwrap() };
     let wanted = |name| env::var(name).unwrap_or_default();
     let (deed, without) = (wanted("DEED"), wanted("WITHOUT"));
-    let home = tempfile::TempDir::new().unwrap();
-    fs::write(home.path().join("file"), "x").unwrap();
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let root = OwnedFd::from(File::open(home.path()).unwrap());
+    let root = OwnedFd::from(File::open(wanted("SHARE")).unwrap());
     let (mut monitor, stream) = UnixStream::pair().unwrap();
     let stream = File::from(OwnedFd::from(stream));
     let (done, is_done) = mpsc::channel();
