@@ -5,3 +5,4 @@ mod kernel;
 mod kvm;
 mod parity;
 mod refused;
+mod wreckers;

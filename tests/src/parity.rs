@@ -90,14 +90,7 @@ pub const GROUPS: &[Group] = groups::ALL;
 /// Promises that do not hold in a virtual machine yet, and what is missing: the document
 /// says the same.
 pub const NOT_YET: &[(&str, &str)] = &[
-    ("errors", NOT_LOOKED_AT),
     ("top", "`top` shows the monitor alone"),
-    ("limit-memory", NOT_LOOKED_AT),
-    ("limit-neighbour", NOT_LOOKED_AT),
-    ("limit-processes", NOT_LOOKED_AT),
-    ("limit-processor", NOT_LOOKED_AT),
-    ("limit-changed", NOT_LOOKED_AT),
-    ("limit-seen", NOT_LOOKED_AT),
     ("storm", NOT_LOOKED_AT),
     ("storm-leaves", NOT_LOOKED_AT),
     ("kills", NOT_LOOKED_AT),
