@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => {
-            say(&failure);
+            failure.say();
             ExitCode::from(exit::OURS)
         }
     }
@@ -68,7 +68,7 @@ fn run() -> Result<ExitCode, Failure> {
         }
         supervise(&order, &inherited, &mut wall)
     };
-    say(&inherited.become_reaper(&order, code));
+    inherited.become_reaper(&order, code).say();
     Ok(ExitCode::from(code))
 }
 
@@ -93,18 +93,4 @@ fn print_features() -> Result<ExitCode, Failure> {
 fn print(text: &str) -> Result<ExitCode, Failure> {
     io::stdout().write_all(text.as_bytes()).during(|| "cannot write to standard output")?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says what went wrong where nobody else can: before there is a status, and after the last.
-fn say(failure: &Failure) {
-    let report = failure.report();
-    let mut text = format!("error: {}\n", report.message);
-    for cause in report.causes {
-        text.push_str(&format!("  caused by: {cause}\n"));
-    }
-    for hint in report.hints {
-        text.push_str(&format!("  hint: {hint}\n"));
-    }
-    // There is nowhere else to say it.
-    let _ = io::stderr().write_all(text.as_bytes());
 }

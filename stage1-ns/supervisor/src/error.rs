@@ -4,7 +4,7 @@
 //! says what could not be done to which object, and no list of variants that nobody reads.
 
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, Write as _};
 
 use pod_abi::Report;
 
@@ -63,6 +63,21 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Writes it to standard error, where nobody else can tell it: before there is a status, and
+    /// after the last.
+    pub fn say(&self) {
+        let report = self.report();
+        let mut text = format!("error: {}\n", report.message);
+        for cause in report.causes {
+            text.push_str(&format!("  caused by: {cause}\n"));
+        }
+        for hint in report.hints {
+            text.push_str(&format!("  hint: {hint}\n"));
+        }
+        // There is nowhere else to say it.
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
     /// Makes the report that crosses to whoever waits for the pod.
