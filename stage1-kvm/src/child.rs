@@ -14,6 +14,7 @@ use std::ffi::{CStr, CString};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::fcntl::AtFlags;
 use nix::sys::signal::SigSet;
@@ -172,10 +173,15 @@ impl Child {
 
     /// Tells whether it has ended.
     pub(crate) fn has_ended(&self) -> bool {
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Waits this long for its end, and tells whether it came.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
         self.exit.is_some() || {
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
             let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
-            matches!(poll(&mut polled, Some(&now)), Ok(1))
+            let patience = Timespec::try_from(patience).ok();
+            matches!(poll(&mut polled, patience.as_ref()), Ok(1))
         }
     }
 

@@ -17,6 +17,10 @@ use crate::talk::Loss;
 /// last before, for two seconds at most.
 const ENDING: Duration = Duration::from_secs(4);
 
+/// How long a monitor that has hung up may take to be gone by itself: only then it can be told how
+/// it ended, and not how we ended it.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
 impl Machine<'_> {
     /// Ends the machine, unless the guest has only refused something; returns what to tell whoever
     /// has asked.
@@ -138,6 +142,9 @@ impl Machine<'_> {
     /// Tells how a monitor died that has not said a word.
     fn explain_silence(&self) -> Report {
         let mut crew = self.crew.borrow_mut();
+        if let Some(monitor) = &crew.monitor {
+            monitor.ends_within(LAST_BREATH);
+        }
         crew.kill();
         let exit = crew.monitor.as_mut().and_then(Child::reap);
         let what = format!("the pod's virtual machine monitor died: {}", manner(exit));
