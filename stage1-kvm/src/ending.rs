@@ -16,6 +16,9 @@ use vmm::helm::{End, EndClass};
 
 /// What the kernel says first of all when it cannot go on (`kernel/panic.c`).
 const PANIC: &str = "Kernel panic - not syncing";
+/// What a line of the kernel has that begins to tell of a crash (`arch/x86/mm/fault.c`,
+/// `arch/x86/kernel/traps.c`): where it was comes in the lines after it, and a long trace then.
+const TROUBLE: [&str; 5] = ["BUG: ", "Oops: ", "general protection fault", "PANIC: ", PANIC];
 /// The most lines of a console that are told.
 const LINES: usize = 8;
 /// The longest of these, in characters.
@@ -23,7 +26,7 @@ const LINE: usize = 200;
 
 /// Explains the end of a machine by what its monitor has said of it.
 pub(crate) fn explain(end: &End) -> Report {
-    let console = last_lines(&end.console);
+    let console = telling_lines(&end.console);
     let panic = end.console.lines().rev().find_map(|line| line.split(PANIC).nth(1));
     let message = tame(&end.message);
     let (code, what) = match (end.class, panic) {
@@ -50,20 +53,22 @@ pub(crate) fn explain(end: &End) -> Report {
     Report { causes: console, ..Report::new(code, what) }
 }
 
-/// Adds the last of what a machine's console has shown to a report.
+/// Adds what a machine's console has shown to a report: its first trouble, or its last lines.
 pub(crate) fn with_console(report: Report, end: Option<&End>) -> Report {
     let mut report = report;
-    report.causes.extend(end.into_iter().flat_map(|end| last_lines(&end.console)));
+    report.causes.extend(end.into_iter().flat_map(|end| telling_lines(&end.console)));
     report
 }
 
-/// Returns the last lines of a console, with nothing a terminal could take for a command.
-fn last_lines(console: &str) -> Vec<String> {
+/// Returns lines of a console: those in which a crash begins, or else the last; with nothing a
+/// terminal could take for a command.
+fn telling_lines(console: &str) -> Vec<String> {
     let lines = console.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut last: Vec<String> = lines.rev().take(LINES).map(tame).collect();
-    last.reverse();
-    last.iter_mut().for_each(|line| line.insert_str(0, "console: "));
-    last
+    let lines: Vec<&str> = lines.collect();
+    let trouble = |line: &&str| TROUBLE.iter().any(|mark| line.contains(mark));
+    let last = lines.len().saturating_sub(LINES);
+    let first = lines.iter().position(trouble).unwrap_or(last).min(last);
+    lines.iter().skip(first).take(LINES).map(|line| format!("console: {}", tame(line))).collect()
 }
 
 fn tame(line: &str) -> String {
@@ -94,6 +99,17 @@ mod tests {
             assert!(report.message.ends_with("Attempted to kill init!"), "{}", report.message);
         }
         assert_eq!(code(EndClass::Failed, panic), "vm.monitor-failed");
+    }
+
+    #[test]
+    fn the_beginning_of_a_crash_is_told_and_not_the_end_of_its_trace() {
+        let trace = "[ 5.1] x86 line of a trace\n".repeat(30);
+        let console = format!("[ 5.0] fine\n[ 5.1] BUG: unable to handle page fault\n{trace}");
+        let told = explain(&end(EndClass::Reset, &console)).causes;
+        assert_eq!(told.len(), LINES);
+        assert_eq!(told[0], "console: [ 5.1] BUG: unable to handle page fault");
+        let short = explain(&end(EndClass::Reset, "one\nPANIC: two")).causes;
+        assert_eq!(short, ["console: one", "console: PANIC: two"]);
     }
 
     #[test]

@@ -14,16 +14,23 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::ptr;
 use std::sync::Arc;
 
-use vm_memory::mmap::FromRangesError;
-use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, VolatileSlice};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
+    VolatileSlice,
+};
 
 /// Where devices begin: no memory lies between here and [`HIGH_START`].
 pub const LOW_END: u64 = 3 << 30;
 
 /// Where the memory goes on that did not fit below [`LOW_END`].
 pub const HIGH_START: u64 = 4 << 30;
+
+/// Bytes of a huge page.
+const HUGE: usize = 2 << 20;
 
 /// The memory of a guest, by addresses of the guest.
 pub type Memory = Arc<GuestMemoryMmap>;
@@ -41,18 +48,42 @@ pub fn layout(bytes: u64) -> Vec<(u64, u64)> {
     }
 }
 
-/// Maps memory for a guest: anonymous, private, zero, not reserved before it is used.
+/// Maps memory for a guest: anonymous, private, zero, not reserved before it is used. It stays
+/// mapped until the process ends, whose only machine it is for.
+///
+/// It begins where a huge page does, for only there the pages of host and guest have the same
+/// edges, and KVM maps huge ones: a guest's kernel starts in a third less time for it (nested).
 ///
 /// # Errors
 ///
 /// What the kernel says: there is no room for it among our addresses.
-pub fn map(bytes: u64) -> Result<Memory, FromRangesError> {
-    let mut ranges = Vec::new();
+pub fn map(bytes: u64) -> io::Result<Memory> {
+    let mut regions = Vec::new();
     for (start, length) in layout(bytes) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        ranges.push((GuestAddress(start), length));
+        let region = map_aligned(length).and_then(|region| {
+            GuestRegionMmap::new(region, GuestAddress(start))
+                .ok_or(io::ErrorKind::InvalidInput.into())
+        });
+        regions.push(region?);
     }
-    Ok(Arc::new(GuestMemoryMmap::from_ranges(&ranges)?))
+    Ok(Arc::new(GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)?))
+}
+
+/// Maps so many bytes from the edge of a huge page on.
+fn map_aligned(length: usize) -> io::Result<MmapRegion> {
+    let (prot, flags) =
+        (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+    // What lies before and behind the region is never touched: it costs addresses only.
+    let room = length.checked_add(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
+    // SAFETY: the kernel chooses the address, so that nothing else is there.
+    let found = unsafe { mmap_anonymous(ptr::null_mut(), room, prot, flags) }?.cast::<u8>();
+    let region = found.wrapping_add(found.align_offset(HUGE));
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    // SAFETY: the region is within what was mapped so, for the edge comes before `HUGE` bytes are
+    // over; nobody else knows of it, and nobody unmaps it.
+    unsafe { MmapRegion::build_raw(region, length, prot, flags) }.map_err(io::Error::other)
 }
 
 /// Reads `length` bytes of a file, from `offset` on, to an address of the guest.

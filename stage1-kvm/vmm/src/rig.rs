@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use virtio_queue::{Queue as Ring, QueueT as _};
-use vm_memory::{Bytes as _, GuestAddress};
+use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
 use crate::bell::Bell;
-use crate::memory::{self, Memory};
+use crate::memory::Memory;
 use crate::virtio::{Activation, Interrupt, Queue, Status, feature};
 use crate::watch::Watch;
 
@@ -54,6 +54,18 @@ pub struct Driver {
     pub notified: Bell,
 }
 
+/// Memory of a guest that is unmapped with its last user, as a process' only machine's is not.
+///
+/// # Panics
+///
+/// If there is no room for it.
+#[must_use]
+pub fn memory(bytes: u64) -> Memory {
+    let length = usize::try_from(bytes).expect("64 bits");
+    let mapped = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), length)]);
+    Arc::new(mapped.expect("room for memory"))
+}
+
 impl Rig {
     /// A rig with queues of these sizes, at most 256 each, and what their device is given.
     ///
@@ -62,7 +74,7 @@ impl Rig {
     /// If there are no descriptors or no memory left, or a size is no power of two.
     #[must_use]
     pub fn new(sizes: &[u16], features: u64) -> (Self, Activation) {
-        let memory = memory::map(MEMORY).expect("16 MiB of memory");
+        let memory = memory(MEMORY);
         let status = Arc::new(Status::default());
         let interrupt = Interrupt::new(Arc::clone(&status), None);
         let watch = Watch::new().expect("an epoll instance");

@@ -8,7 +8,7 @@ use super::Words;
 use crate::bell::Bell;
 use crate::description::Nic;
 use crate::devices::net::Net;
-use crate::memory;
+use crate::rig;
 use crate::virtio::transport::{Facts, Keeper, Transport, Wiring, progress, register};
 use crate::virtio::{Activation, Interrupt, Status};
 use crate::watch::Watch;
@@ -50,7 +50,7 @@ impl Keeper for Thread {
 /// If something is not as it must be, or no descriptors are left.
 pub fn transport(deeds: &[u8]) {
     let mut words = Words(deeds);
-    let memory = memory::map(16 << 20).expect("16 MiB of memory");
+    let memory = rig::memory(16 << 20);
     let status = Arc::new(Status::default());
     let bell = || Bell::new().expect("an eventfd");
     let wiring = Wiring {

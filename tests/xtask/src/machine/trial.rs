@@ -69,12 +69,8 @@ pub(crate) fn steps(tier: Tier, filter: &[&str]) -> Vec<Step> {
             let rest = tests(&[&of_qemu[..], &late].concat());
             [&[rest], &reboots[..]].concat()
         }
-        // Of about twenty boots of a guest in an emulated machine one or two end in a crash of its
-        // kernel or in silence, for a reason nobody has found yet. Until then what boots many is asked
-        // for by its name: a run that fails one time in two says nothing.
         Tier::Qemu if filter.is_empty() => {
-            let asked_for = ["--skip", "vm::parity::", "--skip", "vm::wreckers::"];
-            vec![tests(&[&["controllers::", "everywhere::", "vm::"], &asked_for[..]].concat())]
+            vec![tests(&["controllers::", "everywhere::", "vm::"])]
         }
         Tier::Booted => vec![tests(&[&of_qemu[..], &late, filter].concat())],
         Tier::Qemu => vec![tests(&[&late[..], filter].concat())],
@@ -313,8 +309,8 @@ mod tests {
         assert_eq!(lines(Tier::Booted, &[]), [&[all.as_str()], &reboots[..]].concat());
         assert_eq!(lines(Tier::Booted, &["units::"]), [format!("{all} units::")]);
         assert_eq!(lines(Tier::Booted, &["before_reboot"]), reboots);
-        let asked_for = "--skip vm::parity:: --skip vm::wreckers::";
-        let all = format!("controllers:: everywhere:: vm:: {asked_for}");
+
+        let all = "controllers:: everywhere:: vm::".to_owned();
         assert_eq!(lines(Tier::Qemu, &[]), [all]);
         assert_eq!(lines(Tier::Qemu, &["oom"]), [format!("{late} oom")]);
     }

@@ -202,7 +202,7 @@ pub(super) fn up_to_hello(guest: &Guest<'_>) -> io::Result<(Value, Memory)> {
     }
 }
 
-/// Adds up the mappings of a process; that of the guest is the one of its size.
+/// Adds up the mappings of a process; that of the guest is the one that is not smaller than it.
 fn memory(smaps: &str) -> Memory {
     let kib = |line: &str, field: &str| -> Option<u64> {
         line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok()
@@ -214,7 +214,7 @@ fn memory(smaps: &str) -> Memory {
             size = found;
         } else if let Some(found) = kib(line, "Pss:") {
             memory.whole += found;
-            memory.guest += if size == MEMORY << 10 { found } else { 0 };
+            memory.guest += if size >= MEMORY << 10 { found } else { 0 };
         }
     }
     memory
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_the_guest_is_told_from_the_monitors() {
-        let smaps = "Size:             262144 kB\nRss:  9 kB\nPss:                9000 kB\n\
+        let smaps = "Size:             264192 kB\nRss:  9 kB\nPss:                9000 kB\n\
                      Size:                 64 kB\nPss:                  20 kB\nPss_Dirty: 3 kB\n";
         assert_eq!(memory(smaps), Memory { whole: 9_020, guest: 9_000 });
     }
