@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
-/// Nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted; good until the year 2554.
+/// Nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted; good until July of 2554.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timestamp(pub u64);
@@ -59,11 +59,11 @@ fn parse_utc(word: &str) -> Option<Timestamp> {
         _ => return None,
     };
     let days = days_from_civil(year, month, day)?;
-    if hour > 23 || minute > 59 || second > 60 || year > 2553 {
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
-    Some(Timestamp(seconds * NANOS_PER_SECOND + nanos))
+    seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(nanos).map(Timestamp)
 }
 
 /// Counts the days from the epoch to a Gregorian date, or `None` before it or for no date.
@@ -135,6 +135,8 @@ mod tests {
             let time = Timestamp(day * SECONDS_PER_DAY * NANOS_PER_SECOND + 123_456_789);
             assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
         }
+        let last = Timestamp(u64::MAX);
+        assert_eq!(Timestamp::parse(&last.to_string()), Ok(last));
     }
 
     #[test]
@@ -145,6 +147,8 @@ mod tests {
             "2026-13-01T00:00:00Z",
             "2026-11-22T12:05:06+01:00",
             "2026-11-22T12:05:06.Z",
+            "2554-07-21T23:34:33.709551616Z",
+            "9999-12-31T23:59:60Z",
         ] {
             assert!(Timestamp::parse(bad).is_err(), "{bad}");
         }

@@ -24,6 +24,8 @@ mod control;
 mod error;
 mod events;
 mod handover;
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 mod journal;
 mod limits;
 mod link;

@@ -109,8 +109,10 @@ impl Link {
                     Ok(Some(message)) => heard.push_back(message),
                     Ok(None) => break,
                     Err(error) => {
+                        // SECURITY: the cause quotes what was said.
                         let what = "what the pod's PID 1 says is no message";
-                        return Err(Silence::Nonsense(Failure::of(what, error)));
+                        let report = Failure::of(what, error).report().tamed();
+                        return Err(Silence::Nonsense(Failure::from(report)));
                     }
                 }
             }

@@ -337,29 +337,13 @@ fn signal(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::hostile::ORDER;
     use pod_abi::Timestamp;
     use pod_abi::inner::FromInit;
     use pod_abi::stage::Order;
 
     pub(crate) fn order() -> Order {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        serde_json::from_value(serde_json::json!({
-            "abi": 3,
-            "pod": {
-                "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
-                "created": "2026-01-01T00:00:00Z", "remove": false,
-                "sandbox": { "stage1": "ns", "apps": ["web"] },
-            },
-            "apps": [{ "layers": ["a"], "spec": {
-                "version": 1, "name": "web",
-                "image": { "reference": "x", "manifest": digest, "config": digest,
-                           "layers": [digest], "verified": "digest" },
-                "process": { "args": ["x"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
-                             "noNewPrivileges": true },
-            }}],
-            "attempt": 1, "ids": null, "output": "logged", "resolvConf": "", "hosts": "",
-        }))
-        .unwrap()
+        serde_json::from_str(ORDER).unwrap()
     }
 
     fn web() -> AppName {

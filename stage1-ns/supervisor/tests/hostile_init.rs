@@ -154,24 +154,7 @@ impl Wall for Stage {
 }
 
 fn order() -> Order {
-    let digest = format!("sha256:{}", "a".repeat(64));
-    serde_json::from_value(serde_json::json!({
-        "abi": 2,
-        "pod": {
-            "version": 1, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
-            "created": "2026-01-01T00:00:00Z", "remove": false,
-            "sandbox": { "stage1": "ns", "apps": ["web"] },
-        },
-        "apps": [{ "layers": ["a"], "spec": {
-            "version": 1, "name": "web",
-            "image": { "reference": "x", "manifest": digest, "config": digest,
-                       "layers": [digest], "verified": "digest" },
-            "process": { "args": ["x"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
-                         "noNewPrivileges": true },
-        }}],
-        "attempt": 1, "ids": null, "output": "logged", "resolvConf": "", "hosts": "",
-    }))
-    .unwrap()
+    serde_json::from_str(include_str!("order.json")).unwrap()
 }
 
 /// Runs a pod whose PID 1 follows `script`; `beside` is called with the run directory.
@@ -249,7 +232,7 @@ fn an_honest_life_is_recorded_and_its_output_logged() {
 
 #[test]
 fn a_pid_1_that_breaks_the_protocol_ends_its_pod_alone() {
-    let scripts: [(&str, Script); 6] = [
+    let scripts: [(&str, Script); 7] = [
         ("pod.init-died", Box::new(|_| {})),
         ("pod.init-died", Box::new(|mut init| init.begin())),
         ("pod.init-broke-protocol", Box::new(|mut init| init.say(&started()))),
@@ -276,11 +259,22 @@ fn a_pid_1_that_breaks_the_protocol_ends_its_pod_alone() {
                 while init.hear().is_some() {}
             }),
         ),
+        (
+            "pod.failed",
+            Box::new(|mut init| {
+                // The parser quotes a word it does not know.
+                let word = "\u{1b}[2J".repeat(10_000);
+                init.channel.write_all(&encode(&word).unwrap()).unwrap();
+                while init.hear().is_some() {}
+            }),
+        ),
     ];
     for (expected, script) in scripts {
         let (code, status, _) = run(script, alone);
         assert_eq!(code, 125);
-        assert_eq!(status.error.unwrap().code, expected);
+        let error = status.error.unwrap();
+        assert_eq!(error.code, expected);
+        assert_eq!(error.clone().tamed(), error);
     }
 }
 
