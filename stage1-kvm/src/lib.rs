@@ -17,6 +17,8 @@ mod doctor;
 mod ending;
 mod helm;
 mod host;
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 mod kernel;
 mod kvm;
 mod machine;

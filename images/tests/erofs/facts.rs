@@ -6,21 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What is known of one path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
-    pub(crate) mode: u32,
-    pub(crate) owner: (u32, u32),
-    pub(crate) time: (i64, i64),
-    pub(crate) links: u64,
-    /// Major and minor number, of a device.
-    pub(crate) device: (u32, u32),
-    pub(crate) attributes: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Of a file or a link.
-    pub(crate) content: Vec<u8>,
-    /// The first path that is the same inode.
-    pub(crate) same_as: Vec<u8>,
-}
+use crate::reader::Facts;
 
 /// Looks at everything beneath `root`; the root's own path is empty.
 pub(crate) fn of(root: &Path) -> BTreeMap<Vec<u8>, Facts> {

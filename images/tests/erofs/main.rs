@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod damage;
 mod facts;
 mod model;
 mod mounted;
@@ -19,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use facts::Facts;
 use images::write_erofs;
 use model::{Item, Model, Order};
 use proptest::prelude::*;
+use reader::Facts;
 use tempfile::TempDir;
 
 /// The name of every image here.
@@ -284,6 +285,20 @@ mod hostile {
         fs::read(home.path().join("image")).unwrap()
     }
 
+    #[test]
+    fn what_is_damaged_is_sound_at_first() {
+        let tree = reader::read(&damage::SOUND).unwrap();
+        let names: Vec<_> = tree.keys().map(|path| str::from_utf8(path).unwrap()).collect();
+        assert_eq!(names, ["", "again", "file", "link", "sub", "sub/small"]);
+        assert_eq!(tree[&b"file"[..]].content, [7; 5000]);
+        assert_eq!(tree[&b"link"[..]].content, b"file");
+        let small = &tree[&b"sub/small"[..]];
+        assert_eq!(
+            (&small.content[..], &small.attributes[&b"user.a"[..]][..]),
+            (&b"x"[..], &b"bc"[..])
+        );
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
@@ -303,12 +318,17 @@ mod hostile {
             if let Some(cut) = cut {
                 bytes.truncate(cut.index(bytes.len()));
             }
-            reader::body(&bytes);
+            damage::read(&bytes);
+        }
+
+        #[test]
+        fn no_changes_of_what_matters_do_harm(deeds in prop::collection::vec(any::<u8>(), 0..60)) {
+            damage::body(&deeds);
         }
 
         #[test]
         fn noise_is_no_image(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
-            reader::body(&bytes);
+            damage::read(&bytes);
         }
     }
 }

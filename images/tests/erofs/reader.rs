@@ -6,22 +6,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::Facts;
-
 /// Names in all directories.
-const MAX_NAMES: usize = 100_000;
+pub(crate) const MAX_NAMES: usize = 100_000;
 /// Bytes of all contents.
-const MAX_CONTENT: u64 = 1 << 28;
+pub(crate) const MAX_CONTENT: u64 = 1 << 28;
 const BLOCK: u64 = 4096;
 
 type Result<T> = std::result::Result<T, &'static str>;
 
-/// What a fuzzer calls: reading ends, and an image that is read stays in its bounds.
-pub(crate) fn body(bytes: &[u8]) {
-    if let Ok(tree) = read(bytes) {
-        let content: u64 = tree.values().map(|facts| facts.content.len() as u64).sum();
-        assert!(tree.len() <= MAX_NAMES + 1 && content <= MAX_CONTENT);
-    }
+/// What is known of one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) time: (i64, i64),
+    pub(crate) links: u64,
+    /// Major and minor number, of a device.
+    pub(crate) device: (u32, u32),
+    pub(crate) attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Of a file or a link.
+    pub(crate) content: Vec<u8>,
+    /// The first path that is the same inode.
+    pub(crate) same_as: Vec<u8>,
 }
 
 /// Reads a whole image: all that is in it, by path.

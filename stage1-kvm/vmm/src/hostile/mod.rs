@@ -4,12 +4,14 @@
 //! `cargo test` calls them with a bounded number of random inputs; `tests/fuzz` lets `cargo fuzz`
 //! look for inputs for as long as somebody likes.
 
+mod disk;
 mod muxer;
 mod net;
 mod serial;
 mod transport;
 mod vsock;
 
+pub use disk::disk;
 pub use muxer::muxer;
 pub use net::net;
 pub use serial::serial;
@@ -118,6 +120,11 @@ mod tests {
         #[test]
         fn no_chains_confuse_the_network_device(deeds in deeds()) {
             super::net(&deeds);
+        }
+
+        #[test]
+        fn no_chains_confuse_a_disk(deeds in deeds()) {
+            super::disk(&deeds);
         }
 
         #[test]

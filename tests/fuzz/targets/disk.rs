@@ -1,0 +1,5 @@
+//! See `vmm::hostile::disk`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|deeds: &[u8]| vmm::hostile::disk(deeds));
