@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("archive", &[]),
     ("images", &["pod-abi"]),
     ("stage0", &["images", "archive", "pod-abi", "pod-sys"]),
+    ("network", &["pod-abi"]),
     ("supervisor", &["pod-abi", "pod-sys"]),
     ("namespaces", &["supervisor", "pod-abi", "pod-sys"]),
     ("stage1-ns", &["namespaces", "supervisor", "pod-abi"]),

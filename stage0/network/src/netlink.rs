@@ -1,0 +1,25 @@
+//! Talking to the kernel about links, addresses, routes and filters, over one socket that belongs
+//! to one network namespace.
+//!
+//! What is asked is data: a [`Request`] knows its message, and the sentence that names its object if
+//! the kernel refuses. Requests travel in batches, one `send` for many of them, because the kernel
+//! performs a batch before the call returns; a pod's start waits for two or three such calls.
+//!
+//! Nothing here decides anything.
+
+mod address;
+mod link;
+mod neighbour;
+mod redirect;
+mod route;
+mod socket;
+
+pub use address::{add as add_address, list as list_addresses};
+pub use link::{
+    Kind, Link, LinkId, Mac, Veth, VethEnd, add_bridge, add_veth, by_name, delete, fix_ipv6,
+    list as list_links, rename, set_alias, set_mac, set_master, set_mtu, set_up,
+};
+pub use neighbour::add as add_neighbour;
+pub use redirect::{add_ingress, redirect_to};
+pub use route::{Prefix, Route, add as add_route, delete as delete_route, list as list_routes};
+pub use socket::{Request, Socket};

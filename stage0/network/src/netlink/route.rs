@@ -1,0 +1,150 @@
+//! Routes, in the main table unless one was read from another.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+use super::Request;
+
+/// An address and how many of its leading bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The address.
+    pub address: IpAddr,
+    /// How many bits count, at most 32 or 128.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// Makes the prefix that means this address alone.
+    #[must_use]
+    pub fn host(address: IpAddr) -> Self {
+        Self { address, length: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Returns the prefix that means every address of the family.
+    #[must_use]
+    pub fn everything(like: IpAddr) -> Self {
+        let address = match like {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self { address, length: 0 }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub to: Prefix,
+    /// Through which link; a route read from the kernel may have none.
+    pub link: Option<u32>,
+    /// Through whom; nobody if the destination is on the link itself.
+    pub via: Option<IpAddr>,
+}
+
+impl Route {
+    /// Reads an answer; `None` if it is not about a route.
+    #[must_use]
+    pub fn read(answer: &RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+        let like = match message.header.address_family {
+            AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        };
+        let length = message.header.destination_prefix_length;
+        let mut route = Self { to: Prefix { address: like, length }, link: None, via: None };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => route.to.address = ip(address)?,
+                RouteAttribute::Gateway(address) => route.via = ip(address),
+                RouteAttribute::Oif(index) => route.link = Some(*index),
+                _ => {}
+            }
+        }
+        Some(route)
+    }
+
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(self.to.address);
+        message.header.destination_prefix_length = self.to.length;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.kind = RouteType::Unicast;
+        message.header.scope =
+            if self.via.is_none() { RouteScope::Link } else { RouteScope::Universe };
+        if self.to.length > 0 {
+            message.attributes.push(RouteAttribute::Destination(self.to.address.into()));
+        }
+        message.attributes.extend(self.link.map(RouteAttribute::Oif));
+        message.attributes.extend(self.via.map(|via| RouteAttribute::Gateway(via.into())));
+        message
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.to)?;
+        if let Some(via) = self.via {
+            write!(f, " via {via}")?;
+        }
+        self.link.map_or(Ok(()), |link| write!(f, " through the link number {link}"))
+    }
+}
+
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// Adds a route; one that leads to the same place goes.
+#[must_use]
+pub fn add(route: &Route) -> Request {
+    let message = RouteNetlinkMessage::NewRoute(route.message());
+    Request::new(message, "RTM_NEWROUTE", format!("add the route to {route}")).replacing().hinting(
+        &[
+            (Errno::ENETUNREACH, "nothing leads to its gateway"),
+            (Errno::ENETDOWN, "the link is down"),
+        ],
+    )
+}
+
+/// Removes a route.
+#[must_use]
+pub fn delete(route: &Route) -> Request {
+    let message = RouteNetlinkMessage::DelRoute(route.message());
+    Request::new(message, "RTM_DELROUTE", format!("remove the route to {route}"))
+}
+
+/// Asks for all routes of a family, in all tables.
+#[must_use]
+pub fn list(like: IpAddr) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(like);
+    Request::new(RouteNetlinkMessage::GetRoute(message), "RTM_GETROUTE(all)", "list routes")
+        .listing()
+}
