@@ -71,8 +71,9 @@ impl Board {
 
     fn device(&self, address: u64, length: usize) -> Option<(&Place, u64)> {
         let (&device, offset) = self.registers.find(address, length)?;
-        self.tally.mmio_exit();
-        self.devices.get(device).map(|place| (place, offset))
+        let place = self.devices.get(device)?;
+        place.status.exit();
+        Some((place, offset))
     }
 
     fn power(&self, value: Option<&u8>) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::helm::Counters;
+use crate::helm::{Counters, OfDevice};
 
 /// How many of the accesses that are nobody's are remembered by what they were.
 const MAX_STRANGERS: usize = 16;
@@ -14,10 +14,9 @@ const MAX_STRANGERS: usize = 16;
 pub struct Tally {
     begun: Instant,
     port_exits: AtomicU64,
-    mmio_exits: AtomicU64,
     unclaimed: AtomicU64,
     strangers: Mutex<Vec<String>>,
-    hello: OnceLock<(u64, u64)>,
+    hello: OnceLock<u64>,
     disk_requests: AtomicU64,
     disk_bytes: AtomicU64,
 }
@@ -29,7 +28,6 @@ impl Tally {
         Self {
             begun: Instant::now(),
             port_exits: AtomicU64::new(0),
-            mmio_exits: AtomicU64::new(0),
             unclaimed: AtomicU64::new(0),
             strangers: Mutex::default(),
             hello: OnceLock::new(),
@@ -43,11 +41,6 @@ impl Tally {
         self.port_exits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A processor has used a register of a device.
-    pub fn mmio_exit(&self) {
-        self.mmio_exits.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// A processor has used what is nobody's. `what` is asked only for the first of these.
     pub fn stranger(&self, what: impl FnOnce() -> String) {
         self.unclaimed.fetch_add(1, Ordering::Relaxed);
@@ -59,11 +52,8 @@ impl Tally {
 
     /// The guest asks for its first stream; later calls change nothing.
     pub fn hello(&self) {
-        self.hello.get_or_init(|| {
-            let exits = [&self.port_exits, &self.mmio_exits, &self.unclaimed];
-            let exits = exits.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-            (u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX), exits)
-        });
+        let elapsed = || u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.hello.get_or_init(elapsed);
     }
 
     /// The disk of images has answered a request with so many bytes.
@@ -72,19 +62,16 @@ impl Tally {
         self.disk_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What was counted so far, and so many violations.
+    /// What was counted so far, and by devices.
     #[must_use]
-    pub fn counted(&self, violations: u64) -> Counters {
+    pub fn counted(&self, devices: Vec<OfDevice>) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let hello = self.hello.get();
         Counters {
             port_exits: read(&self.port_exits),
-            mmio_exits: read(&self.mmio_exits),
             unclaimed: read(&self.unclaimed),
             strangers: self.strangers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            hello_us: hello.map(|hello| hello.0),
-            exits_before_hello: hello.map_or(0, |hello| hello.1),
-            violations,
+            hello_us: self.hello.get().copied(),
+            devices,
             disk_requests: read(&self.disk_requests),
             disk_bytes: read(&self.disk_bytes),
         }

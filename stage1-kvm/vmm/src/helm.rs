@@ -79,20 +79,28 @@ pub enum EndClass {
 pub struct Counters {
     /// Exits for a port of ours.
     pub port_exits: u64,
-    /// Exits for a register of a device.
-    pub mmio_exits: u64,
     /// Exits for a port or an address that is nobody's, those left out that every kernel looks at.
     pub unclaimed: u64,
     /// The first of these, in the form `in 0x71` or `write 0xd0005000`, at most sixteen.
     pub strangers: Vec<String>,
     /// Microseconds from the start of the monitor until the guest's first stream was asked for.
     pub hello_us: Option<u64>,
-    /// Exits, of either kind, until then.
-    pub exits_before_hello: u64,
-    /// What devices have refused as no honest driver's.
-    pub violations: u64,
+    /// What was counted of each device, in the order a guest finds them.
+    pub devices: Vec<OfDevice>,
     /// Requests of the disk of images, and bytes they have read.
     pub disk_requests: u64,
     /// See [`Counters::disk_requests`].
     pub disk_bytes: u64,
+}
+
+/// What is counted of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OfDevice {
+    /// Exits for one of its registers.
+    pub exits: u64,
+    /// Interrupts it has raised.
+    pub interrupts: u64,
+    /// What it has refused as no honest driver's.
+    pub violations: u64,
 }

@@ -64,8 +64,8 @@ impl Host {
     /// What was counted so far.
     #[must_use]
     pub fn counted(&self) -> Counters {
-        let violations = self.figures.devices.iter().map(|device| device.violations());
-        self.figures.tally.counted(violations.sum())
+        let devices = self.figures.devices.iter().map(|device| device.counted());
+        self.figures.tally.counted(devices.collect())
     }
 
     /// Reads all that has arrived.

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use vmm::counters::Tally;
 use vmm::description::Description;
-use vmm::helm::{End, EndClass, FromVmm, MAX_PACKET};
+use vmm::helm::{End, EndClass, FromVmm, MAX_PACKET, OfDevice};
 use vmm::machine::{self, Confine};
 use vmm::outfit::{Given, Resources};
 use vmm::sandbox::Sandbox;
@@ -195,7 +195,8 @@ fn registers_of_a_device_answer_and_are_counted() {
     let Some(end) = run(&code) else { return };
     assert_eq!(end.class, EndClass::PoweredOff, "{end:?}");
     assert_eq!(end.console, "v2");
-    assert_eq!((end.counters.mmio_exits, end.counters.violations), (3, 1), "{end:?}");
+    let disk = OfDevice { exits: 3, interrupts: 0, violations: 1 };
+    assert_eq!(end.counters.devices, [disk, OfDevice::default()], "{end:?}");
     assert_eq!(end.counters.unclaimed, 0, "{end:?}");
 }
 

@@ -90,7 +90,7 @@ fn what_lies_on_the_disk_of_images_is_read_and_nothing_else_is_there() {
     // What is brought later is there from then on.
     map.add(Extent { offset: 0, length: 4096 }, file(&[3; 4096]).into()).unwrap();
     assert_eq!(bench.ask(kind::IN, 0, b"", 512).0, OK);
-    let counted = tally.counted(0);
+    let counted = tally.counted(Vec::new());
     assert_eq!((counted.disk_requests, counted.disk_bytes), (7, 8192 + 512 + 512));
 }
 

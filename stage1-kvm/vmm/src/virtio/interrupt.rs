@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::bell::Bell;
+use crate::helm::OfDevice;
 
 /// The bits of a status, and what else the device tells the transport.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub struct Status {
     needs_reset: AtomicU32,
     violations: AtomicU64,
     raised: AtomicU64,
+    exits: AtomicU64,
 }
 
 /// `VIRTIO_MMIO_INT_VRING`: used buffers (virtio 1.2 §4.2.2).
@@ -52,6 +54,17 @@ impl Status {
     /// What was counted of that.
     pub fn violations(&self) -> u64 {
         self.violations.load(Ordering::Relaxed)
+    }
+
+    /// Counts a use of one of the device's registers.
+    pub fn exit(&self) {
+        self.exits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that was counted.
+    pub fn counted(&self) -> OfDevice {
+        let exits = self.exits.load(Ordering::Relaxed);
+        OfDevice { exits, interrupts: self.raised(), violations: self.violations() }
     }
 
     /// How often an interrupt was raised.
