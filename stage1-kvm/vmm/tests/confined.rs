@@ -6,13 +6,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::env;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Command;
 
-use confine::OnViolation;
+use confine::{Files, OnViolation, give_up};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketType, socket};
-use rustix::process::Signal;
+use rustix::process::{Signal, getppid, test_kill_process};
+use rustix::thread::CapabilitySet;
 use vmm::machine::{Confine as _, Role};
 use vmm::sandbox::Sandbox;
 
@@ -54,4 +59,34 @@ fn deed_of_another_process() {
         deed();
     });
     done.join().unwrap();
+}
+
+/// Landlock by itself: no filter of system calls, no cage, and files whose permissions are no
+/// hindrance. What a thread gives up is its own, so this one needs no process.
+#[test]
+fn without_a_filter_no_path_is_opened_and_nobody_else_is_reached() {
+    let Some(version) = pod_sys::landlock_version() else {
+        let _ = writeln!(std::io::stderr(), "skipped: this kernel has no Landlock");
+        return;
+    };
+    let path = env::current_exe().unwrap();
+    let mut open = File::open(&path).unwrap();
+    let denied = std::thread::spawn(move || {
+        give_up(Files::Open, CapabilitySet::empty()).unwrap();
+        let kinds = [&*path, Path::new("/"), Path::new("/dev/null"), Path::new("/proc/self")]
+            .map(|path| File::open(path).map(drop));
+        // What is open stays so.
+        open.read_exact(&mut [0; 4]).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").map(drop);
+        let signal = test_kill_process(getppid().unwrap()).map_err(std::io::Error::from);
+        (kinds, port, signal)
+    });
+    let (opened, port, signal) = denied.join().unwrap();
+    let denied = |done: &std::io::Result<()>| {
+        done.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    assert!(opened.iter().all(denied), "{opened:?}");
+    // Later versions know ports, and then signals.
+    assert!(version < 4 || denied(&port), "{port:?}");
+    assert!(version < 6 || denied(&signal), "{signal:?}");
 }
