@@ -365,3 +365,57 @@ fn a_volume_that_changes_underway_leads_nowhere_outside() {
         assert!(wrong.is_none(), "{}", wrong.map(|said| said.to_string()).unwrap_or_default());
     });
 }
+
+#[test]
+fn a_mount_point_that_a_link_takes_the_place_of_is_not_unmounted_through_it() {
+    let sandbox = sandbox!();
+    // CVE-2020-2024, CVE-2020-2026: what ends a pod unmounted by paths that a guest could change.
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.programs().path("pod");
+    let script = "set -e; mkdir -p vol/inner other; mount -t tmpfs none other; touch other/kept; \
+         \"$0\" run -d --name swapped -v $PWD/vol:/vol --tmpfs /vol/inner \"$1\" /probe wait; \
+         mv vol/inner vol/gone; ln -s $PWD/other vol/inner; \
+         \"$0\" stop swapped; \"$0\" rm swapped; \
+         mountpoint -q other; ls other; readlink vol/inner; umount other";
+    let said = sandbox.program("sh").args(["-c", script]).args([&pod]).args([&image]).run();
+    assert_eq!(said.code, 0, "{said}");
+    assert!(said.stdout.ends_with("kept\n[SANDBOX]/other\n"), "{said}");
+}
+
+#[test]
+fn directories_that_links_take_the_place_of_between_prepare_and_run_lead_nowhere() {
+    let sandbox = sandbox!();
+    // CVE-2026-1386: what is privileged copied and changed owners through links that were put
+    // where it had prepared. Here only root could, and still nothing is followed.
+    let image = sandbox.fixture(Fixture::App);
+    let outside = sandbox.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("marker"), "kept").unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o711)).unwrap();
+    let look = |of: &str| {
+        let meta = fs::symlink_metadata(outside.join(of)).unwrap();
+        (meta.uid(), meta.gid(), meta.mode(), meta.ctime(), meta.ctime_nsec())
+    };
+    let before = ["", "marker"].map(look);
+    for place in ["apps", "apps/app", "apps/app/upper", "apps/app/work", "apps/app/log"] {
+        let words = ["prepare", "--name", "swapped", &image, "touch", "/made"];
+        sandbox.pod(words).success();
+        let script = "cd root/pods/prepared/* && rm -rf $0 && ln -s $1 $0";
+        let outside = outside.display().to_string();
+        sandbox.program("sh").args(["-c", script, place, &outside]).run().success();
+        let started = sandbox.pod(["start", "swapped"]);
+        assert_eq!(started.code, 125, "{place}: {started}");
+        sandbox.pod(["rm", "-f", "swapped"]).success();
+        assert_eq!(["", "marker"].map(look), before, "{place}: {started}");
+    }
+}
+
+#[test]
+fn an_image_without_layers_is_no_app() {
+    let sandbox = sandbox!();
+    // CVE-2026-24054: what was mounted in its place was the host's.
+    let image = sandbox.image("nothing", &Image::new().set("Cmd", json!(["/bin/sh"])));
+    for (verb, code) in [("run", 125), ("prepare", 1)] {
+        sandbox.pod([verb, &image]).refuses(code, &["0 layers", "1 to 400 are possible"]);
+    }
+}

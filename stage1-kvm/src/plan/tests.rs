@@ -186,3 +186,37 @@ fn the_plan_is_printed_one_thing_a_line() {
     assert_eq!(lines[3], "disk of images: `a/layer.erofs`");
     assert_eq!(lines[5], "share: volume `v0`, `/srv`, read-only");
 }
+
+/// CVE-2020-27151: an annotation named the program of the host that was run as the monitor.
+#[test]
+fn no_document_names_the_monitor_or_the_kernel() {
+    let plain = of(&order(&json!({}), &json!({})), HOST).unwrap();
+    for name in [
+        "monitor",
+        "vmm",
+        "hypervisor",
+        "kernel",
+        "vmlinux",
+        "initramfs",
+        "initrd",
+        "commandLine",
+        "virtiofsd",
+        "fsd",
+        "firmware",
+    ] {
+        let field = json!({ name: "/tmp/evil" });
+        let whole = serde_json::to_value(order(&json!({}), &json!({}))).unwrap();
+        for place in ["", "/pod", "/pod/sandbox", "/apps/0", "/apps/0/spec", "/apps/0/spec/image"] {
+            let mut changed = whole.clone();
+            changed.pointer_mut(place).unwrap()[name] = json!("/tmp/evil");
+            assert!(serde_json::from_value::<Order>(changed).is_err(), "{place}: {name}");
+        }
+        // As a word of a user it means nothing.
+        let keys = [name.to_owned(), format!("io.katacontainers.config.hypervisor.{name}")];
+        for key in keys {
+            let annotations = json!({ "annotations": { key: "/tmp/evil" } });
+            let plan = of(&order(&annotations, &annotations), HOST).unwrap();
+            assert_eq!(plan, plain, "{field}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ use pod_abi::inner::{AppFds, FromInit, ToInit};
 use pod_abi::{AppName, Report, version};
 use pod_sys::inherited;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::pread;
 use rustix::net::netdevice::index_to_name;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType,
@@ -40,10 +41,10 @@ struct Fake {
 
 /// Plays a monitor.
 pub(crate) fn monitor() -> ExitCode {
-    let mut layer = [0; 4096];
-    File::from(inherited(fd::FIRST).unwrap()).read_exact(&mut layer).unwrap();
-    let end = layer.iter().position(|byte| *byte == 0).unwrap();
-    let script = String::from_utf8(layer[..end].to_vec()).unwrap();
+    // Without a layer there is nothing to follow, and it looks what else it was given.
+    let first = inherited(fd::FIRST);
+    let script = first.as_ref().map_or_else(|_| "look-around".to_owned(), read_script);
+    drop(first.map(forget));
     let found = match script.as_str() {
         "look-around" => look_around(),
         "read-volume" => read_volume(),
@@ -58,6 +59,13 @@ pub(crate) fn monitor() -> ExitCode {
         stdout: None,
     };
     fake.play(&found)
+}
+
+fn read_script(layer: &OwnedFd) -> String {
+    let mut text = [0; 4096];
+    pread(layer, &mut text, 0).unwrap();
+    let end = text.iter().position(|byte| *byte == 0).unwrap();
+    String::from_utf8(text[..end].to_vec()).unwrap()
 }
 
 /// Reads the file `file` of a volume and tries to make one called `new`, as a guest of user 1000, and
@@ -97,8 +105,7 @@ fn read_volume() -> String {
 
 /// Says what the world is like from here.
 fn look_around() -> String {
-    let open =
-        (0..64).filter(|number| *number == fd::FIRST || inherited(*number).is_ok_and(forget));
+    let open = (0..64).filter(|number| inherited(*number).is_ok_and(forget));
     let open: Vec<String> = open.map(|number| number.to_string()).collect();
     let root = fs::read_dir("/").unwrap().count();
     let read_only = File::create("/x").is_err();

@@ -15,10 +15,12 @@ mod pod;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::panic;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use pod_abi::status::AppState;
 use serde_json::json;
 
@@ -72,6 +74,7 @@ promises! {
     who_does_not_want_to_wait_for_a_boot_need_not,
     nothing_survives_the_supervisor,
     a_layer_that_is_no_file_is_refused,
+    an_app_without_layers_gets_no_disk_of_anything_else,
 }
 
 fn an_honest_machine_runs_a_pod() {
@@ -241,7 +244,29 @@ fn a_layer_that_is_no_file_is_refused() {
     symlink("/etc/passwd", pod.path("layers/a/layer.erofs")).unwrap();
     let said = pod.run();
     assert!(said.error.is_some() && said.code == 125, "{said:?}");
-    let pod = Pod::new("honest");
-    fs::write(pod.path("layers/a/layer.erofs"), b"short").unwrap();
-    assert_eq!(pod.run().code(), "vm.layer");
+    let layer = |made: &dyn Fn(&Path)| {
+        let pod = Pod::new("honest");
+        fs::remove_file(pod.path("layers/a/layer.erofs")).unwrap();
+        made(&pod.path("layers/a/layer.erofs"));
+        pod.run()
+    };
+    let device = |kind| move |path: &Path| mknod(path, kind, Mode::S_IRUSR, makedev(1, 3)).unwrap();
+    for said in [
+        layer(&|path| fs::write(path, b"short").unwrap()),
+        layer(&|path| fs::create_dir(path).unwrap()),
+        layer(&device(SFlag::S_IFCHR)),
+    ] {
+        assert_eq!((said.code(), said.code), ("vm.layer", 125), "{said:?}");
+    }
+    // A memory disk, where there are any; elsewhere it cannot be opened at all.
+    let said = layer(&device(SFlag::S_IFBLK));
+    assert!(said.error.is_some() && said.code == 125, "{said:?}");
+}
+
+/// CVE-2026-24054: where an image had no layers, a device of the host took their place.
+fn an_app_without_layers_gets_no_disk_of_anything_else() {
+    let said = Pod::without_layers().run();
+    let descriptors = "descriptors 0 1 2 3 4 5 6 7 8 9";
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+    assert!(said.log("web").lines().any(|line| line == descriptors), "{}", said.log("web"));
 }

@@ -60,6 +60,14 @@ impl Pod {
         Self { place, order: order() }
     }
 
+    /// Makes one whose app has no layers, and whose machine has no script.
+    pub(crate) fn without_layers() -> Self {
+        let mut pod = Self::new("");
+        pod.order["apps"][0]["layers"] = json!([]);
+        pod.order["apps"][0]["spec"]["image"]["layers"] = json!([]);
+        pod
+    }
+
     /// Adds to what its sandbox is.
     pub(crate) fn with(mut self, name: &str, value: &Value) -> Self {
         self.order["pod"]["sandbox"][name] = value.clone();

@@ -106,13 +106,33 @@ fn images(store: &Path) -> BTreeMap<String, String> {
     found
 }
 
+/// Checks how an app without a filter fared that called the host by `AF_VSOCK`. One with a filter
+/// has no such socket: promise `denied` of the parity.
+#[track_caller]
+fn reaches_nobody(answers: &BTreeMap<String, String>) {
+    /// The port where a stream's name is told. It is answered, and a name nobody has ends it.
+    const STREAM: &str = "2:3";
+    println!("{answers:#?}");
+    assert_eq!(answers.get("listening").map(String::as_str), Some("nobody"), "{answers:#?}");
+    assert!(answers.len() > 40 && answers.contains_key(STREAM), "{answers:#?}");
+    for (called, answer) in answers {
+        assert!(!answer.contains("heard"), "{called}: {answer}");
+        assert!(!answer.starts_with("connected") || called == STREAM, "{called}: {answer}");
+    }
+}
+
 #[test]
 fn whoever_eats_up_the_machine_harms_neither_its_pod_nor_the_host() {
-    // Makes nodes for all disks there are, and writes to them.
+    // Makes nodes for all disks there are, where nodes count, and writes to those of such a name.
     const WRITES: &str = "n=0; while read -r major minor _ name; do \
-        [ \"$minor\" -ge 0 ] 2>/dev/null || continue; n=$((n + 1)); \
-        mknod /tmp/disk-$n b $major $minor && dd if=/dev/zero of=/tmp/disk-$n bs=4096 count=4 conv=notrunc \
-        && echo written $name; done </proc/partitions; echo tried $n";
+        case $name in $0) ;; *) continue ;; esac; n=$((n + 1)); \
+        mknod /dev/disk-$n b $major $minor && echo made $name || continue; \
+        blockdev --setrw /dev/disk-$n; dd if=/dev/zero of=/dev/disk-$n bs=4096 count=4 conv=notrunc,fsync && echo written $name; \
+        done </proc/partitions; echo tried $n";
+    // CVE-2020-28914: what the guest makes of its own mount is no matter of the server's.
+    const REMOUNTS: &str = "mount -o remount,rw /shared && echo remounted; cat /shared/file; \
+        echo changed >/shared/file && echo written; echo new >/shared/new && echo written; \
+        rm /shared/file && echo written; chmod 777 /shared && echo written; echo tried";
     const FORKS: &str = "f() { f | f & }; f; while :; do sleep 1; done";
     const FILLS: &str = "dd if=/dev/zero of=/file bs=1M; echo full; exec sleep 1000";
     const EATS: &str = "tail /dev/zero; echo eaten; exec sleep 1000";
@@ -122,24 +142,46 @@ fn whoever_eats_up_the_machine_harms_neither_its_pod_nor_the_host() {
     let app = |name: &'static str, flags: &[&'static str], script: &'static str| {
         [&[image.as_str(), "--name", name], flags, &["sh", "-c", script]].concat()
     };
+    let shared = machine.path("shared");
+    fs::create_dir(&shared).expect("the sandbox can be written");
+    fs::write(shared.join("file"), "kept\n").expect("the sandbox can be written");
+    let volume = format!("{}:/shared:ro", shared.display());
+    let streams = [&image, "--name", "calls", "--init-app", "--privileged", "/probe", "streams"];
+    let remounts = ["--init-app", "--privileged", "-v", &volume, "sh", "-c", REMOUNTS];
+    let remounts = [&[&image, "--name", "remounts"], &remounts[..]].concat();
+    // The images are made for a pod that does nothing, and looked at before any app has run.
+    let words = ["prepare", "--name", "first", "--stage1", "kvm", &image, "true"];
+    machine.pod(words).success();
+    let before = images(Path::new("/var/lib/pod"));
+    assert!(!before.is_empty(), "the layers lie in images");
     let apps = [
+        streams.to_vec(),
+        remounts,
         app("calm", &[], "echo up; exec sleep 1000"),
-        app("writes", &["--init-app", "--cap-add", "MKNOD"], WRITES),
-        app("privileged", &["--init-app", "--privileged"], WRITES),
+        [app("writes", &["--init-app", "--cap-add", "MKNOD"], WRITES), vec!["[sv]d*"]].concat(),
+        // The writable disk is its own to wreck.
+        [app("privileged", &["--init-app", "--privileged"], WRITES), vec!["vda*"]].concat(),
         app("forks", &["--pids-limit", "100"], FORKS),
         app("fills", &["-m", "96m"], FILLS),
         app("eats", &["-m", "64m"], EATS),
     ];
     let flags = ["run", "-d", "--name", "wreckers", "--stage1", "kvm", "--exit-policy", "never"];
     let said = machine.call().args(flags).args(apps.join(&"---")).run();
-    let before = images(Path::new("/var/lib/pod"));
     said.success();
-    assert!(!before.is_empty(), "the layers lie in images");
+    let logs = |app: &str| machine.pod(["logs", "wreckers", app]).success();
     for app in ["writes", "privileged"] {
-        let text = machine.pod(["logs", "wreckers", app]).success();
+        let text = logs(app);
         assert!(text.contains("tried ") && !text.contains("tried 0"), "{app}: {text}");
         assert!(!text.contains("written"), "{app}: {text}");
     }
+    // A node is made where that is allowed: what cannot be is opening it, or writing.
+    assert!(logs("privileged").contains("made vda"), "{}", logs("privileged"));
+    let text = logs("remounts");
+    assert!(text.contains("remounted") && text.contains("kept\n"), "{text}");
+    assert!(text.contains("tried") && !text.contains("written"), "{text}");
+    assert_eq!(fs::read_to_string(shared.join("file")).ok().as_deref(), Some("kept\n"));
+    assert_eq!(fs::read_dir(&shared).map(Iterator::count).ok(), Some(1));
+    reaches_nobody(&machine.pod(["logs", "wreckers", "calls"]).json());
     let follow = machine.call().args(["logs", "-f", "wreckers", "eats"]).start();
     follow.wait_for("eaten");
     let calm =
@@ -147,5 +189,5 @@ fn whoever_eats_up_the_machine_harms_neither_its_pod_nor_the_host() {
     assert_eq!(calm.success(), "calm\nwreckers\n");
     machine.pod(["stop", "-t", "1", "wreckers"]).success();
     assert_eq!(images(Path::new("/var/lib/pod")), before, "what lies behind the disk is as it was");
-    machine.pod(["rm", "wreckers"]).success();
+    machine.pod(["rm", "wreckers", "first"]).success();
 }

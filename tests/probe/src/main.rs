@@ -4,6 +4,7 @@
 //! probe report               the report as JSON
 //! probe attempt [NAME…]      tries forbidden things, answers as JSON
 //! probe reach PATH…          how far paths can be reached, as JSON
+//! probe streams              calls the host of a virtual machine by vsock, answers as JSON
 //! probe exit N               exits with N
 //! probe signal N             sends itself signal N
 //! probe wait                 says `ready`, waits for SIGTERM or SIGINT, says `bye`, exits with 0
@@ -30,7 +31,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{MsgFlags, accept, send};
 use nix::unistd::{Pid, close, pause};
-use probe::{attempts, look};
+use probe::{attempts, look, streams};
 use serde::Serialize;
 
 /// What the probe exits with when it was called wrongly; none of pod's own statuses.
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         (Some("report"), []) => said(&look::around()),
         (Some("attempt"), names) => said(&attempts::make(names)),
         (Some("reach"), paths) => said(&attempts::reach(paths)),
+        (Some("streams"), []) => said(&streams::call_everybody()),
         (Some("exit"), [code]) => exit(code),
         (Some("signal"), [number]) => signal(number),
         (Some("wait"), []) => wait(),

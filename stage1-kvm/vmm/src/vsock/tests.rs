@@ -353,6 +353,65 @@ fn empty_packets_are_passed_over() {
     assert_eq!(output(&other), b"");
 }
 
+/// CVE-2026-53132: packets without a byte, with the end of a message or without, have no end.
+#[test]
+fn empty_packets_to_anybody_cost_nothing() {
+    let mut scene = Scene::new();
+    let (wall, inner) = (scene.connect(port::WALL), scene.connect(port::INNER));
+    let (full, _other) = scene.stream(Direction::Out, 0);
+    scene.send(full, port::STREAM, b"kept");
+    let nameless = scene.connect(port::STREAM);
+    let ports = [
+        (wall, port::WALL),
+        (inner, port::INNER),
+        (full, port::STREAM),
+        (nameless, port::STREAM),
+        (9, port::STREAM),
+        (9, 99),
+    ];
+    for round in 0..50_000 {
+        for (from, to) in ports {
+            let header = scene.header(from, to, Op::Data);
+            scene.take(&Header { flags: round % 4, ..header }, &[]);
+        }
+    }
+    let held = scene.muxer.census();
+    assert_eq!((held.connections, held.nameless, held.largest_backlog), (4, 1, 4));
+    assert!(held.ready <= 4 && held.stale == 0 && held.resets <= MAX_RESETS, "{held:?}");
+    assert!(scene.ops().iter().all(|op| *op == Op::Reset), "only who is not there is answered");
+    assert_eq!(scene.muxer.violations(), 0);
+}
+
+/// An app that has a socket of its own to the host, which no filter kept from it.
+#[test]
+fn a_program_of_the_guest_that_connects_anywhere_reaches_nothing() {
+    let mut scene = Scene::new();
+    scene.connect(port::WALL);
+    scene.connect(port::INNER);
+    let honest = Token([7; 16]);
+    let (stream, other) = pair(ENDLESS);
+    other.with(|state| state.input.extend(b"of somebody else"));
+    scene.plugs.push((honest, Direction::Both, stream));
+    for to in (0..2000).chain([u32::MAX]).filter(|to| *to != port::STREAM) {
+        scene.say(5000, to, Op::Request);
+        assert_eq!(scene.ops(), [Op::Reset], "port {to}");
+    }
+    // This one is answered, for the name of a stream is told behind it; and that is all.
+    for guess in 0..=255 {
+        let from = scene.connect(port::STREAM);
+        scene.send(from, port::STREAM, &[guess; 15]);
+        assert_eq!(scene.ops(), [], "nothing is told before a name is");
+        scene.send(from, port::STREAM, &[!honest.0[0]; 4000]);
+        assert_eq!(scene.ops(), [Op::Reset]);
+    }
+    assert_eq!(scene.plugs.len(), 1, "whose it is finds it there");
+    assert_eq!(output(&other), b"");
+    // Who listens is asked by nobody: an answer to what was not asked is refused.
+    scene.say(1234, 1234, Op::Response);
+    assert_eq!(scene.ops(), [Op::Reset]);
+    assert!(output(&scene.wall).is_empty() && output(&scene.inner).is_empty());
+}
+
 #[test]
 fn the_end_of_a_file_is_an_end_for_the_guest() {
     let mut scene = Scene::new();
