@@ -199,6 +199,32 @@ impl Running {
         }
     }
 
+    /// Starts `command`, whose standard output is not read before [`Running::listen`].
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started at all.
+    pub fn start_unread(mut command: Command, name: &str, patience: Duration) -> Self {
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("cannot start `{name}`: {error}"));
+        let stderr = child.stderr.take().expect("it was asked for");
+        Self {
+            command: name.to_owned(),
+            pid: Pid::from_raw(i32::try_from(child.id()).expect("process ids are positive")),
+            stdout: Stream::default(),
+            stderr: Stream::of(stderr),
+            child: Some(child),
+            deadline: Instant::now() + patience,
+        }
+    }
+
+    /// Begins to read the standard output of what was started unread.
+    pub fn listen(&mut self) {
+        if let Some(stdout) = self.child.as_mut().and_then(|child| child.stdout.take()) {
+            self.stdout = Stream::of(stdout);
+        }
+    }
+
     /// Starts `command` with standard streams of its own, of which nothing is heard here.
     ///
     /// # Panics

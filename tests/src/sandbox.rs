@@ -433,6 +433,18 @@ impl<'a> Call<'a> {
     /// Starts it.
     #[must_use]
     pub fn start(mut self) -> Running {
+        self.feed();
+        Running::start(self.command, &self.name, self.patience)
+    }
+
+    /// Starts it with nobody who reads its standard output, until that is asked for.
+    #[must_use]
+    pub fn start_unread(mut self) -> Running {
+        self.feed();
+        Running::start_unread(self.command, &self.name, self.patience)
+    }
+
+    fn feed(&mut self) {
         if let Some(input) = self.input.take() {
             // What is read in tests fits into a pipe, so that nobody has to feed it.
             let (read, mut write) = std::io::pipe().expect("a pipe can be made");
@@ -440,7 +452,6 @@ impl<'a> Call<'a> {
             write.write_all(&input).expect("it fits into the pipe");
             self.command.stdin(read);
         }
-        Running::start(self.command, &self.name, self.patience)
     }
 
     /// Starts it on a terminal, which is that of its session.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::AppName;
-use pod_abi::guest::FromGuest;
+use pod_abi::guest::{FromGuest, ToGuest};
 use pod_abi::inner::{AppFds, FromInit};
 use pod_abi::report::Report;
 use pod_abi::stage::Order;
@@ -36,7 +36,8 @@ use crate::streams::Streams;
 use crate::wire::Wire;
 use namespaces::{Flavour, Ground, Namespaces};
 
-/// How long the last words of a pod may take to reach the host.
+/// How long the last words of a pod may take to reach a host that does not know that it is over,
+/// and what a process has said last to reach its client.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often stage2-init is heard after it has ended: more than a socket can hold.
@@ -217,41 +218,81 @@ impl<'a, M: Machine> Agent<'a, M> {
 
     /// Says what is left to say once stage2-init has ended, and takes the wall away.
     fn conclude(&mut self) -> Result<Ending, Failure> {
-        for _ in 0..LAST_TURNS {
-            let Some(inner) = &mut self.inner else { break };
-            if inner.init.is_closed() {
-                break;
-            }
-            inner.unheard = true;
-            self.hear_init()?;
-            if self.inner.as_ref().is_some_and(|inner| !inner.unheard) {
-                break;
-            }
-        }
+        self.hear_last_words()?;
         self.namespaces.take_down();
-        if self.inner.as_ref().is_some_and(|inner| !inner.concluded) {
+        let concluded = self.inner.as_ref().is_some_and(|inner| inner.concluded);
+        if !concluded {
             let what = "the pod's PID 1 was killed or ended without a word";
             let failed = Report::new("pod.init-died", what);
             self.wall.say(&FromGuest::Failed(Box::new(failed)))?;
         }
-        let deadline = Instant::now() + FAREWELL;
-        while !self.have_said_all()? && Instant::now() < deadline && !self.wall.is_closed() {
-            for Happening { token, .. } in self.events.wait(Some(deadline))? {
+        self.take_leave(concluded)?;
+        self.machine.settle();
+        Ok(Ending::Over)
+    }
+
+    /// Takes in all that stage2-init, which has ended, has ever said: whether or not the host takes
+    /// it now, for nothing more comes.
+    fn hear_last_words(&mut self) -> Result<(), Failure> {
+        for _ in 0..LAST_TURNS {
+            let Some(inner) = &mut self.inner else { break };
+            let mut heard = VecDeque::new();
+            let more = inner.init.receive(&mut heard)?;
+            for word in heard {
+                self.take_word(word)?;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stays until the host has all that is left. Once it knows that the pod is over it reads all of
+    /// the apps' streams, and ends what takes too long for it; so they are waited for as long as
+    /// it is there. What only a client reads is waited for no longer than a [`FAREWELL`], and so is
+    /// everything where the host does not know.
+    fn take_leave(&mut self, concluded: bool) -> Result<(), Failure> {
+        let farewell = Instant::now() + FAREWELL;
+        let of_apps = |app: &App| app.streams.clone();
+        let patient: Vec<u32> = self.apps.values().flat_map(of_apps).collect();
+        loop {
+            self.hear_wall_out()?;
+            let is_late = Instant::now() >= farewell;
+            self.streams.turn();
+            let waited_for = if is_late { patient.clone() } else { self.streams.numbers() };
+            let left = !self.have_said_all(&waited_for)?;
+            if !left || self.wall.is_closed() || (is_late && !concluded) {
+                return Ok(());
+            }
+            let at_once = self.streams.are_ready().then(Instant::now);
+            let deadlines = [at_once, self.words.deadline(), (!is_late).then_some(farewell)];
+            let deadline = deadlines.into_iter().flatten().min();
+            for Happening { token, .. } in self.events.wait(deadline)? {
                 if let Token::Stream(number) | Token::Local(number) = token {
                     self.streams.wake(number);
                 }
             }
         }
-        self.machine.settle();
-        Ok(Ending::Over)
     }
 
-    /// Says what can be said now, and tells whether that was all.
-    fn have_said_all(&mut self) -> Result<bool, Failure> {
-        let all = self.streams.numbers();
-        let dry = self.streams.drain(&all);
+    /// Refuses what the host asks for of a pod that is over, and sees whether the host has gone.
+    fn hear_wall_out(&mut self) -> Result<(), Failure> {
+        let mut more = true;
+        while more {
+            more = self.wall.read()?;
+            while self.wall.take::<ToGuest>()?.is_some() {
+                let over = Failure::new("the pod is over").report();
+                self.wall.say(&FromGuest::Refused(Box::new(over)))?;
+            }
+        }
+        self.wall.flush()
+    }
+
+    /// Says what can be said now, and tells whether that was all, as far as these streams go.
+    fn have_said_all(&mut self, streams: &[u32]) -> Result<bool, Failure> {
+        let dry = self.streams.drain(streams);
         self.speak()?;
-        self.wall.flush()?;
         let waiting = self.inner.as_ref().is_some_and(|inner| inner.host.is_waiting());
         Ok(dry && self.words.is_empty() && !waiting && !self.wall.is_waiting())
     }
@@ -286,7 +327,7 @@ impl<'a, M: Machine> Agent<'a, M> {
         {
             inner.concluded = true;
         }
-        self.words.push(word, streams);
+        self.words.push(word, streams, Instant::now());
         Ok(())
     }
 

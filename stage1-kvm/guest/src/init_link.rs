@@ -25,7 +25,6 @@ pub(crate) struct InitLink {
     stream: OwnedFd,
     decoder: Decoder,
     waiting: VecDeque<Parcel>,
-    closed: bool,
 }
 
 #[derive(Debug)]
@@ -38,17 +37,12 @@ struct Parcel {
 impl InitLink {
     /// Takes the socket.
     pub(crate) fn new(stream: OwnedFd) -> Self {
-        Self { stream, decoder: Decoder::new(), waiting: VecDeque::new(), closed: false }
+        Self { stream, decoder: Decoder::new(), waiting: VecDeque::new() }
     }
 
     /// Tells whether all that was sent has been taken.
     pub(crate) fn is_free(&self) -> bool {
         self.waiting.is_empty()
-    }
-
-    /// Tells whether stage2-init has closed its end.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
     }
 
     /// Sends a frame with what goes along with it; the rest waits for [`InitLink::flush`].
@@ -103,10 +97,7 @@ impl InitLink {
         let mut buffer = [0; 4096];
         for _ in 0..TURN / buffer.len() {
             match recv(&self.stream, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => {
-                    self.closed = true;
-                    return Ok(false);
-                }
+                Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(false),
                 Ok((count, _)) => self.decoder.feed(&buffer[..count]),
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(Errno::INTR) => {}

@@ -43,6 +43,8 @@ pub(crate) struct Outputs {
     buffer: Vec<u8>,
     /// Whether [`Outputs::wanted`] may have changed.
     stale: bool,
+    /// Whether the pod is over, so that what is left is read whoever stalls.
+    over: bool,
 }
 
 /// What has streams: an app, or a process on a terminal of its own, which has no log.
@@ -64,11 +66,13 @@ struct App {
 struct Stream {
     pipe: Option<OwnedFd>,
     lines: Lines,
+    /// How much more is read of it, in bytes, once its pod is over.
+    rest: usize,
 }
 
 impl Stream {
     fn of(pipe: Option<OwnedFd>) -> Self {
-        Self { pipe, lines: Lines::default() }
+        Self { pipe, lines: Lines::default(), rest: REST }
     }
 }
 
@@ -124,6 +128,7 @@ impl Outputs {
             journal,
             buffer: vec![0; AT_ONCE],
             stale: true,
+            over: false,
         }
     }
 
@@ -249,10 +254,10 @@ impl Outputs {
         let mut wanted = Vec::new();
         let when = |condition: bool, interest| condition.then_some(interest);
         for (&place, app) in &self.apps {
-            let flows = !self.is_clogged(place) && !app.unheard;
             for (source, stream) in [(Source::Stdout, &app.stdout), (Source::Stderr, &app.stderr)] {
                 if let Some(pipe) = &stream.pipe {
                     let token = Token::Stream(place, source);
+                    let flows = self.flows(place, stream) && !app.unheard;
                     wanted.push((token, pipe.as_fd(), when(flows, Interest::Read)));
                 }
             }
@@ -309,6 +314,28 @@ impl Outputs {
             || self.attached.values().any(|one| looks(one) && one.is_clogged())
     }
 
+    /// Has what is left of a pod that is over read whoever stalls: a wall that carries what apps
+    /// say stands until all of it has come through.
+    pub(crate) fn let_all_flow(&mut self) {
+        self.over = true;
+        self.stale = true;
+    }
+
+    fn flows(&self, place: u32, stream: &Stream) -> bool {
+        !self.is_clogged(place) || (self.over && stream.rest > 0)
+    }
+
+    /// Reads from a stream that is readable, unless nothing more is read of it now.
+    pub(crate) fn turn(&mut self, place: u32, source: Source, now: Timestamp) {
+        let stream = self.apps.get(&place).map(|app| match source {
+            Source::Stdout => &app.stdout,
+            Source::Stderr => &app.stderr,
+        });
+        if stream.is_some_and(|stream| self.flows(place, stream)) {
+            let _: Outcome = self.pump(place, source, now);
+        }
+    }
+
     /// Reads once from a stream, logs and shows what came. A stream that ended is closed.
     pub(crate) fn pump(&mut self, place: u32, source: Source, now: Timestamp) -> Outcome {
         let Some(app) = self.apps.get_mut(&place) else { return Outcome::Closed };
@@ -323,6 +350,11 @@ impl Outputs {
         if count == 0 {
             self.close(place, source, now);
             return Outcome::Closed;
+        }
+        if self.over {
+            let stream = app.stream(source);
+            stream.rest = stream.rest.saturating_sub(count);
+            self.stale |= stream.rest == 0;
         }
         let buffer = std::mem::take(&mut self.buffer);
         self.show(place, source, &buffer[..count]);

@@ -1,6 +1,7 @@
 //! Passing frames from INNER to stage2-init, with the descriptors their tokens stand for.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use pod_abi::AppName;
 use pod_abi::app::User;
@@ -69,7 +70,8 @@ impl<M: Machine> Agent<'_, M> {
                 let error = Some(Box::new(failure.report()));
                 let ended =
                     FromInit::ExecEnded { id: *id, exit: Ended::NotStarted { code: OURS }, error };
-                self.words.push(ended, self.execs.remove(id).unwrap_or_default());
+                let streams = self.execs.remove(id).unwrap_or_default();
+                self.words.push(ended, streams, Instant::now());
                 Ok(())
             }
             (Err(failure), _) => Err(failure),

@@ -18,6 +18,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
     mount_change, unmount,
 };
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Signal, pivot_root, set_parent_process_death_signal};
 use supervisor::{During, Failure};
 
@@ -88,6 +89,8 @@ impl Machine for Trial {
         let stream = UnixStream::connect(Path::new("/host").join(port.to_string()))
             .during(|| format!("cannot connect to {port}"))?;
         stream.set_nonblocking(true).during(|| "fcntl()")?;
+        // As much as a monitor takes of a stream that nobody reads, and not what a host has.
+        set_socket_send_buffer_size(&stream, 64 << 10).during(|| "setsockopt()")?;
         Ok(stream.into())
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pod_abi::app::{Mount, MountSource, Stdio};
@@ -28,6 +29,7 @@ type Trial = (&'static str, fn(&Programs));
 
 const TRIALS: &[Trial] = &[
     ("last_words_arrive_before_the_end_of_their_process", last_words),
+    ("a_host_that_reads_late_has_every_byte_and_every_status", late_reader),
     ("input_flows_to_its_end", input),
     ("a_host_that_does_not_read_holds_up_its_app_and_nobody_else", held_up),
     ("an_app_whose_output_nobody_reads_any_more_is_told", broken_pipe),
@@ -152,6 +154,25 @@ fn last_words(programs: &Programs) {
     assert_eq!(host.said_by_now(stderr), b"oh");
     over(&mut host, 7);
     assert_eq!(host.all_said(stdout), b"");
+}
+
+fn late_reader(programs: &Programs) {
+    for count in [1, 3] {
+        // More than is under way in sockets, less than sockets and pipes hold: the app can end.
+        let words = ["fill", "200000", "exit", "7"];
+        let names = ["one", "two", "three"].into_iter().take(count);
+        let apps: Vec<_> = names.map(|name| app(name, &words, Stdio::Logged)).collect();
+        let mut host = Host::run(programs, order(apps, Vec::new()));
+        (0..count).for_each(|_| host.word_of(exited(7)));
+        assert_eq!(host.word_of(|word| if_over(&word)), 7);
+        // Longer than the guest waits for anybody but a host that knows.
+        thread::sleep(Duration::from_secs(3));
+        let outputs: Vec<_> = host.tokens.values().map(|tokens| tokens[0]).collect();
+        for stdout in outputs {
+            assert!(host.all_said(stdout) == pattern(200_000), "all of it, in order");
+        }
+        assert_eq!(host.end(), (0, String::new()));
+    }
 }
 
 fn input(programs: &Programs) {

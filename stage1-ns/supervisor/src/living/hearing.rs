@@ -141,6 +141,7 @@ impl<W: Wall> Living<'_, W> {
             }
             Consequence::Over(code) => {
                 self.verdict.get_or_insert(Verdict::Over(code));
+                self.outputs.let_all_flow();
                 self.patience = Some(Instant::now() + PATIENCE);
             }
             Consequence::Failed(report) => self.fail(report),

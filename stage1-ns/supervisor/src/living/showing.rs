@@ -7,7 +7,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Living;
 use crate::events::Token;
-use crate::outputs::Outcome;
 use crate::records;
 use crate::signals::Meaning;
 use crate::wall::Wall;
@@ -51,11 +50,7 @@ impl<W: Wall> Living<'_, W> {
     pub(super) fn turn_stream(&mut self, token: Token) {
         let now = records::now();
         match token {
-            Token::Stream(place, source) => {
-                if !self.outputs.is_clogged(place) {
-                    let _: Outcome = self.outputs.pump(place, source, now);
-                }
-            }
+            Token::Stream(place, source) => self.outputs.turn(place, source, now),
             Token::Screen(_) => {
                 if let Some(screen) = self.outputs.screen() {
                     screen.flush();

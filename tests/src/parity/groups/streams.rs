@@ -1,7 +1,14 @@
 //! Standard streams and terminals of a pod in the foreground.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::parity::{Group, Place, World, so};
+use crate::said;
 use crate::terminal::Terminal;
+
+/// How late a late reader reads: later than anybody waits for one that has gone.
+const READ_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) const FOREGROUND: Group = Group {
     name: "foreground",
@@ -12,6 +19,7 @@ pub(super) const FOREGROUND: Group = Group {
         so("output", "The output of one app passes byte for byte, all of it"),
         so("errors", "Standard error stays apart from standard output"),
         so("code-of-pod", "The exit code of the command is the app's"),
+        so("late-reader", "However late its output is read, all of it comes, and the code"),
         so("stdout-by-name", "`/dev/stdout` can be opened and leads where the output goes"),
     ],
     run: foreground,
@@ -39,7 +47,16 @@ fn foreground(world: &World<'_>) {
     const SCRIPT: &str = r"cat; printf 'a\001b'; echo 'by name' >/dev/stdout;
         printf 'no end' >&2; dd if=/dev/zero bs=1k count=300 2>/dev/null; exit 42";
     let app = world.shell("app", &["-i"], SCRIPT);
-    let said = world.run(&["--rm", "-q"]).args(app).input(b"typed\nand ended").run();
+    let words = ["--rm", "-q", "--name", "read-late"];
+    let mut running = world.run(&words).args(app).input(b"typed\nand ended").start_unread();
+    world.wait_for("the app runs", || {
+        let said = world.sandbox.pod(["status", "read-late"]);
+        (said.code == 0 && said.raw.contains("running")).then_some(())
+    });
+    // It has more to say than fits anywhere, or has ended: nothing tells which.
+    thread::sleep(READ_AFTER * said::slowness());
+    running.listen();
+    let said = running.wait();
     world.holds("input", || assert!(said.raw.starts_with("typed\nand ended"), "{:.200}", said.raw));
     world.holds("output", || {
         let rest = said.raw.strip_prefix("typed\nand endeda\u{1}bby name\n");
@@ -47,6 +64,9 @@ fn foreground(world: &World<'_>) {
     });
     world.holds("stdout-by-name", || assert!(said.raw.contains("bby name\n"), "{:.200}", said.raw));
     world.holds("errors", || assert_eq!(said.stderr, "no end"));
+    world.holds("late-reader", || {
+        assert_eq!((said.code, said.raw.len()), (42, 26 + (300 << 10)), "{:.200}", said.raw);
+    });
     world.holds("code-of-pod", || assert_eq!(said.code, 42));
 }
 
