@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pod-sys", &[]),
     ("archive", &[]),
     ("images", &["pod-abi"]),
+    ("cni", &[]),
     ("stage0", &["images", "archive", "pod-abi", "pod-sys"]),
     ("network", &["pod-abi"]),
     ("supervisor", &["pod-abi", "pod-sys"]),
