@@ -39,6 +39,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, fchdir, pidfd_send_signal, set_parent_process_death_signal};
 use supervisor::{During, Failure};
 
+/// How long a child may take from its birth until it executes. It does a dozen calls.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What a child is to be.
 #[derive(Debug)]
 pub(crate) struct Cage<'c> {
@@ -56,6 +59,14 @@ pub(crate) struct Cage<'c> {
     pub(crate) ids: Ids,
     /// The cgroup it is born in.
     pub(crate) cgroup: Option<BorrowedFd<'c>>,
+}
+
+impl Cage<'_> {
+    /// Returns the first number above those its descriptors take.
+    fn above(&self) -> i32 {
+        let numbers = self.descriptors.iter().map(|(number, _)| *number);
+        numbers.chain(self.own_descriptors).map(|number| number + 1).max().unwrap_or(0).max(3)
+    }
 }
 
 /// Whom a child is to the host. Either way its power ends at its user namespace.
@@ -78,26 +89,17 @@ pub(crate) struct Child {
     exit: Option<Exit>,
 }
 
-/// Opens a program that lies beside this one.
-pub(crate) fn open_program(name: &str) -> Result<OwnedFd, Failure> {
-    let own = std::fs::read_link("/proc/self/exe").during(|| "cannot read `/proc/self/exe`")?;
-    let path = own.with_file_name(name);
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, &path, flags, Mode::empty()).during(|| format!("cannot open `{}`", path.display()))
-}
-
 impl Child {
-    /// Starts a child, and returns once it executes its program.
+    /// Starts a child, and returns once it executes its program, or was killed before: that is told
+    /// by its end.
     pub(crate) fn start(cage: &Cage<'_>) -> Result<Self, Failure> {
         let Cage { name, .. } = *cage;
-        let starting = || format!("cannot start `{name}`");
+        let starting = || starting(name);
         let (words, its_words) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .during(|| format!("cannot make a pipe for `{name}`"))?;
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .during(|| "cannot open `/dev/null`")?;
-        let (ours, its) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .during(starting)?;
+        let (ours, its) = socket_above(cage.above()).during(starting)?;
         let namespaces = CloneFlags::NEWUSER
             | CloneFlags::NEWPID
             | CloneFlags::NEWNS
@@ -143,14 +145,20 @@ impl Child {
         let name = self.name;
         send(socket, b"+", SendFlags::NOSIGNAL)
             .during(|| format!("cannot give `{name}` the go, send()"))?;
+        let patience = Timespec::try_from(PATIENCE).ok();
+        let told = poll(&mut [PollFd::new(socket, PollFlags::IN)], patience.as_ref());
+        if told == Ok(0) {
+            let seconds = PATIENCE.as_secs();
+            return Err(Failure::new(format!("`{name}` does not run after {seconds} s")));
+        }
         let mut text = vec![0; 2 * MAX_TEXT];
         let (count, _) = recv(socket, &mut text[..], RecvFlags::empty())
             .during(|| format!("cannot hear from `{name}`, recv()"))?;
-        // Its end of the socket is closed by executing.
-        match serde_json::from_slice::<Report>(&text[..count]) {
-            Ok(report) => Err(Failure::from(report)),
-            Err(_) if count == 0 => Ok(()),
-            Err(_) => Err(Failure::new(format!("`{name}` died without a word"))),
+        match text.get(..count) {
+            // Its end of the socket is closed by executing, or by its end.
+            None | Some([]) => Ok(()),
+            Some(text) => Err(serde_json::from_slice::<Report>(text)
+                .map_or_else(|error| Failure::of(starting(name), error), Failure::from)),
         }
     }
 
@@ -245,24 +253,21 @@ fn execute(
     setresuid(uid, uid, uid).during(|| "setresuid(0, 0, 0)")?;
     // After the change of ids, which clears it.
     set_parent_process_death_signal(Some(Signal::KILL)).during(|| "prctl(PR_SET_PDEATHSIG)")?;
-    let mut table: Vec<(i32, BorrowedFd<'_>)> =
-        vec![(0, null.as_fd()), (1, null.as_fd()), (2, words.as_fd())];
-    table.extend(cage.descriptors.iter().copied());
     let own = match cage.own_descriptors {
         Some(number) => Some((number, open_own_descriptors()?)),
         None => None,
     };
-    table.extend(own.as_ref().map(|(number, directory)| (*number, directory.as_fd())));
     empty_the_root()?;
+    let mut table: Vec<(i32, BorrowedFd<'_>)> =
+        vec![(0, null.as_fd()), (1, null.as_fd()), (2, words.as_fd())];
+    table.extend(cage.descriptors.iter().copied());
+    table.extend(own.as_ref().map(|(number, directory)| (*number, directory.as_fd())));
     // All are copied above the table first, so that placing one cannot overwrite another.
-    let above = table.iter().map(|(number, _)| number + 1).max().unwrap_or(3);
     let copying = || format!("cannot copy a descriptor of `{name}`");
-    let copy = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, above).during(copying);
+    let copy = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, cage.above()).during(copying);
     let program = copy(cage.program)?;
-    // Closed by executing; whatever goes wrong after this is said through it.
     let copies: Vec<_> =
         table.iter().map(|(at, fd)| Ok((*at, copy(*fd)?))).collect::<Result<_, Failure>>()?;
-    let socket_above = copy(socket.as_fd())?;
     // SECURITY: whatever a caller of ours has left open is not the guest's.
     close_on_exec_from(3).during(|| "cannot mark descriptors, close_range(3, ~0, CLOEXEC)")?;
     SigSet::empty().thread_set_mask().during(|| "cannot empty the signal mask")?;
@@ -273,14 +278,20 @@ fn execute(
     let argv: Vec<&CStr> =
         [own_name.as_c_str()].into_iter().chain(cage.arguments.iter().copied()).collect();
     let environment: [&CStr; 0] = [];
-    let executed = execveat(&program, c"", &argv, &environment, AtFlags::AT_EMPTY_PATH);
-    let Err(error) = executed;
-    let failure = Failure::of(format!("cannot execute `{name}`, execveat()"), error);
-    if let Ok(text) = serde_json::to_vec(&failure.report()) {
-        // The number of `socket` may be another descriptor's by now.
-        let _ = send(&socket_above, &text, SendFlags::NOSIGNAL);
-    }
-    Err(failure)
+    execveat(&program, c"", &argv, &environment, AtFlags::AT_EMPTY_PATH)
+        .during(|| format!("cannot execute `{name}`, execveat()"))
+}
+
+/// Makes a socket to a child. What goes wrong is said through it to the last, so the child's end, the
+/// second, has a number that its table of descriptors does not take over.
+fn socket_above(above: i32) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, its) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((ours, fcntl_dupfd_cloexec(its, above)?))
+}
+
+fn starting(name: &str) -> String {
+    format!("cannot start `{name}`")
 }
 
 /// Opens this process's own directory of descriptors, which stays its own when it executes.

@@ -11,6 +11,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use namespaces::open_program;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::guest::{Configure, Extent, Hello, Scratch, Share as Told, ToGuest};
@@ -22,7 +23,7 @@ use vmm::description::{Description, fd};
 
 use super::{Crew, Line, Machine};
 use crate::alarm::Alarm;
-use crate::child::{Cage, Child, Ids, open_program};
+use crate::child::{Cage, Child, Ids};
 use crate::helm::Helm;
 use crate::host::Ready;
 use crate::plan::{COMMAND_LINE, Plan, guest_order};

@@ -43,7 +43,7 @@ pub(crate) fn start(
     cgroup: Option<&OwnedFd>,
     living: &mut Option<Init>,
 ) -> Result<Born, Failure> {
-    let program = open_program()?;
+    let program = open_program("stage2-init")?;
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .during(|| "cannot open `/dev/null`")?;
     let (ours, its) =
@@ -85,10 +85,15 @@ fn refused(plan: &Plan, error: io::Error) -> Failure {
     }
 }
 
-/// Opens stage2-init, which lies beside this program, through a mount that cannot be written.
-fn open_program() -> Result<OwnedFd, Failure> {
+/// Opens the program `name`, which lies beside this one, to be executed: through a mount of its own
+/// that cannot be written, so that nothing can be written through the `exe` of who executes it.
+///
+/// # Errors
+///
+/// Those of the calls, above all if it is not there.
+pub fn open_program(name: &str) -> Result<OwnedFd, Failure> {
     let own = fs::read_link("/proc/self/exe").during(|| "cannot read `/proc/self/exe`")?;
-    let path = own.with_file_name("stage2-init");
+    let path = own.with_file_name(name);
     let opening = || format!("cannot open `{}`", path.display());
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let program = open_tree(CWD, &path, flags).during(opening)?;

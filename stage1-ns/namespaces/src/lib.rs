@@ -32,5 +32,6 @@ mod tree;
 mod wall;
 
 pub use self::enclosure::Enclosure;
+pub use self::init::open_program;
 pub use self::plan::{Flavour, Plan, of as plan};
 pub use self::wall::{Ground, Namespaces};
