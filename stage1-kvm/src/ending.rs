@@ -7,7 +7,7 @@
 //! | `vm.crashed` | the guest's kernel has crashed |
 //! | `vm.killed` | the monitor died without a word |
 //! | `vm.monitor-failed` | the monitor could not go on |
-//! | `vm.agent-lost` | PID 1 of the guest is silent, or says what no honest one says |
+//! | `vm.agent-lost` | PID 1 of the guest is silent, has hung up, or says what no honest one says |
 //! | `vm.boot` | PID 1 of the guest has never said a word |
 //! | `volume.server-died` | the server of a volume died |
 

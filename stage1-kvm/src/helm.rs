@@ -19,6 +19,9 @@ use crate::token;
 
 /// How long a monitor may take to read what it is told. It does nothing that waits.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The most packets that are read in wait for the one about the end. An honest monitor sends no
+/// other; one that its guest has taken over could send some for ever.
+const MAX_OTHERS: u32 = 64;
 
 /// The helm.
 #[derive(Debug)]
@@ -74,11 +77,11 @@ impl Helm {
         let _ = shutdown(&self.socket, Shutdown::Write); // it may have ended
     }
 
-    /// Waits at most so long for what the monitor says of the machine's end.
+    /// Waits at most so long for what the monitor says of the machine's end, whatever else it says.
     pub(crate) fn end(&self, patience: Duration) -> Option<End> {
         let deadline = Instant::now() + patience;
         let mut packet = vec![0; MAX_PACKET];
-        loop {
+        for _ in 0..MAX_OTHERS {
             match recv(&self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return None,
                 Ok((count, length)) => {
@@ -92,6 +95,7 @@ impl Helm {
                 Err(_) => return None,
             }
         }
+        None
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a request's bytes to its reply's.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use pod_abi::share::MAX_DATA;
 use rustix::io::Errno;
@@ -34,17 +34,30 @@ const BACKGROUND: u16 = 64;
 /// See [`BACKGROUND`].
 const BUSY: u16 = 48;
 
-/// Serves requests until the monitor closes the stream.
+/// Serves requests until the monitor is gone, be it in the midst of one.
 ///
 /// # Errors
 ///
 /// Those of the stream, and frames that are none; no request of a guest is one.
-pub fn serve(share: &mut Share, mut stream: impl Read + Write) -> io::Result<()> {
+pub fn serve(share: &mut Share, stream: impl Read + Write) -> io::Result<()> {
+    match serve_all(share, stream) {
+        // How it ended is told by its own end.
+        Err(error) if is_of_the_gone(error.kind()) => Ok(()),
+        served => served,
+    }
+}
+
+fn serve_all(share: &mut Share, mut stream: impl Read + Write) -> io::Result<()> {
     let (mut request, mut reply) = (Vec::new(), Reply::new());
     while next_request(&mut stream, &mut request)? {
         stream.write_all(answer(share, &request, &mut reply))?;
     }
     Ok(())
+}
+
+/// Tells whether an error is that of a stream whose other end is closed.
+const fn is_of_the_gone(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Does what one request asks for and returns the frame of its reply.

@@ -17,8 +17,8 @@ use crate::talk::Loss;
 /// last before, for two seconds at most.
 const ENDING: Duration = Duration::from_secs(4);
 
-/// How long a monitor that has hung up may take to be gone by itself: only then it can be told how
-/// it ended, and not how we ended it.
+/// How long a monitor that has hung up may take to be gone by itself. One that lives on then has
+/// closed its streams for another reason: the guest has.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 
 impl Machine<'_> {
@@ -81,12 +81,17 @@ impl Machine<'_> {
     pub(super) fn heed(&self) {
         let Some(alarm) = &self.alarm else { return };
         alarm.quiet();
+        let is_late = alarm.has_rung_late();
         let mut line = self.line.borrow_mut();
         let Some(line) = line.as_mut() else { return };
         match line.talk.hear() {
             Ok(()) => {}
-            // The end of the monitor tells more than that of one stream.
-            Err(Loss::Ended) => alarm.forget(line.talk.stream()),
+            // The end of the monitor tells more than that of one stream, if it comes; until then
+            // what apps have said last is on its way.
+            Err(Loss::Ended) => {
+                alarm.forget(line.talk.stream());
+                alarm.ring_after(ENDING);
+            }
             Err(Loss::Failed(_)) => {
                 // It ends now; what it has said is kept for whoever asks why.
                 alarm.forget(line.talk.stream());
@@ -106,6 +111,10 @@ impl Machine<'_> {
         }
         if let Some(report) = died {
             self.end_because(report);
+        }
+        if is_late {
+            let said = line.helm.end(Duration::ZERO);
+            self.end_because(said.map_or_else(hung_up, |end| ending::explain(&end)));
         }
     }
 
@@ -139,11 +148,11 @@ impl Machine<'_> {
         }
     }
 
-    /// Tells how a monitor died that has not said a word.
+    /// Tells how a monitor died that has not said a word, or that it lives.
     fn explain_silence(&self) -> Report {
         let mut crew = self.crew.borrow_mut();
-        if let Some(monitor) = &crew.monitor {
-            monitor.ends_within(LAST_BREATH);
+        if crew.monitor.as_ref().is_some_and(|monitor| !monitor.ends_within(LAST_BREATH)) {
+            return hung_up();
         }
         crew.kill();
         let exit = crew.monitor.as_mut().and_then(Child::reap);
@@ -158,6 +167,12 @@ impl Machine<'_> {
         }
         report
     }
+}
+
+/// Tells of a guest that is gone while its machine is not: nothing honest closes its stream to the
+/// host and lives on.
+fn hung_up() -> Report {
+    Report::new("vm.agent-lost", "the guest has closed its stream to the host")
 }
 
 /// Tells how a server died that has ended; none if it ended because its machine did.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -206,6 +207,14 @@ impl Fake {
         true
     }
 
+    /// Closes the stream to the host, and lives on.
+    fn hang_up(&self) -> ! {
+        let _ = self.wall.shutdown(Shutdown::Both);
+        loop {
+            let _ = poll(&mut [], None);
+        }
+    }
+
     fn upset_server(&self) {
         let server = inherited(fd::FIRST + 1).unwrap();
         let mut server = UnixStream::from(server);
@@ -273,6 +282,17 @@ impl Fake {
             }
             (ToGuest::Configure(_), "fail") => self.say(&FromGuest::Failed(report())),
             (ToGuest::Configure(_), "die-booted") => return Some(ExitCode::from(3)),
+            (ToGuest::Configure(_), "hang-up") => self.hang_up(),
+            (ToGuest::Configure(_), "flood-the-helm") => {
+                let _ = self.wall.shutdown(Shutdown::Both);
+                // Whole packets, of which none is about the end.
+                while send(&self.helm, b"{}", SendFlags::NOSIGNAL).is_ok() {}
+                return Some(ExitCode::SUCCESS);
+            }
+            (ToGuest::Settle, "hang-up-late") => {
+                self.say(&done);
+                self.hang_up();
+            }
             (ToGuest::AddApps(_), "refuse") => self.say(&FromGuest::Refused(report())),
             (ToGuest::AddApps(streams), script) => {
                 self.drain_plugs();
@@ -346,10 +366,17 @@ impl Fake {
                 self.upset_server();
                 return None;
             }
+            "die-in-a-request" => {
+                // Half of a frame to the server of a volume.
+                let server = inherited(fd::FIRST + 1).unwrap();
+                UnixStream::from(server).write_all(&[40, 0, 0, 0, 1]).unwrap();
+                return Some(ExitCode::from(3));
+            }
             "memory-ran-out" => {
                 let apps = ["web", "other"].map(|name| AppName::parse(name).unwrap());
                 self.say(&FromGuest::MemoryRanOut(apps.to_vec()));
             }
+            "hang-up-late" => return None,
             "lives" => {
                 let stdout = self.stdout.as_mut()?;
                 stdout.write_all(b"alive\n").unwrap();

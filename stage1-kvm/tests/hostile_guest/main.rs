@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use pod_abi::status::AppState;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde_json::json;
 
 use crate::pod::{Pod, Said};
@@ -68,6 +69,10 @@ promises! {
     a_guest_that_refuses_is_believed_and_tamed,
     every_end_of_a_machine_is_told_apart,
     a_monitor_that_dies_is_told_with_its_last_words,
+    a_guest_that_hangs_up_and_lives_is_told_as_what_it_is,
+    a_monitor_that_talks_without_end_is_not_heard_for_ever,
+    a_program_that_cannot_be_executed_is_told,
+    what_serves_a_guest_cannot_write_its_own_program,
     volumes_of_the_host_are_served_from_a_cage,
     a_server_that_dies_ends_its_pod,
     memory_runs_out_only_in_apps_there_are,
@@ -171,6 +176,45 @@ fn a_monitor_that_dies_is_told_with_its_last_words() {
     assert_eq!(said.code(), "vm.killed", "{said:?}");
 }
 
+fn a_guest_that_hangs_up_and_lives_is_told_as_what_it_is() {
+    for when in ["hang-up", "hang-up-late"] {
+        let said = Pod::new(when).run();
+        assert_eq!(said.code(), "vm.agent-lost", "{when}: {said:?}");
+        assert!(said.error.as_ref().unwrap().message.contains("has closed"), "{said:?}");
+    }
+}
+
+fn a_monitor_that_talks_without_end_is_not_heard_for_ever() {
+    let said = Pod::new("flood-the-helm").run();
+    assert_eq!(said.code(), "vm.agent-lost", "{said:?}");
+}
+
+fn a_program_that_cannot_be_executed_is_told() {
+    let pod = Pod::new("honest");
+    fs::remove_file(pod.path("programs/vmm")).unwrap();
+    fs::write(pod.path("programs/vmm"), "no program").unwrap();
+    fs::set_permissions(pod.path("programs/vmm"), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = pod.run();
+    let message = said.error.as_ref().map_or("", |error| &error.message);
+    assert!(message.starts_with("cannot execute `vmm`, execveat()"), "{said:?}");
+}
+
+/// `/proc/PID/exe` leads to the file itself, past all that hides it (CVE-2019-5736).
+fn what_serves_a_guest_cannot_write_its_own_program() {
+    let pod = Pod::new("lives");
+    let volume = pod.path("programs").to_str().unwrap().to_owned();
+    let pod = pod.with_volume(&volume, true).start();
+    pod.await_log("web", "alive\n");
+    let children = pod.children();
+    assert_eq!(children.len(), 2, "{children:?}");
+    for child in children {
+        let program = statvfs(format!("/proc/{child}/exe")).unwrap();
+        assert!(program.f_flag.contains(StatVfsMountFlags::RDONLY), "{child}");
+    }
+    pod.signal(Signal::SIGKILL);
+    let _ = pod.end();
+}
+
 fn volumes_of_the_host_are_served_from_a_cage() {
     const READ_ONLY: i32 = 30;
     let run = |of: &str, read_only: bool| {
@@ -204,6 +248,9 @@ fn a_server_that_dies_ends_its_pod() {
     }
     let said = Pod::new("honest").with("volumes", &volume).run();
     assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+    // A monitor that dies takes its servers along, and is the cause, whatever it was about.
+    let said = Pod::new("die-in-a-request").with("volumes", &volume).run();
+    assert_eq!(said.code(), "vm.killed", "{said:?}");
     let device = json!([{ "name": "data", "source": { "host": { "path": "/dev/null" } } }]);
     let said = Pod::new("honest").with("volumes", &device).run();
     assert_eq!(said.code(), "stage1.not-given", "{said:?}");

@@ -110,6 +110,14 @@ impl Running {
             .unwrap()
     }
 
+    /// Returns the processes it has started and not reaped.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let supervisor = self.supervisor.id();
+        let path = format!("/proc/{supervisor}/task/{supervisor}/children");
+        let children = fs::read_to_string(path).unwrap();
+        children.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    }
+
     pub(crate) fn await_file(&self, path: &str) {
         until(|| self.place.path().join(path).exists());
     }
