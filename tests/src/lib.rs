@@ -14,6 +14,7 @@ pub mod guest;
 pub mod image;
 pub mod leaks;
 pub mod manual;
+pub mod named;
 pub mod parity;
 pub mod pods;
 pub mod programs;

@@ -3,21 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use pod_abi::phase::Phase;
 use serde_json::Value;
 use tests::fixtures::Fixture;
+use tests::named;
 use tests::require;
 use tests::sandbox::Sandbox;
 
-fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in the workspace").to_owned()
-}
-
 /// The document, and its tables: cells of each row beneath each heading.
 fn document() -> (String, Vec<Vec<Vec<String>>>) {
-    let text = fs::read_to_string(top().join("docs/conformance.md")).expect("it can be read");
+    let text =
+        fs::read_to_string(named::top().join("docs/conformance.md")).expect("it can be read");
     let cells = |row: &str| -> Vec<String> {
         row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
     };
@@ -27,25 +24,6 @@ fn document() -> (String, Vec<Vec<Vec<String>>>) {
     };
     let tables = text.split("\n## ").skip(1).map(table).collect();
     (text, tables)
-}
-
-/// Everything in backticks that names a test: the file and the function.
-fn named(text: &str) -> Vec<(PathBuf, String)> {
-    let quoted = text.split('`').skip(1).step_by(2).filter_map(|word| word.rsplit_once("::"));
-    let quoted = quoted.filter(|(_, test)| *test != "x");
-    let file = |file: &str| match file.ends_with(".rs") {
-        true => top().join(file),
-        false => top().join(format!("tests/tests/{file}.rs")),
-    };
-    quoted.map(|(place, test)| (file(place), test.to_owned())).collect()
-}
-
-/// Reads a file of tests; a directory of that name is read as a whole.
-fn source(file: &Path) -> String {
-    let directory = file.with_extension("");
-    let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let all = files.chain([file.to_owned()]);
-    all.filter_map(|file| fs::read_to_string(file).ok()).collect()
 }
 
 #[test]
@@ -58,7 +36,10 @@ fn every_row_of_both_lists_is_answered() {
             assert_eq!((row.len(), row[0].as_str()), (4, number.to_string().as_str()), "{row:?}");
             let answer = row[3].as_str();
             let told = ["Later: ", "Dropped: ", "later: "].iter().any(|word| answer.contains(word));
-            assert!(told || !named(answer).is_empty(), "row {number} has no answer: {answer}");
+            assert!(
+                told || !named::tests_in(answer).is_empty(),
+                "row {number} has no answer: {answer}"
+            );
         }
     }
 }
@@ -66,10 +47,9 @@ fn every_row_of_both_lists_is_answered() {
 #[test]
 fn every_test_that_is_named_exists() {
     let (text, _) = document();
-    let all: BTreeSet<_> = named(&text).into_iter().collect();
+    let all: BTreeSet<_> = named::tests_in(&text).into_iter().collect();
     assert!(all.len() > 60, "{} tests are named", all.len());
-    let missing = all.iter().filter(|(file, test)| !source(file).contains(&format!("fn {test}(")));
-    let missing: Vec<_> = missing.collect();
+    let missing = named::missing(&text);
     assert!(missing.is_empty(), "{missing:#?}");
 }
 

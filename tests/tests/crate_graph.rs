@@ -58,6 +58,16 @@ const BANNED: &[(&str, &str)] = &[
     ("openssl-sys", "rustls only"),
     ("tokio", "no async runtime in any stage"),
     ("lazy_static", "std::sync::LazyLock"),
+    ("linux-loader", "an ELF file of an enemy is read by our own (CVE-2022-23523)"),
+    ("versionize", "nothing a guest was is read back (CVE-2023-28448)"),
+];
+
+/// Crates of the monitor that had flaws, and the first version without: `docs/regressions.md`.
+const FIXED_IN: &[(&str, (u64, u64, u64))] = &[
+    ("vm-superio", (0, 1, 1)),    // CVE-2020-27173
+    ("vm-memory", (0, 12, 2)),    // CVE-2020-13759, CVE-2023-41051
+    ("vmm-sys-util", (0, 12, 0)), // CVE-2023-50711
+    ("kvm-ioctls", (0, 19, 1)),   // RUSTSEC-2024-0428
 ];
 
 fn metadata() -> Value {
@@ -163,5 +173,20 @@ fn banned_crates_stay_out() {
         list(&metadata, "packages").iter().map(|package| text(package, "name")).collect();
     for (name, reason) in BANNED {
         assert!(!present.contains(name), "`{name}` got in: {reason}");
+    }
+}
+
+#[test]
+fn crates_of_the_monitor_are_not_those_with_known_flaws() {
+    let metadata = metadata();
+    for (name, fixed) in FIXED_IN {
+        let versions = list(&metadata, "packages").iter().filter(|one| text(one, "name") == *name);
+        let versions: Vec<&str> = versions.map(|package| text(package, "version")).collect();
+        assert!(!versions.is_empty(), "`{name}` is not used any more");
+        for version in versions {
+            let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+            let mut next = || numbers.next().unwrap_or(0_u64);
+            assert!((next(), next(), next()) >= *fixed, "`{name}` {version} has a known flaw");
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tests::document::{self, Place, Step};
 use tests::fixtures::Fixture;
+use tests::named;
 use tests::require;
 use tests::sandbox::Sandbox;
 
@@ -100,6 +101,23 @@ fn documents_that_are_named_exist() {
             assert!(is_file, "{} names `{target}`, which is not there", document.display());
         }
     }
+}
+
+#[test]
+fn every_regression_has_an_answer_and_its_tests_are_there() {
+    let text = fs::read_to_string(named::top().join("docs/regressions.md")).expect("it is there");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    // The headings, 21 that were published, 5 of ours.
+    assert_eq!(rows.len(), 2 + 21 + 5);
+    for row in rows.iter().filter(|row| !row.contains("| here |")) {
+        let answer = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let same = answer
+            .strip_prefix("as ")
+            .is_some_and(|id| text.lines().any(|line| line.starts_with(&format!("| {id},"))));
+        assert!(same || !named::tests_in(answer).is_empty(), "it has no test: {row}");
+    }
+    let missing = named::missing(&text);
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 /// Where the places of `ARCHITECTURE.md` are looked for: it names them as short as can be.
