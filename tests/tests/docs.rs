@@ -124,6 +124,7 @@ fn every_regression_has_an_answer_and_its_tests_are_there() {
 const BENEATH: &[&str] = &[
     "",
     "stage0/src",
+    "stage0/cni/src",
     "stage0/pod-abi/src",
     "stage1-ns",
     "stage1-ns/src",

@@ -80,6 +80,8 @@ pub struct PluginError {
 impl PluginError {
     /// The plugin does not know the version of the configuration.
     pub const INCOMPATIBLE_VERSION: u32 = 1;
+    /// The container is missing or nobody the plugin knows.
+    pub const UNKNOWN_CONTAINER: u32 = 3;
     /// The environment does not make sense to it; of a command, that it does not know it.
     pub const INVALID_ENVIRONMENT: u32 = 4;
     /// The configuration cannot be decoded.
@@ -219,8 +221,8 @@ impl Error {
     }
 }
 
-/// Makes a foreign text one that can be shown: in one line, without control characters, of bounded
-/// length.
+/// Makes a foreign text one that can be shown: in one line of bounded length, without control
+/// characters and without any that turn the direction of writing.
 pub(crate) fn tame(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.trim().chars().enumerate() {
@@ -230,6 +232,9 @@ pub(crate) fn tame(text: &str) -> String {
         }
         shown.push(match c {
             '\n' | '\t' => ' ',
+            '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                '\u{fffd}'
+            }
             c if c.is_control() => '\u{fffd}',
             c => c,
         });
@@ -313,9 +318,12 @@ mod tests {
 
     #[test]
     fn what_a_plugin_says_cannot_drive_a_terminal_nor_fill_it() {
-        let long = format!("\x1b[2J{}\nb", "x".repeat(5000));
+        let long = format!("\x1b[2J\u{202e}{}\nb", "x".repeat(5000));
         let error = Error::new(ErrorKind::Plugin, "a").said(PluginError::new(100, long));
         let shown = &chain(&error)[1];
-        assert!(shown.starts_with('\u{fffd}') && shown.chars().count() < 1100, "{shown}");
+        assert!(
+            shown.starts_with("\u{fffd}[2J\u{fffd}x") && shown.chars().count() < 1100,
+            "{shown}"
+        );
     }
 }

@@ -150,7 +150,7 @@ impl<'a> Executor<'a> {
             version,
             args: request.args.clone(),
             runtime_config: request.capabilities.to_runtime_config(),
-            made: false,
+            done: 0,
             result: None,
         };
         container.write(attachment, &record)?;
@@ -186,7 +186,7 @@ impl<'a> Executor<'a> {
                 Error::new(ErrorKind::Garbage, sentence).because(error)
             })?;
             record.result = Some(carried);
-            record.made = at + 1 == network.plugins().len();
+            record.done = at + 1;
             container.write(attachment, record)?;
         }
         Ok(result_of(record).unwrap_or_default())
@@ -242,14 +242,15 @@ impl<'a> Executor<'a> {
         Ok(detached)
     }
 
-    /// What a record of a network would say if nothing but its configuration were known.
+    /// What a record of a network would say if nothing but its configuration were known, and so
+    /// every plugin had to be believed to have made something.
     fn record_of(&self, network: &Network) -> Result<Record, Error> {
         Ok(Record {
             network: network.clone(),
             version: self.agree(network)?,
             args: Args::default(),
             runtime_config: BTreeMap::new(),
-            made: false,
+            done: network.plugins().len(),
             result: None,
         })
     }
@@ -266,14 +267,18 @@ impl<'a> Executor<'a> {
         let result = record.result.as_ref();
         let matter = Matter { subject, runtime_config: &record.runtime_config, result };
         let mut failed: Option<Error> = None;
-        for plugin in record.network.plugins().iter().rev() {
+        for (at, plugin) in record.network.plugins().iter().enumerate().rev() {
             let invocation = chain.about(plugin, Command::Del, &matter);
-            if let Err(error) = self.caller.ask(&invocation, Some(container.input())) {
-                failed = Some(match failed {
-                    None => error,
-                    Some(first) => first.followed_by(&error),
-                });
+            let Err(error) = self.caller.ask(&invocation, Some(container.input())) else {
+                continue;
+            };
+            if at >= record.done && never_began(&error) {
+                continue;
             }
+            failed = Some(match failed {
+                None => error,
+                Some(first) => first.followed_by(&error),
+            });
         }
         failed.map_or_else(|| container.forget(attachment), Err)
     }
@@ -288,7 +293,7 @@ impl<'a> Executor<'a> {
         let check = || {
             let _no_gc = self.records.share()?;
             let container = self.records.container(&attachment.container)?;
-            let record = container.read(attachment)?.filter(|record| record.made);
+            let record = container.read(attachment)?.filter(|record| record.is_made());
             let Some(record) = record else {
                 return Err(Error::new(ErrorKind::NotFound, "it is not attached"));
             };
@@ -448,7 +453,7 @@ impl<'a> Executor<'a> {
     ///
     /// [`ErrorKind::Damaged`] if the record cannot be read.
     pub fn result(&self, attachment: &Attachment) -> Result<Option<AddResult>, Error> {
-        let record = self.records.read(attachment)?.filter(|record| record.made);
+        let record = self.records.read(attachment)?.filter(|record| record.is_made());
         Ok(record.as_ref().and_then(result_of))
     }
 
@@ -481,17 +486,29 @@ impl<'a> Executor<'a> {
         Chain { network, version, plugin_path: self.caller.plugin_path.as_str() }
     }
 
-    /// Asks for a command that CNI has only since 1.1; a plugin that says that the environment
-    /// makes no sense does not know it, for of all else in there we are sure.
+    /// Asks for a command that CNI has only since 1.1. A plugin that says that the environment makes
+    /// no sense does not know it, for of all else in there we are sure; and so does one that misses
+    /// a container, which these commands are not about: Debian's of 1.1.1 look for it first.
     fn ask_new(&self, invocation: &Invocation, input: Option<&File>) -> Result<Known, Error> {
         match self.caller.ask(invocation, input) {
             Ok(_) => Ok(Known::Yes),
             Err(error) => match error.plugin() {
-                Some(said) if said.code == PluginError::INVALID_ENVIRONMENT => Ok(Known::No),
+                Some(PluginError {
+                    code: PluginError::INVALID_ENVIRONMENT | PluginError::UNKNOWN_CONTAINER,
+                    ..
+                }) => Ok(Known::No),
                 _ => Err(error),
             },
         }
     }
+}
+
+/// Tells of a plugin that did not succeed with ADD, by what it says to DEL, that it cannot have made
+/// anything: it is not there, or does not speak the version. Otherwise a network that was never
+/// usable would leave a record nobody can get rid of.
+fn never_began(error: &Error) -> bool {
+    let version = |said: &PluginError| said.code == PluginError::INCOMPATIBLE_VERSION;
+    error.kind() == ErrorKind::PluginMissing || error.plugin().is_some_and(version)
 }
 
 /// Whether a plugin knows a command.

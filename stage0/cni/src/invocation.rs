@@ -55,7 +55,8 @@ impl fmt::Display for Command {
     }
 }
 
-/// What a user says to the plugins of a network: `CNI_ARGS`, words and their values.
+/// What a user says to the plugins of a network: `CNI_ARGS`, words and their values. Programs are
+/// told to ignore those they do not know, unless the user says something about that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args(Vec<(String, String)>);
 
@@ -100,6 +101,16 @@ impl Args {
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns them as a chain of plugins can take them. Each plugin is given all and knows some; but
+    /// for `IgnoreUnknown` a bridge would refuse the address its own IPAM plugin is to take.
+    fn to_chain(&self) -> String {
+        let all = self.to_string();
+        if all.is_empty() || self.value("IgnoreUnknown").is_some() {
+            return all;
+        }
+        format!("IgnoreUnknown=1;{all}")
     }
 
     /// Returns all keys and values, in order.
@@ -162,7 +173,7 @@ impl Invocation {
             all.push(("CNI_CONTAINERID", subject.container.as_str().into()));
             all.push(("CNI_NETNS", subject.netns.clone().unwrap_or_default().into()));
             all.push(("CNI_IFNAME", subject.if_name.as_str().into()));
-            all.push(("CNI_ARGS", subject.args.to_string().into()));
+            all.push(("CNI_ARGS", subject.args.to_chain().into()));
         }
         all.push(("CNI_PATH", self.plugin_path.clone().into()));
         all
@@ -208,6 +219,12 @@ mod tests {
         assert_eq!(args.to_string(), "IgnoreUnknown=1;IP=10.0.0.1;IP=10.0.0.2;E=");
         assert_eq!((args.value("IP"), args.value("E")), (Some("10.0.0.2"), Some("")));
         assert_eq!(Args::parse("").unwrap(), Args::default());
+        let chained = |text: &str| Args::parse(text).unwrap().to_chain();
+        assert_eq!(chained("IP=10.0.0.1"), "IgnoreUnknown=1;IP=10.0.0.1");
+        assert_eq!(
+            (chained(""), chained("IgnoreUnknown=0")),
+            (String::new(), "IgnoreUnknown=0".into())
+        );
         assert!(Args::parse("IP").is_err() && Args::parse("=x").is_err());
         let mut args = Args::default();
         for (key, value) in [("", "x"), ("a;b", "x"), ("a=b", "x"), ("a", "x;y"), ("a", "x\n")] {

@@ -48,8 +48,8 @@ pub(crate) struct Record {
     pub(crate) version: Version,
     pub(crate) args: Args,
     pub(crate) runtime_config: BTreeMap<String, Value>,
-    /// Whether every plugin has succeeded.
-    pub(crate) made: bool,
+    /// How many plugins of the chain have succeeded.
+    pub(crate) done: usize,
     /// The result of the last plugin that succeeded.
     pub(crate) result: Option<Value>,
 }
@@ -62,18 +62,23 @@ struct Written {
     network: Object,
     args: String,
     runtime_config: BTreeMap<String, Value>,
-    made: bool,
+    done: usize,
     result: Option<Value>,
 }
 
 impl Record {
+    /// Tells whether every plugin has succeeded.
+    pub(crate) fn is_made(&self) -> bool {
+        self.done >= self.network.plugins().len()
+    }
+
     fn write(&self) -> Vec<u8> {
         let written = Written {
             kind: KIND.to_owned(),
             network: self.network.to_list(self.version),
             args: self.args.to_string(),
             runtime_config: self.runtime_config.clone(),
-            made: self.made,
+            done: self.done,
             result: self.result.clone(),
         };
         serde_json::to_vec(&written).expect("a record is JSON, maps with keys of text, and texts")
@@ -93,8 +98,8 @@ impl Record {
         };
         let version = *version;
         let args = Args::parse(&written.args).map_err(|error| error.to_string())?;
-        let Written { runtime_config, made, result, .. } = written;
-        Ok(Self { network, version, args, runtime_config, made, result })
+        let Written { runtime_config, done, result, .. } = written;
+        Ok(Self { network, version, args, runtime_config, done, result })
     }
 }
 
@@ -433,7 +438,7 @@ mod tests {
             version: Version::V0_4_0,
             args: Args::parse("A=1;B=2").unwrap(),
             runtime_config: [("ips".to_owned(), json!(["10.0.0.1"]))].into(),
-            made: true,
+            done: 1,
             result: Some(json!({"cniVersion": "0.4.0", "x": [1]})),
         }
     }

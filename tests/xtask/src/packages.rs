@@ -42,7 +42,11 @@ pub(crate) const QEMU: &[Need] = &[
 
 /// Beside those, for the tests.
 pub(crate) const TESTS: &[Need] = &[
+    need_of("/usr/lib/cni/bridge", "containernetworking-plugins"),
     need_of("fsck.erofs", "erofs-utils"),
+    need_of("ip", "iproute2"),
+    // Those plugins write their rules with it.
+    need_of("iptables", "iptables"),
     need_of("strace", "strace"),
     need_of("systemd-analyze", "systemd"),
 ];

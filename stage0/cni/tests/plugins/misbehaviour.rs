@@ -152,9 +152,17 @@ fn one_that_is_not_there_or_cannot_be_run_is_named() {
     assert_eq!(error.kind(), ErrorKind::PluginMissing);
     assert!(chain(&error).contains("there is no plugin `none` in `/"), "{}", chain(&error));
     assert!(error.hints()[0].contains("containernetworking-plugins"));
-    // It was not there for DEL either; but for all we know it made something.
-    assert_eq!(bench.left(), ["pod-1"]);
     assert_eq!(bench.asked(), ["a ADD", "a DEL"]);
+    assert!(bench.left().is_empty(), "what was never there has made nothing");
+
+    executor.attach(&network("1.0.0", &["b", "a"]), &request("pod-1")).unwrap();
+    fs::rename(bench.at("b"), bench.at("uninstalled")).unwrap();
+    let error = executor.detach(&attachment("pod-1"), None, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginMissing);
+    assert_eq!(bench.left(), ["pod-1"], "what was there may have");
+    fs::rename(bench.at("uninstalled"), bench.at("b")).unwrap();
+    executor.detach(&attachment("pod-1"), None, None).unwrap();
+    assert!(bench.left().is_empty());
 }
 
 #[test]
