@@ -182,7 +182,20 @@ impl<'a, M: Machine> Agent<'a, M> {
             if over {
                 return self.conclude();
             }
+            self.check_host()?;
         }
+    }
+
+    /// Ends the pod if the host does not hold what it must: it would wait for words that never come,
+    /// or miss what an app says.
+    fn check_host(&self) -> Result<(), Failure> {
+        if self.inner.as_ref().is_some_and(|inner| inner.host.is_closed()) {
+            return Err(Failure::new("the host has closed the stream to the pod's PID 1"));
+        }
+        if self.streams.were_refused() {
+            return Err(Failure::new("the host has refused a stream of an app"));
+        }
+        Ok(())
     }
 
     fn has_more_to_do(&self) -> bool {

@@ -30,6 +30,10 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// before.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
+/// How long the host may take to take a stream. A monitor that is there takes it at once; one that
+/// is not given a processor is waited for longer than the host waits for us.
+const CONNECTING: Duration = Duration::from_secs(300);
+
 /// How long the host may take to take what it is sent last.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -51,6 +55,8 @@ impl Machine for Hardware {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let stream = socket(AddressFamily::Vsock, SockType::Stream, flags, None);
             let stream = stream.during(|| "cannot make a stream, socket(AF_VSOCK)")?;
+            pod_sys::set_vsock_connect_timeout(stream.as_fd(), CONNECTING)
+                .during(|| "cannot set up a stream, setsockopt(AF_VSOCK)")?;
             match connect(stream.as_raw_fd(), &VsockAddr::new(HOST, port)) {
                 Ok(()) | Err(Errno::EINPROGRESS) => return Ok(stream),
                 Err(Errno::ENODEV | Errno::ENETUNREACH) if Instant::now() < deadline => {

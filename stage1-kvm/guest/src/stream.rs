@@ -66,6 +66,8 @@ pub(crate) enum Left {
     More,
     /// Nothing ever again.
     Over,
+    /// Nothing ever again: the host has refused it.
+    Refused,
 }
 
 impl Stream {
@@ -146,7 +148,7 @@ impl Stream {
             match reach(&self.socket) {
                 Reach::There => self.connecting = false,
                 Reach::Asking => return Left::Wait,
-                Reach::Refused => return Left::Over,
+                Reach::Refused => return Left::Refused,
             }
         }
         if let Some(greeting) = &mut self.greeting {
@@ -215,5 +217,37 @@ impl Stream {
         if more.is_err() || wire.is_closed() {
             *control = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+    use std::time::{Duration, Instant};
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    #[test]
+    fn a_stream_that_the_host_refuses_is_not_one_that_has_ended() {
+        // A port that was free a moment ago, and a socket that asks for it without waiting.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        let asked = connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        assert_eq!(asked, Err(rustix::io::Errno::INPROGRESS));
+        let (pipe, _its) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let mut stream = Stream::of_pipe(socket, Token([1; 16]), pipe, Way::Out);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let left = loop {
+            match stream.turn(&mut [0; 64], 64) {
+                Left::Wait if Instant::now() < deadline => std::thread::yield_now(),
+                left => break left,
+            }
+        };
+        assert_eq!(left, Left::Refused);
     }
 }

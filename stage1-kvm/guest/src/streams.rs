@@ -29,6 +29,8 @@ pub(crate) struct Streams {
     next: u32,
     /// Those that can go on without waiting.
     ready: BTreeSet<u32>,
+    /// Whether the host has ever refused one.
+    refused: bool,
     buffer: Vec<u8>,
 }
 
@@ -36,7 +38,7 @@ impl Streams {
     /// Makes an empty table.
     pub(crate) fn new() -> Self {
         let (there, ready) = (BTreeMap::new(), BTreeSet::new());
-        Self { there, next: 0, ready, buffer: vec![0; CHUNK] }
+        Self { there, next: 0, ready, refused: false, buffer: vec![0; CHUNK] }
     }
 
     /// Tells whether so many more fit.
@@ -70,6 +72,11 @@ impl Streams {
         !self.ready.is_empty()
     }
 
+    /// Tells whether the host has refused a stream, whose bytes are lost.
+    pub(crate) fn were_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Notes that something has happened to a stream.
     pub(crate) fn wake(&mut self, number: u32) {
         if self.there.contains_key(&number) {
@@ -100,6 +107,10 @@ impl Streams {
                 self.ready.insert(number);
             }
             Left::Over => self.drop_one(number),
+            Left::Refused => {
+                self.refused = true;
+                self.drop_one(number);
+            }
         }
     }
 

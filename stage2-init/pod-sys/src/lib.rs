@@ -22,6 +22,7 @@ mod partition;
 mod seccomp;
 mod signal;
 mod tap;
+mod vsock;
 mod wait;
 
 pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
@@ -41,4 +42,5 @@ pub use partition::{add_partition, delete_partition};
 pub use seccomp::{MAX_INSTRUCTIONS, SockFilter, set_seccomp_filter};
 pub use signal::{send_signal, send_signal_to_child, unignore_signals, wait_signal};
 pub use tap::{TAP_HEADER, TapOffload, offload_tap, open_tap};
+pub use vsock::set_vsock_connect_timeout;
 pub use wait::{Exit, Waited, wait_any, wait_pidfd};

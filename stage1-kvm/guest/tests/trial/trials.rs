@@ -39,6 +39,7 @@ const TRIALS: &[Trial] = &[
     ("an_app_sees_nothing_of_the_guest", surroundings),
     ("volumes_and_credentials_are_where_they_belong", volumes),
     ("a_guest_without_a_host_ends", abandoned),
+    ("a_guest_whose_host_hears_no_words_of_stage2_init_ends_with_a_word", unheard),
     ("that_stage2_init_was_killed_is_told", init_killed),
     ("what_makes_no_sense_is_refused", refused),
 ];
@@ -408,6 +409,16 @@ fn abandoned(programs: &Programs) {
     host.word_of(started);
     host.wall.stream.shutdown(std::net::Shutdown::Both).unwrap();
     assert_eq!(host.end(), (3, String::new()));
+}
+
+fn unheard(programs: &Programs) {
+    let mut host =
+        Host::run(programs, order(vec![app("web", &["wait"], Stdio::Logged)], Vec::new()));
+    host.word_of(started);
+    host.inner = None;
+    let Some(FromGuest::Failed(report)) = host.wall.hear() else { panic!("not told") };
+    assert!(report.message.contains("closed the stream"), "{report:?}");
+    assert_eq!(host.end().0, 4);
 }
 
 fn init_killed(programs: &Programs) {
