@@ -134,16 +134,9 @@ impl Active for Driven {
     fn notified(&mut self, queue: usize) -> Result<(), Fault> {
         let now = Instant::now();
         if queue == SEND {
-            let done = self.take(now);
-            if done.is_err() {
-                self.send = None;
-                self.interrupt.need_reset();
-            }
+            self.take(now).map_err(broken)?;
         }
-        if queue == SEND || queue == RECEIVE {
-            self.give();
-        }
-        Ok(())
+        if queue == SEND || queue == RECEIVE { self.give() } else { Ok(()) }
     }
 
     fn ready(&mut self, token: u32, flags: EventFlags) -> Result<(), Fault> {
@@ -153,8 +146,7 @@ impl Active for Driven {
             gone: flags.intersects(EventFlags::HUP | EventFlags::ERR),
         };
         self.muxer.report(Id(token), readiness, Instant::now());
-        self.give();
-        Ok(())
+        self.give()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -163,8 +155,7 @@ impl Active for Driven {
 
     fn timed_out(&mut self, now: Instant) -> Result<(), Fault> {
         self.muxer.tick(now);
-        self.give();
-        Ok(())
+        self.give()
     }
 
     fn unfinished(&self) -> bool {
@@ -176,6 +167,12 @@ impl Active for Driven {
         self.muxer.forget();
         Box::new(Vsock { streams: Streams::Used(self.muxer), plugs: self.plugs })
     }
+}
+
+/// Says that a queue makes no sense. Linux heeds no wish of this device for a reset, and without
+/// streams a machine is of no use: it would be silent for ever.
+fn broken(_: Broken) -> Fault {
+    Fault("the guest's driver has broken a queue of its streams".into())
 }
 
 impl Driven {
@@ -221,15 +218,13 @@ impl Driven {
     }
 
     /// Gives the guest what there is for it, as far as it has buffers.
-    fn give(&mut self) {
-        if self.try_give().is_err() {
-            self.receive = None;
-            self.interrupt.need_reset();
-        }
+    fn give(&mut self) -> Result<(), Fault> {
+        let given = self.try_give().map_err(broken);
         for _ in self.counted..self.muxer.violations() {
             self.interrupt.violation();
         }
         self.counted = self.muxer.violations();
+        given
     }
 
     fn try_give(&mut self) -> Result<(), Broken> {
@@ -510,14 +505,14 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_makes_no_sense_is_left_alone() {
+    fn a_queue_that_makes_no_sense_ends_the_machine() {
         let mut guest = Guest::new([]);
         guest.rig.drivers[SEND].put_raw(&[(u64::MAX - 8, 44, 0)]);
-        guest.device.notified(SEND).unwrap();
-        assert!(guest.rig.status.needs_reset());
-        guest.rig.drivers[SEND].put_raw(&[(1 << 20, 44, INDIRECT | WRITE)]);
-        guest.device.notified(SEND).unwrap();
-        assert_eq!(guest.rig.status.violations(), 1);
+        assert!(guest.device.notified(SEND).unwrap_err().0.contains("broken a queue"));
+        let mut guest = Guest::new([]);
+        guest.say(port::WALL, Op::Request);
+        guest.rig.drivers[RECEIVE].put_raw(&[(1 << 20, 44, INDIRECT | WRITE)]);
+        assert!(guest.device.notified(RECEIVE).unwrap_err().0.contains("broken a queue"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{Words, offer_anything};
 use crate::devices::vsock::{Plugs, Vsock};
 use crate::helm::Direction;
 use crate::rig::Rig;
-use crate::virtio::Device as _;
+use crate::virtio::{Device as _, Fault};
 use crate::vsock::packet::{Header, STREAM};
 use crate::vsock::{GUEST_CID, HOST_CID};
 
@@ -47,6 +47,7 @@ pub fn vsock(deeds: &[u8]) {
     let device = Vsock::new(wall_end.into(), inner_end.into(), plugs);
     let mut device = Box::new(device).activate(activation);
     let mut scrap = [0; 4096];
+    let mut ended = false;
     while words.has_more() {
         match words.below(8) {
             0 => offer_anything(&mut rig.drivers[RECEIVE], &mut words),
@@ -85,15 +86,25 @@ pub fn vsock(deeds: &[u8]) {
             _ => {
                 let events = rig.watch.wait(Some(Duration::ZERO)).expect("an epoll instance");
                 for event in events {
-                    device.ready(event.token, event.flags).expect("no fault of the host's");
+                    ended |= ends(&device.ready(event.token, event.flags));
                 }
-                device.timed_out(Instant::now()).expect("no fault of the host's");
+                ended |= ends(&device.timed_out(Instant::now()));
             }
         }
         for queue in [SEND, RECEIVE, 2] {
-            device.notified(queue).expect("no fault of the host's");
+            ended |= ends(&device.notified(queue));
+        }
+        if ended {
+            return;
         }
         while rig.drivers[RECEIVE].used().is_some() {}
         while rig.drivers[SEND].used().is_some() {}
     }
+}
+
+/// Whether the machine is no more: because of its guest, and of nothing else.
+fn ends(done: &Result<(), Fault>) -> bool {
+    let broken = |fault: &Fault| fault.0.contains("the guest's driver has broken a queue");
+    assert!(done.as_ref().err().is_none_or(broken), "no fault of the host's: {done:?}");
+    done.is_err()
 }

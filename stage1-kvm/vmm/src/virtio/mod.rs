@@ -71,9 +71,9 @@ pub struct Activation {
 
 /// A device whose driver is ready.
 ///
-/// A call that returns [`Fault`] ends the machine. What a *driver* does wrong is no fault: the
-/// device counts it ([`Interrupt::violation`]), refuses, and may want a reset
-/// ([`Interrupt::need_reset`]).
+/// A call that returns [`Fault`] ends the machine. What a *driver* does wrong is no fault, unless no
+/// machine can live without the device: it counts that ([`Interrupt::violation`]), refuses, and may
+/// want a reset ([`Interrupt::need_reset`]).
 pub trait Active: Send + fmt::Debug {
     /// The driver says that there is something in a queue; there may be nothing.
     ///
