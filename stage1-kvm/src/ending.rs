@@ -12,7 +12,7 @@
 //! | `volume.server-died` | the server of a volume died |
 
 use pod_abi::Report;
-use vmm::helm::{End, EndClass};
+use vmm::helm::{Counters, End, EndClass, OfDevice};
 
 /// What the kernel says first of all when it cannot go on (`kernel/panic.c`).
 const PANIC: &str = "Kernel panic - not syncing";
@@ -21,7 +21,9 @@ const PANIC: &str = "Kernel panic - not syncing";
 const TROUBLE: [&str; 5] = ["BUG: ", "Oops: ", "general protection fault", "PANIC: ", PANIC];
 /// The most lines of a console that are told.
 const LINES: usize = 8;
-/// The longest of these, in characters.
+/// The most devices of which is told what they have counted: more than a machine has.
+const DEVICES: usize = 16;
+/// The longest line, in characters.
 const LINE: usize = 200;
 
 /// Explains the end of a machine by what its monitor has said of it.
@@ -53,10 +55,19 @@ pub(crate) fn explain(end: &End) -> Report {
     Report { causes: console, ..Report::new(code, what) }
 }
 
-/// Adds what a machine's console has shown to a report: its first trouble, or its last lines.
-pub(crate) fn with_console(report: Report, end: Option<&End>) -> Report {
+/// Adds what its monitor has seen of a machine that was ended to a report: what it has counted, and
+/// of the console the first trouble, or the last lines.
+pub(crate) fn with_last_look(report: Report, end: &End) -> Report {
     let mut report = report;
-    report.causes.extend(end.into_iter().flat_map(|end| telling_lines(&end.console)));
+    let Counters { port_exits, unclaimed, devices, .. } = &end.counters;
+    let one =
+        |device: &OfDevice| format!("{}/{}/{}", device.exits, device.interrupts, device.violations);
+    let devices: Vec<String> = devices.iter().take(DEVICES).map(one).collect();
+    report.causes.push(format!(
+        "monitor: exits for ports {port_exits}, for what is nobody's {unclaimed}; exits/interrupts/violations of devices {}",
+        devices.join(" ")
+    ));
+    report.causes.extend(telling_lines(&end.console));
     report
 }
 
@@ -78,7 +89,6 @@ fn tame(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmm::helm::Counters;
 
     fn end(class: EndClass, console: &str) -> End {
         let message = "a triple fault\u{1b}[2J".to_owned();
@@ -99,6 +109,19 @@ mod tests {
             assert!(report.message.ends_with("Attempted to kill init!"), "{}", report.message);
         }
         assert_eq!(code(EndClass::Failed, panic), "vm.monitor-failed");
+    }
+
+    #[test]
+    fn a_machine_that_hangs_is_told_of_with_what_its_monitor_has_counted() {
+        let device = OfDevice { exits: 7, interrupts: 5, violations: 3 };
+        let devices = vec![device, OfDevice::default()];
+        let counters = Counters { port_exits: 9, unclaimed: 2, devices, ..Counters::default() };
+        let end = End { counters, ..end(EndClass::Failed, "the last line") };
+        let told = with_last_look(Report::new("vm.agent-lost", "it hangs"), &end);
+        let counted = "monitor: exits for ports 9, for what is nobody's 2; \
+                       exits/interrupts/violations of devices 7/5/3 0/0/0";
+        assert_eq!((told.code.as_str(), told.message.as_str()), ("vm.agent-lost", "it hangs"));
+        assert_eq!(told.causes, [counted, "console: the last line"]);
     }
 
     #[test]

@@ -26,10 +26,12 @@ pub(crate) use self::size::room_for_apps;
 
 /// What is on the command line of every guest's kernel.
 ///
-/// A console that says what is wrong and nothing else; a crash that ends the machine at once; no
-/// probing for what the machine does not have; no waiting for entropy that the host has given.
-pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=acpi \
-    tsc=nowatchdog random.trust_cpu=on cryptomgr.notests pci=off no_timer_check 8250.nr_uarts=1";
+/// A console that says what is wrong and nothing else, and that processors stand still before
+/// [`Patience::answer`](crate::machine::Patience) is over; a crash that ends the machine at once, an
+/// oops among them, after which a guest would live on wounded; no probing for what the machine does
+/// not have; no waiting for entropy that the host has given.
+pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic reboot=acpi \
+    rcupdate.rcu_cpu_stall_timeout=8 tsc=nowatchdog random.trust_cpu=on cryptomgr.notests pci=off no_timer_check 8250.nr_uarts=1";
 
 /// The machine of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -71,10 +71,13 @@ impl Machine<'_> {
         Failure::from(cause.get_or_insert(report).clone())
     }
 
-    /// Has the monitor end a machine that hangs, and adds what its console has shown last.
+    /// Has the monitor end a machine that hangs, and adds what it has seen of it.
     fn last_look(&self, line: &Line, report: Report) -> Report {
         line.helm.let_go();
-        ending::with_console(report, line.helm.end(ENDING).as_ref())
+        match line.helm.end(ENDING) {
+            Some(end) => ending::with_last_look(report, &end),
+            None => report,
+        }
     }
 
     /// Hears what the guest says unasked, and looks after the servers; without waiting.
@@ -140,7 +143,7 @@ impl Machine<'_> {
     fn explain_end(&self, line: &mut Line) -> Report {
         let end = line.helm.end(ENDING);
         if let Some(report) = line.talk.last_words() {
-            return ending::with_console(report, None);
+            return report;
         }
         match end {
             Some(end) => ending::explain(&end),
