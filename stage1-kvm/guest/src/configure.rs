@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::{fs, io};
 
 use pod_abi::guest::{Configure, Extent, SHARES, Scratch, Share};
 use pod_abi::{AppName, layout, version};
@@ -22,6 +21,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use supervisor::{During, Failure};
 
+use crate::leftovers;
 use crate::machine::{Group, Machine};
 use crate::secrets::bytes_of;
 
@@ -29,6 +29,8 @@ const LAYERS: &str = "/layers";
 /// Where writable layers lie.
 pub(crate) const POD: &str = "/pod";
 const RUN: &str = "/run/pod";
+/// What apps have written that are no more, until it is removed.
+const GONE: &str = "/pod/gone";
 
 /// How much of the memory writable layers and volumes of the pod's own may take where there is no
 /// second disk: what tmpfs has by itself, said here so that it is a promise. The rest is for what
@@ -84,6 +86,7 @@ pub(crate) fn lay_out(
         Scratch::Disk => {
             machine.load(Group::Scratch)?;
             mount_disk(&machine.scratch()?)?;
+            leftovers::resume(GONE)?;
         }
     }
     let mut laid = Laid::default();
@@ -145,23 +148,21 @@ pub(crate) fn make_app_directory(app: &AppName) -> Result<(), Failure> {
     make_directories(&format!("{POD}/{}", layout::app(app)))
 }
 
-/// Removes what an app that is no more has written: one that comes later under its name has none
-/// of it.
+/// Takes what an app that is no more has written out of the way: one that comes later under its
+/// name has none of it. It is removed while everything else goes on.
 ///
 /// # Errors
 ///
-/// If some of it is there still.
-pub(crate) fn remove_app_directory(app: &AppName) -> Result<(), Failure> {
-    let path = format!("{POD}/{}", layout::app(app));
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.during(|| format!("cannot remove `{path}`")),
-    }
+/// If it is there still.
+pub(crate) fn forsake_app_directory(app: &AppName) -> Result<(), Failure> {
+    leftovers::set_aside(&format!("{POD}/{}", layout::app(app)), GONE)
 }
 
 /// Takes what was written to the second disk there, if there is one, and lets go of it. Whoever
 /// holds [`Directories`] holds it, too.
 pub(crate) fn let_go() {
+    // What still removes files holds it, too.
+    let _ = pod_sys::kill_children(&[]);
     if unmount(POD, UnmountFlags::empty()).is_err() {
         // A tree that is still being taken down holds it. Nothing is lost but the mark that it was
         // let go in order, which its next mount makes good.

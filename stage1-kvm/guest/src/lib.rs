@@ -25,6 +25,7 @@ mod flow;
 pub mod hardware;
 mod init_link;
 mod last_words;
+mod leftovers;
 mod limits;
 pub mod machine;
 mod modules;

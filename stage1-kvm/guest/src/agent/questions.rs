@@ -110,7 +110,7 @@ impl<M: Machine> Agent<'_, M> {
             return Err(Failure::new(format!("there is an app `{}` already", app.spec.name)));
         }
         self.laid.mount_layers(self.machine, &layers)?;
-        configure::remove_app_directory(&app.spec.name)?;
+        configure::forsake_app_directory(&app.spec.name)?;
         configure::make_app_directory(&app.spec.name)?;
         let names: Vec<_> = app.spec.credentials.iter().map(|one| one.name.clone()).collect();
         let credentials = self.secrets.promise(&names)?;
@@ -157,8 +157,8 @@ impl<M: Machine> Agent<'_, M> {
     fn remove_app(&mut self, name: &AppName) {
         self.namespaces.remove_app(name);
         self.apps.remove(name);
-        // What is left takes room until an app of this name comes.
-        let _ = configure::remove_app_directory(name);
+        // Tried again when an app of this name comes.
+        let _ = configure::forsake_app_directory(name);
         let used = self.apps.values().flat_map(|app| app.layers.iter().cloned()).collect();
         self.laid.keep_layers(self.machine, &used);
     }

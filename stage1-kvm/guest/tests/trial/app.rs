@@ -43,6 +43,13 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
             }
             "read" => stdout().write_all(&fs::read(next()).unwrap()).unwrap(),
             "write" => fs::write(next(), "written\n").unwrap(),
+            "deep" => {
+                let count: u32 = next().parse().unwrap();
+                for _ in 0..count {
+                    fs::create_dir("d").unwrap();
+                    env::set_current_dir("d").unwrap();
+                }
+            }
             "ids" => {
                 let status = fs::read_to_string("/proc/self/status").unwrap();
                 let wanted = |line: &&str| line.starts_with("Uid") || line.starts_with("NSpid");

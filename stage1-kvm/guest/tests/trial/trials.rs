@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -36,6 +37,7 @@ const TRIALS: &[Trial] = &[
     ("a_process_has_streams_or_a_terminal_of_its_own", processes),
     ("an_app_keeps_its_terminal_and_its_size", terminal),
     ("an_app_comes_and_goes", comes_and_goes),
+    ("an_app_that_goes_takes_no_time_however_deep_its_files_lie", deep_files),
     ("an_app_sees_nothing_of_the_guest", surroundings),
     ("volumes_and_credentials_are_where_they_belong", volumes),
     ("a_guest_without_a_host_ends", abandoned),
@@ -96,6 +98,7 @@ fn make(place: &Path) -> Result<Programs, &'static str> {
     let tree = place.join("tree");
     fs::create_dir(&tree).unwrap();
     fs::create_dir(tree.join("tmp")).unwrap();
+    fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     let own = env::current_exe().unwrap();
     fs::copy(&own, tree.join("trial")).unwrap();
     let image = place.join("image");
@@ -337,6 +340,35 @@ fn comes_and_goes(programs: &Programs) {
     assert_eq!(host.end(), (0, String::new()));
 }
 
+fn deep_files(programs: &Programs) {
+    let mut host =
+        Host::run(programs, order(vec![app("web", &["wait"], Stdio::Logged)], Vec::new()));
+    host.word_of(started);
+    for _ in 0..2 {
+        // Deeper than the guest has descriptors.
+        let mut late = app("late", &["deep", "20000", "exit", "0"], Stdio::Logged);
+        late.spec.process.cwd = PodPath::parse("/tmp").unwrap();
+        host.tokens.remove("late");
+        host.add_later(late, "other/layer");
+        host.tell(ToInit::StartApp { app: name("late") });
+        host.word_of(exited(0));
+        host.tell(ToInit::RemoveApp { app: name("late") });
+        host.word_of(|word| matches!(word, FromInit::AppRemoved { .. }).then_some(()));
+        let begin = Instant::now();
+        host.ask(ToGuest::RemoveApp(name("late")));
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+    let gone = format!("/proc/{}/root/pod/gone", children(host.child.id())[0]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fs::read_dir(&gone).unwrap().next().is_some() {
+        assert!(Instant::now() < deadline, "its files are still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+    host.tell(ToInit::Shutdown { grace_ms: Some(0) });
+    host.word_of(|word| if_over(&word));
+    assert_eq!(host.end(), (0, String::new()));
+}
+
 fn surroundings(programs: &Programs) {
     let words = ["list", "/", "list", "/dev", "ids", "list", "/proc/self/fd", "read", "/etc/hosts"];
     let mut host = Host::run(programs, order(vec![app("web", &words, Stdio::Logged)], Vec::new()));
@@ -433,12 +465,13 @@ fn init_killed(programs: &Programs) {
     assert_eq!(host.end(), (0, String::new()));
 }
 
+fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
 /// Kills the child of the child of the guest that a trial has started as `outside`.
 fn kill_stage2_init(outside: u32) {
-    let children = |pid: u32| -> Vec<u32> {
-        let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-    };
     let guest = children(outside)[0];
     let deadline = Instant::now() + Duration::from_secs(20);
     // Helpers that have ended are being collected.
