@@ -1,8 +1,8 @@
 //! Ending a living pod from outside: in order, or at once.
 //!
 //! Where a service manager looks after the pod, it is told, so that it does not start the pod again,
-//! and waits. Otherwise the supervisor is asked and waited for; one that does neither in time is
-//! killed, and what it held is taken back here. Nothing here removes a pod that was not started with
+//! and waits. Otherwise the supervisor is asked, or sent a signal while it makes the pod, and waited
+//! for; one that does not end in time is killed, and what it held is taken back here. Nothing here removes a pod that was not started with
 //! `--rm`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -61,7 +61,11 @@ impl Ender<'_> {
             Some(supervisor) => supervisor,
             None => {
                 let Some((mut connection, supervisor)) = self.reach(pod)? else { return Ok(()) };
-                or_ended(connection.request(&shutdown, &[]), &supervisor)?;
+                if is_being_made(pod)? {
+                    let _ = pidfd_send_signal(&supervisor, Signal::TERM); // it may have ended
+                } else {
+                    or_ended(connection.request(&shutdown, &[]), &supervisor)?;
+                }
                 supervisor
             }
         };
@@ -79,8 +83,11 @@ impl Ender<'_> {
         // The end comes first: told by its unit, an app may be faster than the signal.
         let killed = match self.reach(pod) {
             Ok(Some((mut connection, supervisor))) => {
-                or_ended(connection.request(&kill_all(), &[]), &supervisor)
-                    .map(|()| Some(supervisor))
+                let asked = or_ended(connection.request(&kill_all(), &[]), &supervisor);
+                if is_being_made(pod)? {
+                    let _ = pidfd_send_signal(&supervisor, Signal::TERM); // it may have ended
+                }
+                asked.map(|()| Some(supervisor))
             }
             Ok(None) => Ok(None),
             Err(error) => Err(error),
@@ -142,6 +149,13 @@ impl Ender<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Tells whether nothing has been heard yet of a pod's PID 1: then its supervisor may be making what
+/// the pod is to be in, a virtual machine above all, and hears signals but no requests. No app has a
+/// grace to be told. A signal that comes a moment late is a stop like any other.
+fn is_being_made(pod: &Pod) -> Result<bool> {
+    Ok(pod.status()?.is_some_and(|status| status.init.is_none()))
 }
 
 fn kill_all() -> Request {

@@ -98,7 +98,8 @@ impl Launcher<'_> {
         if self.context.format == ui::Format::Json {
             rundir::ask_for_json(claim.run())?;
         }
-        if manifest.sandbox.userns == Userns::Auto {
+        // Who serves a guest is nobody of the host's, whatever the pod's user namespace.
+        if manifest.sandbox.userns == Userns::Auto || stage1.takes_images() {
             let subordinate = host::subordinate();
             claim.add_ids(ids::lease(self.run_root.as_fd(), &manifest.uuid, &subordinate)?);
         }

@@ -1,6 +1,6 @@
 //! What of this host a machine depends on: what every one needs, and what its size does.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::thread;
 
 use nix::sys::sysinfo::sysinfo;
@@ -21,15 +21,19 @@ pub struct Ready {
     pub initramfs: OwnedFd,
 }
 
-/// Opens what every machine needs. The kernel of guests is made ready if it is not yet.
+/// Opens what every machine needs. The kernel of guests is made ready if it is not yet, which takes
+/// its time: it ends by `signals`, too.
 ///
 /// # Errors
 ///
-/// `vm.…`: what is missing on this host, and what helps.
-pub(crate) fn ready() -> Result<Ready, Failure> {
+/// `vm.…`: what is missing on this host, and what helps; and that of an interruption.
+pub(crate) fn ready(signals: Option<BorrowedFd<'_>>) -> Result<Ready, Failure> {
     let places = Places::of_host()?;
-    let kvm = kvm::open(&places)?;
-    let kernel = kernel::ensure(&places)?;
+    let kvm = kvm::open(&places, signals)?;
+    let kernel = match kernel::look(&places)? {
+        (_, Some(ready)) => ready,
+        (source, None) => kernel::have_prepared(&places, &source, signals)?,
+    };
     Ok(Ready { kvm, vmlinux: kernel.vmlinux.into(), initramfs: kernel.initramfs.into() })
 }
 

@@ -23,7 +23,7 @@ use vmm::helm::{Counters, End, EndClass, FromVmm, MAX_PACKET};
 use crate::ending;
 use crate::helm::Helm;
 use crate::talk::{Loss, Talk};
-use crate::watch::Watch;
+use crate::watch::{Interrupted, Watch};
 
 /// Bytes a guest says in all: less than what is heard in one turn, and than its stream holds.
 const MAX_SAID: usize = 60 << 10;
@@ -45,7 +45,14 @@ pub fn wall(words: &[u8]) {
     // A monitor that has ended: nothing is waited for that has not come yet.
     let (monitor, _) = rustix::pipe::pipe().expect("a pipe");
     let deadline = Instant::now() + Duration::from_secs(3600);
-    let watch = Watch { monitor: monitor.as_fd(), servers: Vec::new(), signals: None, deadline };
+    let interrupted = Interrupted::Void;
+    let watch = Watch {
+        monitor: monitor.as_fd(),
+        servers: Vec::new(),
+        signals: None,
+        interrupted,
+        deadline,
+    };
     let mut talk = Talk::new(host.into());
     let mut model = Model::of(guest);
     while words.has_more() {

@@ -24,9 +24,13 @@ mod stamp;
 use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use pod_abi::Report;
 use supervisor::{During as _, Failure};
+
+use crate::errand::{self, Errand};
 
 pub(crate) use found::Source;
 
@@ -81,6 +85,45 @@ impl Places {
 pub(crate) fn ensure(places: &Places) -> Result<Prepared, Failure> {
     let (source, ready) = look(places)?;
     ready.map_or_else(|| cache::prepare(places, &source, &|| announce(&source)), Ok)
+}
+
+/// Has the kernel of guests made ready by a process, which can be ended at any moment: it ends by
+/// `signals`, too.
+///
+/// # Errors
+///
+/// Those of [`ensure`], and that of an interruption.
+pub(crate) fn have_prepared(
+    places: &Places,
+    source: &Source,
+    signals: Option<BorrowedFd<'_>>,
+) -> Result<Prepared, Failure> {
+    let what = || format!("kernel `{}` is not made ready", source.kernel.display());
+    match errand::run("prepare", None, signals, None)? {
+        Errand::Interrupted => return Err(errand::interrupted()),
+        Errand::Done(said) if said.is_empty() => {}
+        Errand::Done(said) => {
+            let report = serde_json::from_slice::<Report>(&said);
+            return Err(report.map_or_else(|error| Failure::of(what(), error), Failure::from));
+        }
+        Errand::Late => {}
+    }
+    let (_, ready) = look(places)?;
+    ready.ok_or_else(|| Failure::new(what()).code("vm.kernel-storage"))
+}
+
+/// Makes the kernel of guests ready, and returns nothing or, as JSON, why not: for
+/// [`have_prepared`].
+///
+/// # Errors
+///
+/// If that cannot be written.
+pub(crate) fn prepare_and_tell() -> Result<String, Failure> {
+    match Places::of_host().and_then(|places| ensure(&places)) {
+        Ok(_) => Ok(String::new()),
+        Err(failure) => serde_json::to_string(&failure.report())
+            .map_err(|error| Failure::of("cannot write a report", error)),
+    }
 }
 
 /// Returns the kernel of guests if it is ready.

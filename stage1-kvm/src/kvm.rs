@@ -1,13 +1,13 @@
 //! The KVM of this host: opened, and only if it runs a stock kernel.
 //!
-//! That it does is written down beside the kernels of guests, with the boot it was true in
+//! Whether it does is tried by a process of its own ([`tell`]): should it never come back, it can be
+//! killed. That it does is written down beside the kernels of guests, with the boot it was true in
 //! (`/proc/sys/kernel/random/boot_id`); that it does not is looked at again each time.
 
 use std::fs::{self, DirBuilder};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use pod_abi::finding::{Finding, State};
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use supervisor::{During as _, Failure};
 use vmm::probe::{Findings, probe};
 
+use crate::errand::{self, Errand};
 use crate::kernel::Places;
 
 /// What is opened.
@@ -33,12 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What can be done instead.
 const INSTEAD: &str = "`pod doctor --stage1 kvm` says more; `--stage1 ns` needs no virtual machine";
 
-/// Opens `/dev/kvm`, if stock kernels run on it.
+/// Opens `/dev/kvm`, if stock kernels run on it. If that is to be found out, it ends by `signals`,
+/// too.
 ///
 /// # Errors
 ///
-/// `vm.no-kvm`, `vm.kvm-unusable`.
-pub(crate) fn open(places: &Places) -> Result<OwnedFd, Failure> {
+/// `vm.no-kvm`, `vm.kvm-unusable`, and that of an interruption.
+pub(crate) fn open(places: &Places, signals: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Failure> {
     let device = open_device().map_err(|error| {
         Failure::of(format!("cannot open `{DEVICE}`"), error).code("vm.no-kvm").hint(INSTEAD)
     })?;
@@ -47,7 +49,7 @@ pub(crate) fn open(places: &Places) -> Result<OwnedFd, Failure> {
     if !boot.is_empty() && fs::read(&verdict).is_ok_and(|known| known == boot.as_bytes()) {
         return Ok(device);
     }
-    let findings = examine(device.try_clone().during(|| "cannot copy a descriptor")?);
+    let findings = examine(device.try_clone().during(|| "cannot copy a descriptor")?, signals)?;
     if let Some(lack) = lacks(&findings).into_iter().find(|lack| lack.state == State::Missing) {
         return Err(Failure::new(format!("KVM of this host runs no guest: {}", lack.found))
             .code("vm.kvm-unusable")
@@ -64,7 +66,10 @@ pub(crate) fn findings() -> Vec<Finding> {
     match open_device() {
         Ok(device) => {
             let mut findings = vec![Finding::ok(DEVICE, "it can be opened")];
-            findings.extend(lacks(&examine(device)));
+            let examined = examine(device, None);
+            findings.extend(lacks(
+                &examined.unwrap_or_else(|failure| untried(failure.report().message.to_string())),
+            ));
             findings
         }
         Err(error) => {
@@ -88,19 +93,32 @@ fn open_device() -> Result<OwnedFd, Errno> {
     openat(CWD, DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Has KVM tried by a thread of its own: should it never come back, then only that thread waits.
-fn examine(device: OwnedFd) -> Findings {
-    let (told, hear) = mpsc::channel();
-    let begun = thread::Builder::new().name("probe".to_owned()).spawn(move || {
-        let _ = told.send(probe(device)); // nobody waits any more
-    });
-    let none = |why: String| Findings { missing: Vec::new(), pace: Err(why) };
-    match begun {
-        Ok(_) => hear.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            none(format!("a processor did not come back within {} s", PATIENCE.as_secs()))
-        }),
-        Err(error) => none(format!("no thread can be started to try it: {error}")),
-    }
+/// Tries KVM, which is the standard input, and returns what was found as JSON, for [`open`].
+///
+/// # Errors
+///
+/// If there is no standard input.
+pub(crate) fn tell() -> Result<String, Failure> {
+    let device = io::stdin().as_fd().try_clone_to_owned();
+    let findings = probe(device.during(|| "cannot copy a descriptor")?);
+    serde_json::to_string(&findings)
+        .map_err(|error| Failure::of("cannot write what was found", error))
+}
+
+/// Has KVM tried by a process.
+fn examine(device: OwnedFd, signals: Option<BorrowedFd<'_>>) -> Result<Findings, Failure> {
+    Ok(match errand::run("probe", Some(device), signals, Some(PATIENCE))? {
+        Errand::Done(said) => serde_json::from_slice(&said)
+            .unwrap_or_else(|_| untried("whoever tried it died without a word".to_owned())),
+        Errand::Late => {
+            untried(format!("a processor did not come back within {} s", PATIENCE.as_secs()))
+        }
+        Errand::Interrupted => return Err(errand::interrupted()),
+    })
+}
+
+fn untried(why: String) -> Findings {
+    Findings { missing: Vec::new(), pace: Err(why) }
 }
 
 /// Tells what was found as lines of `pod doctor`.

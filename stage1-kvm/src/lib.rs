@@ -7,6 +7,7 @@
 //! | `features` | prints what this stage1 understands, and what it does not give, as JSON |
 //! | `setup [--kernel FILE --modules DIR]` | prepares the kernel of guests |
 //! | `doctor` | tells what of this host is in the way, as JSON |
+//! | `probe`, `prepare` | are errands of the others: try the KVM that is standard input, make the kernel ready |
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod child;
 mod disk;
 mod doctor;
 mod ending;
+mod errand;
 mod helm;
 mod host;
 #[cfg(any(test, feature = "hostile"))]
@@ -78,6 +80,8 @@ pub fn main() -> ExitCode {
             }
             done => done,
         },
+        ("probe", []) => kvm::tell().and_then(|text| print(&text)),
+        ("prepare", []) => kernel::prepare_and_tell().and_then(|text| print(&text)),
         ("doctor", []) => doctor::doctor().and_then(|text| print(&text)),
         _ => Err(Failure::new("usage: stage1-kvm run|plan|features|setup|doctor")),
     };

@@ -16,13 +16,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use namespaces::Enclosure;
+use nix::sys::signalfd::SignalFd;
 use pod_abi::control::WindowSize;
 use pod_abi::credential::CredentialName;
 use pod_abi::guest::{Addition, Answer, ToGuest};
 use pod_abi::inner::{AppFds, ToInit};
 use pod_abi::isolators::{Resources, UNLIMITED};
 use pod_abi::stage::{AppOrder, Order};
-use pod_abi::stats::Usage;
+use pod_abi::stats::{AppUsage, Usage};
 use pod_abi::{AppName, Report, VolumeName};
 use supervisor::{Added, Born, Failure, Parcel, Terminal, UNSEEN, Wall};
 
@@ -34,8 +35,8 @@ use crate::helm::Helm;
 use crate::host::Ready;
 use crate::plan::{self, Host, Plan, Refusal, guest_resources, room_for_apps};
 use crate::share::Server;
-use crate::talk::Talk;
-use crate::watch::Watch;
+use crate::talk::{Loss, Talk};
+use crate::watch::{Interrupted, Watch};
 
 mod layers;
 mod losing;
@@ -53,12 +54,20 @@ pub struct Patience {
     pub answer: Duration,
     /// For one that makes trees, loads modules and fills volumes.
     pub laying_out: Duration,
+    /// For the answers that are wanted while apps run and their output waits, and are no loss: what
+    /// is used, of all apps together.
+    pub counting: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { boot: seconds(120), answer: seconds(20), laying_out: seconds(120) }
+        Self {
+            boot: seconds(120),
+            answer: seconds(20),
+            laying_out: seconds(120),
+            counting: seconds(2),
+        }
     }
 }
 
@@ -77,7 +86,7 @@ pub struct Machine<'a> {
     order: &'a Order,
     ground: Ground<'a>,
     plan: Result<Plan, Failure>,
-    ready: fn() -> Result<Ready, Failure>,
+    ready: fn(Option<BorrowedFd<'_>>) -> Result<Ready, Failure>,
     patience: Patience,
     enclosure: Enclosure,
     /// Contents of credentials, until the guest has them.
@@ -90,6 +99,10 @@ pub struct Machine<'a> {
     crew: RefCell<Crew>,
     line: RefCell<Option<Line>>,
     alarm: Option<Alarm>,
+    /// Readable when the pod was asked to end. The supervisor reads what is only seen here.
+    signals: Option<SignalFd>,
+    /// Whether its apps are laid out, and are from now on to end in order.
+    runs: bool,
     /// The size of the terminal that was made last, whose process is told next.
     terminal_size: Cell<WindowSize>,
     /// Why the machine was ended, or has ended, as far as it is known.
@@ -112,11 +125,16 @@ struct Line {
 
 impl Crew {
     /// Returns what ends a wait for the guest; none if there is no machine.
-    fn watch(&self, patience: Duration) -> Option<Watch<'_>> {
+    fn watch<'w>(
+        &'w self,
+        patience: Duration,
+        (signals, interrupted): (Option<BorrowedFd<'w>>, Interrupted),
+    ) -> Option<Watch<'w>> {
         Some(Watch {
             monitor: self.monitor.as_ref()?.pidfd().as_fd(),
             servers: self.servers.iter().map(|server| server.child.pidfd().as_fd()).collect(),
-            signals: None,
+            signals,
+            interrupted,
             deadline: Instant::now() + patience,
         })
     }
@@ -129,14 +147,14 @@ impl Crew {
 
 impl<'a> Machine<'a> {
     /// Finds out what machine it takes on this host, of which `ready` gives it what every machine
-    /// needs; makes nothing.
+    /// needs, unless its argument becomes readable first; makes nothing.
     #[must_use]
     pub fn new(
         order: &'a Order,
         ground: Ground<'a>,
         credentials: Vec<OwnedFd>,
         host: Host,
-        ready: fn() -> Result<Ready, Failure>,
+        ready: fn(Option<BorrowedFd<'_>>) -> Result<Ready, Failure>,
     ) -> Self {
         let resources = &order.pod.sandbox.resources;
         let of_apps =
@@ -156,6 +174,8 @@ impl<'a> Machine<'a> {
             crew: RefCell::default(),
             line: RefCell::default(),
             alarm: None,
+            signals: None,
+            runs: false,
             terminal_size: Cell::new(UNSEEN),
             cause: RefCell::default(),
         }
@@ -171,18 +191,34 @@ impl<'a> Machine<'a> {
         self.plan.as_ref().map_err(|failure| Failure::from(failure.report()))
     }
 
+    /// Returns what interrupts a wait for the guest, and what becomes of that.
+    fn interruption(&self) -> (Option<BorrowedFd<'_>>, Interrupted) {
+        let interrupted = if self.runs { Interrupted::Owed } else { Interrupted::Void };
+        (self.signals.as_ref().map(AsFd::as_fd), interrupted)
+    }
+
     /// Asks the guest, and waits for its answer.
     fn ask(&self, question: &ToGuest, patience: Duration) -> Result<Answer, Failure> {
+        self.ask_by(patience, |talk, watch| talk.ask(question, watch))
+    }
+
+    /// Asks something of the guest in a way, and waits for what comes of it.
+    fn ask_by<A>(
+        &self,
+        patience: Duration,
+        ask: impl FnOnce(&mut Talk, &Watch<'_>) -> Result<A, Loss>,
+    ) -> Result<A, Failure> {
         if let Some(cause) = self.cause.borrow().as_ref() {
             return Err(Failure::from(cause.clone()));
         }
         let mut line = self.line.borrow_mut();
         let asked = {
             let crew = self.crew.borrow();
-            let (Some(line), Some(watch)) = (line.as_mut(), crew.watch(patience)) else {
+            let watch = crew.watch(patience, self.interruption());
+            let (Some(line), Some(watch)) = (line.as_mut(), watch) else {
                 return Err(Failure::new("the pod has no machine yet"));
             };
-            line.talk.ask(question, &watch)
+            ask(&mut line.talk, &watch)
         };
         match (asked, line.as_mut()) {
             (Ok(answer), Some(line)) => {
@@ -213,6 +249,21 @@ impl<'a> Machine<'a> {
                 Ok(added)
             }
             _ => Err(self.break_off("it lays out what was not asked for")),
+        }
+    }
+
+    /// Counts what an app uses, or the pod, if the guest says so until a moment.
+    fn usage_until(&self, app: Option<&AppName>, moment: Instant) -> Option<Usage> {
+        let question = ToGuest::Usage(app.cloned());
+        let patience = self.patience.answer;
+        let asked =
+            self.ask_by(patience, |talk, watch| talk.ask_in_passing(&question, watch, moment));
+        match asked.ok()?? {
+            Answer::Usage(usage) => *usage,
+            _ => {
+                self.break_off("it answers what was not asked");
+                None
+            }
         }
     }
 
@@ -269,6 +320,7 @@ impl Wall for Machine<'_> {
         let (told, stdio): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
         let added = self.lay_out(&ToGuest::AddApps(told), apps.len())?;
         let added = added.into_iter().zip(stdio);
+        self.runs = true;
         Ok(added.map(|(fds, stdio)| Added { fds, descriptors: Vec::new(), stdio }).collect())
     }
 
@@ -332,15 +384,12 @@ impl Wall for Machine<'_> {
         Ok(())
     }
 
-    fn usage(&self, app: Option<&AppName>) -> Option<Usage> {
-        match self.ask(&ToGuest::Usage(app.cloned()), self.patience.answer) {
-            Ok(Answer::Usage(usage)) => *usage,
-            Ok(_) => {
-                self.break_off("it answers what was not asked");
-                None
-            }
-            Err(_) => None,
-        }
+    fn usages(&self, apps: Vec<AppName>) -> (Usage, Vec<AppUsage>) {
+        let moment = Instant::now() + self.patience.counting;
+        let counted =
+            apps.into_iter().filter_map(|app| Some((self.usage_until(Some(&app), moment)?, app)));
+        let counted = counted.map(|(usage, app)| AppUsage { app, usage }).collect();
+        (self.usage_until(None, moment).unwrap_or_default(), counted)
     }
 
     fn pause(&mut self) -> Result<(), Failure> {

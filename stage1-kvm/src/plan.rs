@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) layers: Vec<String>,
     /// What is shared with it.
     pub(crate) shares: Vec<Sharing>,
+    /// Whom the monitor is to the host: never its root.
+    pub(crate) user: u32,
     /// Bytes of the disk that is kept, if there is one.
     pub(crate) scratch: Option<u64>,
 }
@@ -86,8 +88,22 @@ pub(crate) fn of(order: &Order, host: Host) -> Result<Plan, Failure> {
         vcpus: size::vcpus(order, host).min(MAX_VCPUS),
         layers,
         shares,
+        user: user(order)?,
         scratch: order.pod.sandbox.scratch,
     })
+}
+
+/// Returns the user and group the monitor is to the host.
+///
+/// SECURITY: whoever breaks out of a machine is this user then.
+fn user(order: &Order) -> Result<u32, Failure> {
+    match order.ids.map(|ids| ids.base) {
+        None | Some(0) => {
+            let what = "the order leases no user ids to the virtual machine monitor";
+            Err(Failure::new(what).code("stage1.order").hint("use the `pod` of the same release"))
+        }
+        Some(user) => Ok(user),
+    }
 }
 
 /// Returns the volumes an app can mount: the pod's and those that came with apps.
@@ -115,6 +131,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "memory: {} MiB", self.memory >> 20)?;
         writeln!(f, "virtual processors: {}", self.vcpus)?;
+        writeln!(f, "monitor: user {} of the host", self.user)?;
         writeln!(f, "kernel: {COMMAND_LINE}")?;
         self.layers.iter().try_for_each(|layer| writeln!(f, "disk of images: `{layer}`"))?;
         if let Some(scratch) = self.scratch {

@@ -2,7 +2,8 @@
 //!
 //! The other end is hostile. A frame is bounded by [`pod_abi::frame`], an answer must be one to the
 //! question, what comes unasked is little, and no answer is waited for longer than its deadline.
-//! What breaks these rules ends the machine.
+//! What breaks these rules ends the machine. An answer that nobody waits for any more is owed: it is
+//! to come by its deadline all the same, and before anything else is asked.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use supervisor::Failure;
 
-use crate::watch::{Waited, Watch};
+use crate::watch::{Interrupted, Waited, Watch};
 
 /// The most frames that may come unasked within [`WINDOW`].
 const MAX_UNASKED: u32 = 256;
@@ -37,8 +38,19 @@ pub(crate) struct Talk {
     out_of_memory: VecDeque<AppName>,
     /// What the guest has said last, if it could not go on.
     last_words: Option<Report>,
+    /// The answer that nobody waits for any more.
+    owed: Option<Owed>,
     unasked: u32,
     window: Option<Instant>,
+}
+
+/// An answer that is to come.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// To which question.
+    question: &'static str,
+    /// By when.
+    deadline: Instant,
 }
 
 /// Why a question has no answer.
@@ -68,6 +80,7 @@ impl Talk {
             decoder: Decoder::new(),
             out_of_memory: VecDeque::new(),
             last_words: None,
+            owed: None,
             unasked: 0,
             window: None,
         }
@@ -88,9 +101,63 @@ impl Talk {
 
     /// Asks, and waits for the answer.
     pub(crate) fn ask(&mut self, question: &ToGuest, watch: &Watch<'_>) -> Result<Answer, Loss> {
+        let begun = Instant::now();
+        while let Some(owed) = self.owed {
+            self.collect(owed, &watch.until(owed.deadline))?;
+        }
+        // What is owed was waited for beside.
+        let watch = watch.until(watch.deadline + begun.elapsed());
+        self.tell(question, &watch)?;
+        let answered = self.answer(name(question), &watch);
+        if matches!(answered, Err(Loss::Interrupted)) {
+            self.owed = Some(Owed { question: name(question), deadline: watch.deadline });
+        }
+        answered
+    }
+
+    /// Asks, and waits for the answer until `moment` at most, which is before the deadline. `None`,
+    /// if it has not come by then.
+    pub(crate) fn ask_in_passing(
+        &mut self,
+        question: &ToGuest,
+        watch: &Watch<'_>,
+        moment: Instant,
+    ) -> Result<Option<Answer>, Loss> {
+        let short = watch.until(moment);
+        while let Some(owed) = self.owed {
+            match self.collect(owed, &short) {
+                Err(Loss::Late(_)) if Instant::now() < owed.deadline => return Ok(None),
+                collected => collected?,
+            }
+        }
+        if moment <= Instant::now() {
+            return Ok(None);
+        }
         self.tell(question, watch)?;
+        match self.answer(name(question), &short) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Loss::Late(_) | Loss::Interrupted) => {
+                self.owed = Some(Owed { question: name(question), deadline: watch.deadline });
+                Ok(None)
+            }
+            Err(loss) => Err(loss),
+        }
+    }
+
+    /// Waits for an answer that is owed, and forgets it.
+    fn collect(&mut self, owed: Owed, watch: &Watch<'_>) -> Result<(), Loss> {
+        match self.answer(owed.question, watch) {
+            Ok(_) | Err(Loss::Refused(_)) => {
+                self.owed = None;
+                Ok(())
+            }
+            Err(loss) => Err(loss),
+        }
+    }
+
+    fn answer(&mut self, question: &'static str, watch: &Watch<'_>) -> Result<Answer, Loss> {
         loop {
-            match self.next(watch, name(question))? {
+            match self.next(watch, question)? {
                 FromGuest::Answer(answer) => return Ok(answer),
                 FromGuest::Refused(report) => {
                     return Err(Loss::Refused(Failure::from(report.tamed())));
@@ -112,6 +179,9 @@ impl Talk {
                 match word {
                     FromGuest::MemoryRanOut(apps) => self.note(apps)?,
                     FromGuest::Failed(report) => return Err(self.failed(*report)),
+                    FromGuest::Answer(_) | FromGuest::Refused(_) if self.owed.is_some() => {
+                        self.owed = None;
+                    }
                     _ => return Err(Loss::Violation("it answers unasked".to_owned())),
                 }
             }
@@ -172,12 +242,18 @@ impl Talk {
             Loss::Refused(Failure::of(what, error).code("vm.order"))
         })?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        // Half a question cannot be taken back.
+        let rest = match watch.interrupted {
+            Interrupted::Void => watch.clone(),
+            Interrupted::Owed => watch.deaf(),
+        };
         let mut sent = 0;
         while sent < bytes.len() {
             match send(&self.stream, &bytes[sent..], flags) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
+                    let watch = if sent == 0 { watch } else { &rest };
                     come(watch.wait(&self.stream, PollFlags::OUT), name(question))?;
                 }
                 Err(_) => return Err(Loss::Ended),

@@ -11,16 +11,27 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// What ends a wait beside what is waited for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch<'w> {
     /// The monitor's process.
     pub(crate) monitor: BorrowedFd<'w>,
     /// The processes of servers of volumes.
     pub(crate) servers: Vec<BorrowedFd<'w>>,
-    /// Signals that ask for the pod's end, where they are to be heeded.
+    /// Signals that ask for the pod's end.
     pub(crate) signals: Option<BorrowedFd<'w>>,
+    /// What a question becomes in whose wait they come.
+    pub(crate) interrupted: Interrupted,
     /// When the wait is over.
     pub(crate) deadline: Instant,
+}
+
+/// What becomes of a question when the pod is asked to end before its answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupted {
+    /// Nothing: its machine ends, for no app runs in it yet.
+    Void,
+    /// Its answer is owed: the machine goes on, for its apps are to end in order.
+    Owed,
 }
 
 /// How a wait ended.
@@ -39,6 +50,16 @@ pub(crate) enum Waited {
 }
 
 impl Watch<'_> {
+    /// Returns the same with another deadline.
+    pub(crate) fn until(&self, deadline: Instant) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// Returns the same, deaf to signals.
+    pub(crate) fn deaf(&self) -> Self {
+        Self { signals: None, ..self.clone() }
+    }
+
     /// Waits for `interest` in a descriptor. What has come counts before what has ended.
     pub(crate) fn wait(&self, awaited: impl AsFd, interest: PollFlags) -> Waited {
         loop {

@@ -148,7 +148,8 @@ pub struct Order {
     pub apps: Vec<AppOrder>,
     /// How often this pod has been started, this time included.
     pub attempt: u32,
-    /// The range of user ids leased for this run; none with `--userns host`.
+    /// The range of user ids leased for this run; none with `--userns host`, but for a stage1 that
+    /// takes images of layers: its processes on the host have ids of their own in any case.
     pub ids: Option<IdRange>,
     /// What becomes of the apps' output beside their logs.
     pub output: Output,

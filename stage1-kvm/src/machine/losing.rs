@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use pod_abi::Report;
 use pod_sys::Exit;
-use supervisor::{Failure, INTERRUPTED};
+use supervisor::Failure;
 
 use super::{Crew, Line, Machine};
 use crate::child::{Child, manner};
-use crate::ending;
 use crate::share::Server;
 use crate::talk::Loss;
+use crate::{ending, errand};
 
 /// How long a monitor may take to say how its machine has ended. It writes out what apps have said
 /// last before, for two seconds at most.
@@ -28,9 +28,10 @@ impl Machine<'_> {
         let report = match loss {
             Loss::Refused(failure) => return failure,
             Loss::Interrupted => {
-                self.crew.borrow().kill();
-                return Failure::new("the pod was asked to end before its machine had booted")
-                    .code(INTERRUPTED);
+                if !self.runs {
+                    self.crew.borrow().kill();
+                }
+                return errand::interrupted();
             }
             Loss::Failed(failure) => failure.report(),
             Loss::Ended => self.explain_end(line),

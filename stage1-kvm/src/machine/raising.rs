@@ -29,7 +29,6 @@ use crate::host::Ready;
 use crate::plan::{COMMAND_LINE, Plan, guest_order};
 use crate::share::{self, Share};
 use crate::talk::Talk;
-use crate::watch::Watch;
 use crate::{scratch, token};
 
 /// What a machine is made of, opened.
@@ -43,6 +42,7 @@ struct Parts {
 impl Machine<'_> {
     pub(super) fn boot(&mut self) -> Result<Born, Failure> {
         let plan = self.plan()?.clone();
+        self.signals = Some(self.ending_signals()?);
         let parts = self.open(&plan)?;
         self.shared = parts.shares.iter().map(|one| (one.volume.clone(), one.read_only)).collect();
         let leaf = self.enclosure.make()?;
@@ -70,7 +70,8 @@ impl Machine<'_> {
         let images = self.open_layers(self.ground.layers.as_fd(), &plan.layers)?;
         let scratch = plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes));
         let scratch = scratch.transpose()?;
-        Ok(Parts { ready: (self.ready)()?, images, scratch, shares })
+        let ready = (self.ready)(self.signals.as_ref().map(AsFd::as_fd))?;
+        Ok(Parts { ready, images, scratch, shares })
     }
 
     /// Starts the servers and the monitor; returns our end of port INNER.
@@ -125,7 +126,7 @@ impl Machine<'_> {
             arguments: &[],
             descriptors,
             own_descriptors: None,
-            ids: Ids::One(self.order.ids.map_or(0, |ids| ids.base)),
+            ids: Ids::One(plan.user),
             cgroup,
         };
         *monitor = Some(Child::start(&cage)?);
@@ -139,15 +140,14 @@ impl Machine<'_> {
 
     /// Waits until the guest has booted, or will not.
     fn greet(&self) -> Result<Hello, Failure> {
-        let signals = self.ending_signals()?;
         let mut line = self.line.borrow_mut();
         let Some(line) = line.as_mut() else { return Err(Failure::new("there is no machine")) };
         let greeting = {
             let crew = self.crew.borrow();
             let watch = crew
-                .watch(self.patience.boot)
+                .watch(self.patience.boot, self.interruption())
                 .ok_or_else(|| Failure::new("there is no monitor"))?;
-            line.talk.greeting(&Watch { signals: Some(signals.as_fd()), ..watch })
+            line.talk.greeting(&watch)
         };
         greeting.map_err(|loss| self.lose(line, loss))
     }

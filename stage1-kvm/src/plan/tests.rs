@@ -168,6 +168,16 @@ fn what_comes_later_is_refused_if_a_machine_cannot_get_it_later() {
 }
 
 #[test]
+fn a_monitor_is_never_root_of_the_host() {
+    let mut order = order(&json!({ "userns": "host" }), &json!({}));
+    assert_eq!(of(&order, HOST).unwrap().user, 65536);
+    for ids in [None, Some(pod_abi::stage::IdRange { base: 0, count: 65536 })] {
+        order.ids = ids;
+        assert_eq!(of(&order, HOST).unwrap_err().report().code, "stage1.order");
+    }
+}
+
+#[test]
 fn a_layer_that_leads_elsewhere_is_none() {
     for wrong in ["../x", "/etc/passwd", "a//b", "."] {
         let mut order = order(&json!({}), &json!({}));
@@ -182,9 +192,10 @@ fn the_plan_is_printed_one_thing_a_line() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "memory: 518 MiB");
     assert_eq!(lines[1], "virtual processors: 4");
-    assert!(lines[2].starts_with("kernel: console=ttyS0 "));
-    assert_eq!(lines[3], "disk of images: `a/layer.erofs`");
-    assert_eq!(lines[5], "share: volume `v0`, `/srv`, read-only");
+    assert_eq!(lines[2], "monitor: user 65536 of the host");
+    assert!(lines[3].starts_with("kernel: console=ttyS0 "));
+    assert_eq!(lines[4], "disk of images: `a/layer.erofs`");
+    assert_eq!(lines[6], "share: volume `v0`, `/srv`, read-only");
 }
 
 /// CVE-2020-27151: an annotation named the program of the host that was run as the monitor.

@@ -3,6 +3,7 @@
 //! It is started as the real one is: with descriptors, and nothing else.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -25,10 +26,14 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType,
     recvmsg, send, socket,
 };
+use rustix::thread::set_name;
 use rustix::time::Timespec;
 use serde::Serialize;
 use vmm::description::fd;
 use vmm::helm::{Counters, End, EndClass, FromVmm, ToVmm};
+
+/// What a monitor is called that is waited for.
+pub(crate) const WAITED_FOR: &CStr = c"waited-for";
 
 /// A monitor, and the guest in it.
 struct Fake {
@@ -271,6 +276,14 @@ impl Fake {
                 self.say(&FromGuest::Answer(Answer::Usage(Box::new(None))));
             }
             (ToGuest::Configure(_), "no-answer") => {}
+            (ToGuest::Configure(_), "never-configures")
+            | (ToGuest::AddApps(_), "never-lays-out")
+            | (ToGuest::Pause, "never-pauses") => set_name(WAITED_FOR).unwrap(),
+            (ToGuest::Usage(_), "counts-late") => {
+                // Longer than counts are waited for.
+                let _ = poll(&mut [], Some(&Timespec { tv_sec: 1, tv_nsec: 500_000_000 }));
+                self.say(&FromGuest::Answer(Answer::Usage(Box::default())));
+            }
             (ToGuest::Configure(_), "drip") => {
                 // A frame that is never whole, a byte at a time.
                 let _ = self.wall.write_all(&[0, 0, 1, 0]);
@@ -322,6 +335,7 @@ impl Fake {
         let web = || AppName::parse("web").unwrap();
         match message {
             ToInit::Setup(_) => self.tell(&FromInit::Ready),
+            ToInit::Shutdown { .. } => return self.end(),
             ToInit::Run => {
                 self.tell(&FromInit::AppStarted { app: web(), restarts: 0, pid: 2 });
                 return self.run(found);
@@ -377,7 +391,7 @@ impl Fake {
                 self.say(&FromGuest::MemoryRanOut(apps.to_vec()));
             }
             "hang-up-late" => return None,
-            "lives" => {
+            "lives" | "counts-late" | "never-pauses" => {
                 let stdout = self.stdout.as_mut()?;
                 stdout.write_all(b"alive\n").unwrap();
                 return None;
@@ -388,6 +402,11 @@ impl Fake {
         if let Some(mut stdout) = self.stdout.take() {
             stdout.write_all(said.as_bytes()).unwrap();
         }
+        self.end()
+    }
+
+    /// Ends in order.
+    fn end(&mut self) -> Option<ExitCode> {
         let (app, exit) = (AppName::parse("web").unwrap(), Ended::Exited { code: 0 });
         self.tell(&FromInit::AppEnded { app, exit, error: None, restart_in_ms: None });
         self.tell(&FromInit::PodEnded { code: 0 });

@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use pod_abi::control::{Reply, Request};
 use pod_abi::status::AppState;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde_json::json;
 
-use crate::pod::{Pod, Said};
+use crate::pod::{NEVER_READY, Pod, Said};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -76,7 +77,9 @@ promises! {
     volumes_of_the_host_are_served_from_a_cage,
     a_server_that_dies_ends_its_pod,
     memory_runs_out_only_in_apps_there_are,
-    who_does_not_want_to_wait_for_a_boot_need_not,
+    who_does_not_want_to_wait_for_a_start_need_not,
+    a_guest_that_counts_late_holds_nothing_up,
+    who_asks_for_the_end_is_heard_beside_a_question,
     nothing_survives_the_supervisor,
     a_layer_that_is_no_file_is_refused,
     an_app_without_layers_gets_no_disk_of_anything_else,
@@ -265,13 +268,45 @@ fn memory_runs_out_only_in_apps_there_are() {
     assert!(lines.len() == 1 && lines[0].contains("web"), "{events}");
 }
 
-fn who_does_not_want_to_wait_for_a_boot_need_not() {
-    let pod = Pod::new("never-boots").start();
-    // Signals are blocked before it is there.
-    pod.await_file("run/control.sock");
+fn who_does_not_want_to_wait_for_a_start_need_not() {
+    for script in [NEVER_READY, "never-boots", "never-configures", "never-lays-out"] {
+        let pod = Pod::new(script).start();
+        // Signals are blocked before it is there.
+        pod.await_file("run/control.sock");
+        if script != NEVER_READY && script != "never-boots" {
+            pod.await_wait();
+        }
+        pod.signal(Signal::SIGTERM);
+        let said: Said = pod.end();
+        assert_eq!((said.code, &said.error), (137, &None), "{script}: {said:?}");
+    }
+}
+
+fn a_guest_that_counts_late_holds_nothing_up() {
+    let pod = Pod::new("counts-late").start();
+    pod.await_log("web", "alive\n");
+    for _ in 0..2 {
+        let Some(Reply::Stats(stats)) = pod.ask(&Request::Stats) else { panic!("no counts") };
+        assert_eq!(stats.apps, []);
+    }
+    // Its answer is heard before the next, and taken for neither that nor a lie.
+    assert_eq!(pod.ask(&Request::Pause), Some(Reply::Done));
+    assert_eq!(pod.ask(&Request::Resume), Some(Reply::Done));
+    assert!(matches!(pod.ask(&Request::Shutdown { grace_ms: None }), Some(Reply::Done)));
+    let said = pod.end();
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
+}
+
+fn who_asks_for_the_end_is_heard_beside_a_question() {
+    let pod = Pod::new("never-pauses").start();
+    pod.await_log("web", "alive\n");
+    let asked = pod.tell(&Request::Pause);
+    pod.await_wait();
     pod.signal(Signal::SIGTERM);
-    let said: Said = pod.end();
-    assert_eq!((said.code, &said.error), (137, &None), "{said:?}");
+    assert!(matches!(pod::reply(asked), Some(Reply::Refused(_))));
+    // In order: its app has ended by itself.
+    let said = pod.end();
+    assert_eq!((said.code, &said.error), (0, &None), "{said:?}");
 }
 
 fn nothing_survives_the_supervisor() {

@@ -1,7 +1,9 @@
 //! A pod of these tests: a directory, and a process that supervises it.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::thread;
@@ -9,16 +11,24 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod_abi::Report;
+use pod_abi::control::{Hello, Reply, Request};
+use pod_abi::frame::{Decoder, encode};
 use pod_abi::stage::Order;
 use pod_abi::status::PodStatus;
+use pod_abi::{Report, version};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 use stage1_kvm::{Ground, Host, Machine, Patience, Ready};
-use supervisor::{Failure, Inherited};
+use supervisor::{Failure, INTERRUPTED, Inherited};
 use tempfile::TempDir;
+
+use crate::fakes::WAITED_FOR;
 
 /// How long anything of these tests may take. It is a bound, not a pace.
 const LONG: Duration = Duration::from_secs(60);
+
+/// The script of a machine for which the host is never ready.
+pub(crate) const NEVER_READY: &str = "never-ready";
 
 /// The scripts of those who do not answer.
 pub(crate) const SILENT: [&str; 3] = ["no-greeting", "no-answer", "drip"];
@@ -105,6 +115,30 @@ impl Running {
         kill(Pid::from_raw(self.supervisor.id().cast_signed()), signal).unwrap();
     }
 
+    /// Asks its supervisor; `None` if that hangs up.
+    pub(crate) fn ask(&self, request: &Request) -> Option<Reply> {
+        reply(self.tell(request))
+    }
+
+    /// Asks its supervisor for what [`reply`] waits for.
+    pub(crate) fn tell(&self, request: &Request) -> UnixStream {
+        let path = self.place.path().join("run/control.sock");
+        let mut stream = UnixStream::connect(path).unwrap();
+        let hello = Hello { version: version::CONTROL };
+        stream.write_all(&encode(&hello).unwrap()).unwrap();
+        stream.write_all(&encode(request).unwrap()).unwrap();
+        stream
+    }
+
+    /// Waits until its supervisor waits for its monitor.
+    pub(crate) fn await_wait(&self) {
+        let name = WAITED_FOR.to_str().unwrap();
+        let waits = |child: &u32| {
+            fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        until(|| self.children().iter().any(waits));
+    }
+
     pub(crate) fn status(&self) -> PodStatus {
         serde_json::from_slice(&fs::read(self.place.path().join("pod/status.json")).unwrap())
             .unwrap()
@@ -173,6 +207,20 @@ impl Said {
     }
 }
 
+/// Waits for a reply of a supervisor; `None` if it hangs up.
+pub(crate) fn reply(mut stream: UnixStream) -> Option<Reply> {
+    let (mut decoder, mut bytes) = (Decoder::new(), [0; 4096]);
+    loop {
+        if let Some(reply) = decoder.take().unwrap() {
+            return Some(reply);
+        }
+        match stream.read(&mut bytes).unwrap() {
+            0 => return None,
+            count => decoder.feed(&bytes[..count]),
+        }
+    }
+}
+
 /// Returns what an app has written, without what its log says of each line.
 fn log(place: &Path, app: &str) -> String {
     let text = fs::read_to_string(place.join(format!("pod/apps/{app}/log/app.log")));
@@ -238,14 +286,21 @@ pub(crate) fn supervise(place: &str) -> ExitCode {
     let script = fs::read(place.join("layers/a/layer.erofs")).unwrap_or_default();
     let is_silent = SILENT.iter().any(|silent| script.starts_with(silent.as_bytes()));
     let long = if is_silent { Duration::from_millis(500) } else { LONG };
-    let patience = Patience { boot: long, answer: long, laying_out: long };
-    let mut machine =
-        Machine::new(&order, ground, Vec::new(), host, nothing).with_patience(patience);
+    let counting = Duration::from_secs(1);
+    let patience = Patience { boot: long, answer: long, laying_out: long, counting };
+    let ready = if script.starts_with(NEVER_READY.as_bytes()) { never } else { nothing };
+    let mut machine = Machine::new(&order, ground, Vec::new(), host, ready).with_patience(patience);
     ExitCode::from(supervisor::supervise(&order, &inherited, &mut machine))
 }
 
+/// Takes for ever, as a kernel for guests may whose preparation somebody has stopped.
+fn never(signals: Option<BorrowedFd<'_>>) -> Result<Ready, Failure> {
+    poll(&mut [PollFd::from_borrowed_fd(signals.unwrap(), PollFlags::IN)], None).unwrap();
+    Err(Failure::new("interrupted").code(INTERRUPTED))
+}
+
 /// What a machine needs that is none.
-fn nothing() -> Result<Ready, Failure> {
+fn nothing(_: Option<BorrowedFd<'_>>) -> Result<Ready, Failure> {
     let null =
         || File::open("/dev/null").map(OwnedFd::from).map_err(|error| Failure::of("", error));
     Ok(Ready { kvm: null()?, vmlinux: null()?, initramfs: null()? })

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::boot::at;
@@ -44,7 +45,7 @@ const MEMORY: u64 = 2 << 20;
 const CODE: u64 = 0x1_0000;
 
 /// What KVM is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     /// What it lacks, by name; nothing, if machines of ours can be made.
     pub missing: Vec<String>,

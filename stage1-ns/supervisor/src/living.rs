@@ -392,8 +392,11 @@ impl<'a, W: Wall> Living<'a, W> {
             self.records.event(records::now(), Event::PodStopping);
         }
         // What stands still cannot end in order.
-        if let Err(failure) = self.go_on() {
-            self.fail(failure.report());
+        match self.go_on() {
+            Ok(()) => {}
+            // Asked a second time while it was to go on: somebody is in a hurry.
+            Err(failure) if failure.is_interruption() => self.kill(),
+            Err(failure) => self.fail(failure.report()),
         }
         self.tell_stop(grace_ms);
         self.tell(&ToInit::Shutdown { grace_ms });

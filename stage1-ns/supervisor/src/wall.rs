@@ -12,7 +12,7 @@ use pod_abi::frame;
 use pod_abi::inner::{AppFds, ToInit};
 use pod_abi::isolators::Resources;
 use pod_abi::stage::AppOrder;
-use pod_abi::stats::Usage;
+use pod_abi::stats::{AppUsage, Usage};
 
 use crate::error::Failure;
 use crate::terminal::{Master, Terminal};
@@ -95,6 +95,14 @@ pub trait Wall {
     fn usage(&self, app: Option<&AppName>) -> Option<Usage> {
         let _ = app;
         None
+    }
+
+    /// Counts what the pod uses, and each of `apps` that is counted. Nobody is waited for longer than
+    /// the pod's streams can be left alone.
+    fn usages(&self, apps: Vec<AppName>) -> (Usage, Vec<AppUsage>) {
+        let counted = apps.into_iter().filter_map(|app| Some((self.usage(Some(&app))?, app)));
+        let counted = counted.map(|(usage, app)| AppUsage { app, usage }).collect();
+        (self.usage(None).unwrap_or_default(), counted)
     }
 
     /// Freezes everything behind the wall, PID 1 included; returns once it stands still.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use pod_abi::control::Reply;
 use pod_abi::inner::ToInit;
 use pod_abi::isolators::Resources;
-use pod_abi::stats::{AppUsage, PodStats};
+use pod_abi::stats::PodStats;
 use pod_abi::status::Event;
 use pod_abi::{AppName, Report};
 
@@ -54,11 +54,7 @@ impl<W: Wall> Living<'_, W> {
 
     /// Counts what the pod and its apps use.
     pub(super) fn count(&self) -> Reply {
-        let mut apps = Vec::new();
-        for app in self.pod.roster.names() {
-            apps.extend(self.wall.usage(Some(&app)).map(|usage| AppUsage { app, usage }));
-        }
-        let pod = self.wall.usage(None).unwrap_or_default();
+        let (pod, apps) = self.wall.usages(self.pod.roster.names());
         Reply::Stats(Box::new(PodStats { time: records::now(), pod, apps }))
     }
 

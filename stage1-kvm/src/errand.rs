@@ -1,0 +1,125 @@
+//! Work of this program in a process of its own: what may take minutes, or never come to an end.
+//!
+//! A thread would not do. One that hangs in the kernel cannot be ended, and beside any no child can
+//! be cloned (`pod_sys::clone3`); the kernel wakes who joins a thread before that thread is gone.
+
+use std::fmt;
+use std::io::Read as _;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use supervisor::{During, Failure, INTERRUPTED};
+
+/// The most bytes of what it says that are read: less than a pipe holds, for nobody reads earlier.
+const MAX_SAID: u64 = 32 << 10;
+/// How long it may take to be gone after it was killed. What hangs in the kernel longer is left.
+const LAST: Duration = Duration::from_secs(1);
+
+/// How an errand ended.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// By itself, and this is what it has said.
+    Done(Vec<u8>),
+    /// It was killed, for it took too long.
+    Late,
+    /// It was killed, for `signals` was readable.
+    Interrupted,
+}
+
+/// Executes this program anew as `verb`, with `input` as its standard input, and waits for its end:
+/// for `patience` at most, and only as long as no signal comes. It can write to our standard error.
+///
+/// # Errors
+///
+/// If it cannot be started or waited for; how it ends is no error.
+pub(crate) fn run(
+    verb: &str,
+    input: Option<OwnedFd>,
+    signals: Option<BorrowedFd<'_>>,
+    patience: Option<Duration>,
+) -> Result<Errand, Failure> {
+    let running = || Running(verb);
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(verb).stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
+    let mut child = command.spawn().during(|| running().to_string())?;
+    let ended = wait(&child, signals, patience).during(|| running().to_string());
+    if !matches!(ended, Ok(None)) {
+        let _ = child.kill(); // it may have ended just now
+        let gone = wait(&child, None, Some(LAST));
+        if matches!(gone, Ok(None)) {
+            let _ = child.wait(); // at once, for it has ended
+        }
+    }
+    if let Some(instead) = ended? {
+        return Ok(instead);
+    }
+    let mut said = Vec::new();
+    let stdout = child.stdout.take();
+    stdout
+        .map(|out| out.take(MAX_SAID).read_to_end(&mut said))
+        .transpose()
+        .during(|| format!("{}, read()", running()))?;
+    child.wait().during(|| running().to_string())?;
+    Ok(Errand::Done(said))
+}
+
+/// Tells that something was left undone because the pod is to end.
+pub(crate) fn interrupted() -> Failure {
+    Failure::new("the pod was asked to end meanwhile").code(INTERRUPTED)
+}
+
+/// Waits for the end of a child; returns what has come instead.
+fn wait(
+    child: &Child,
+    signals: Option<BorrowedFd<'_>>,
+    patience: Option<Duration>,
+) -> rustix::io::Result<Option<Errand>> {
+    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let deadline = patience.map(|patience| Instant::now() + patience);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut polled = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        polled.extend(signals.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        match poll(&mut polled, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+            Ok(0) => return Ok(Some(Errand::Late)),
+            Ok(_) if polled[0].revents().is_empty() => return Ok(Some(Errand::Interrupted)),
+            Ok(_) => return Ok(None),
+        }
+    }
+}
+
+/// What is done when something of it fails, for a person.
+struct Running<'v>(&'v str);
+
+impl fmt::Display for Running<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot run `stage1-kvm {}`", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn an_errand_ends_by_itself_or_is_ended() {
+        // This program is the one of the tests, which lists them.
+        let done = run("--list", None, None, Some(Duration::from_secs(60))).unwrap();
+        let Errand::Done(said) = done else { panic!("{done:?}") };
+        assert!(String::from_utf8(said).unwrap().contains(": test"));
+        let late = run("--list", None, None, Some(Duration::ZERO)).unwrap();
+        assert!(matches!(late, Errand::Late), "{late:?}");
+        let (reader, _) = rustix::pipe::pipe().unwrap();
+        let interrupted = run("--list", None, Some(reader.as_fd()), None).unwrap();
+        assert!(matches!(interrupted, Errand::Interrupted), "{interrupted:?}");
+    }
+}
