@@ -548,6 +548,36 @@ mod tests {
         assert_eq!(guest.wait(), [(Op::Shutdown, vec![])]);
     }
 
+    /// The journal's socket is one for all processes of a unit; so is that of whoever runs a command
+    /// by `socket(2)`.
+    #[test]
+    fn a_socket_that_others_hold_is_theirs_still_when_a_stream_has_ended() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let (mut typist, input) = UnixStream::pair().unwrap();
+        let [mut their_output, mut their_input] = [&writer, &input].map(|s| s.try_clone().unwrap());
+        let second = Token([8; 16]);
+        let mut guest = Guest::new([
+            (TOKEN, writer.into(), Direction::Out),
+            (second, input.into(), Direction::In),
+        ]);
+        guest.join();
+        guest.send(port::STREAM, b"from the guest ");
+        guest.shut(port::STREAM, shutdown::BOTH);
+        guest.receive();
+        guest.connect(port::STREAM);
+        guest.send(port::STREAM, &second.0);
+        guest.shut(port::STREAM, shutdown::BOTH);
+        their_output.write_all(b"and from others").unwrap();
+        drop(their_output);
+        let mut all = String::new();
+        reader.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "from the guest and from others");
+        typist.write_all(b"typed").unwrap();
+        let mut bytes = [0; 5];
+        their_input.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"typed");
+    }
+
     #[test]
     fn a_reader_that_was_killed_is_noticed() {
         let (reader, writer) = pipe(Direction::Out);

@@ -11,6 +11,7 @@ use crate::helm::Direction;
 pub(super) struct Joint<H> {
     /// None once both directions have ended: then the descriptor is closed.
     stream: Option<H>,
+    direction: Direction,
     input: Input,
     output: Output,
     backlog: Buffer,
@@ -65,6 +66,7 @@ impl<H: HostStream> Joint<H> {
         };
         Self {
             stream: Some(stream),
+            direction,
             input,
             output,
             backlog: Buffer::default(),
@@ -218,7 +220,7 @@ impl<H: HostStream> Joint<H> {
     pub(super) fn guest_receives_no_more(&mut self) {
         if self.input == Input::Open {
             self.input = Input::Ended;
-            if let Some(stream) = &mut self.stream {
+            if let Some(stream) = self.own() {
                 stream.end_receiving();
             }
             self.close_if_over();
@@ -258,10 +260,17 @@ impl<H: HostStream> Joint<H> {
 
     fn end_output(&mut self) {
         self.output = Output::Ended;
-        if let Some(stream) = &mut self.stream {
+        if let Some(stream) = self.own() {
             stream.end_sending();
         }
         self.close_if_over();
+    }
+
+    /// The stream, if it was made for this: only those flow both ways. One way flows what a client
+    /// has, which may be one socket for many processes: to shut it down would end the streams of
+    /// these, too. Closing our descriptor is all the end it needs.
+    fn own(&mut self) -> Option<&mut H> {
+        self.stream.as_mut().filter(|_| self.direction == Direction::Both)
     }
 
     fn close_if_over(&mut self) {

@@ -76,11 +76,10 @@ pub trait HostStream {
     fn receive(&mut self, buffer: &mut [u8]) -> Moved;
     /// Writes.
     fn send(&mut self, bytes: &[u8]) -> Moved;
-    /// Lets the other side know that nothing more is sent, as far as a stream of both directions
-    /// can.
+    /// Lets the other side know that nothing more is sent, as far as it can: to be asked of streams
+    /// that are nobody else's.
     fn end_sending(&mut self);
-    /// Lets the other side know that nothing more is received, as far as a stream of both
-    /// directions can.
+    /// Lets the other side know that nothing more is received, as above.
     fn end_receiving(&mut self);
 }
 
