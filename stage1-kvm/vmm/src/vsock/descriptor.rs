@@ -7,8 +7,11 @@
 //! |---|---|
 //! | socket | `recv`, `send` with `MSG_DONTWAIT` |
 //! | pipe | `preadv2`, `pwritev2` with `RWF_NOWAIT`; before Linux 6.4 by way of a pipe of our own and `splice(2)` with `SPLICE_F_NONBLOCK` |
-//! | terminal, other devices | as they are if they came with `O_NONBLOCK`; else a little at a time, right after `poll(2)` |
-//! | regular file, `/dev/null` | as they are: they are always ready, and `epoll(7)` refuses them |
+//! | terminal, whatever else `epoll(7)` takes | as they are if they came with `O_NONBLOCK`; else a little at a time, right after `poll(2)` |
+//! | what `epoll(7)` refuses as always ready (`EPERM`): a regular file, `/dev/null` | as they are |
+//!
+//! The type of a file does not tell the last two apart: `/proc/kmsg` is a regular file, and waits.
+//! What cannot be watched for another reason (no memory is left) has ended at once.
 //!
 //! Readiness is edge-triggered: it is reported when it begins, and a stream is tried until it says
 //! [`Moved::Later`]. So nothing is ever reported again and again that nobody can act upon.
@@ -50,6 +53,8 @@ enum Kind {
     Relayed(Relay),
     Polled,
     Always,
+    /// Its readiness would never be heard of.
+    Unwatched,
 }
 
 /// A pipe of our own, empty but while bytes pass through it.
@@ -66,8 +71,8 @@ impl Descriptor {
         let kind = match rustix::fs::fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(FileType::Socket) => Kind::Socket,
             Ok(FileType::Fifo) => Kind::Pipe,
-            Ok(FileType::CharacterDevice) => Kind::Polled,
-            _ => Kind::Always,
+            // Until `epoll(7)` refuses it.
+            _ => Kind::Polled,
         };
         Self { fd, kind, watch, watched: false }
     }
@@ -85,6 +90,7 @@ impl Descriptor {
                 read(&self.fd, buffer)
             }
             Kind::Always => read(&self.fd, buffer),
+            Kind::Unwatched => Err(Errno::NOMEM),
         }
     }
 
@@ -101,6 +107,7 @@ impl Descriptor {
                 write(&self.fd, &bytes[..bytes.len().min(little)])
             }
             Kind::Always => write(&self.fd, bytes),
+            Kind::Unwatched => Err(Errno::NOMEM),
         }
     }
 
@@ -185,8 +192,10 @@ impl HostStream for Descriptor {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         match self.watch.add(&self.fd, id.0, flags) {
             Ok(()) => self.watched = true,
-            // Always ready; the same would come of any other error: each deed is tried.
-            Err(_) => self.kind = Kind::Always,
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
+                self.kind = Kind::Always;
+            }
+            Err(_) => self.kind = Kind::Unwatched,
         }
     }
 
@@ -297,6 +306,27 @@ mod tests {
         drop(master);
         assert_eq!(slave.receive(&mut buffer), Moved::Ended);
         assert_eq!(slave.send(b"x"), Moved::Ended);
+    }
+
+    #[test]
+    fn what_is_neither_pipe_nor_terminal_may_wait_all_the_same() {
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let others = event.try_clone().unwrap();
+        let mut input = descriptor(event);
+        assert_eq!(input.receive(&mut [0; 8]), Moved::Later);
+        write(&others, &1_u64.to_ne_bytes()).unwrap();
+        assert_eq!(input.receive(&mut [0; 8]), Moved::Some(8));
+        assert_eq!(input.receive(&mut [0; 8]), Moved::Later);
+    }
+
+    #[test]
+    fn what_cannot_be_watched_has_ended_and_is_not_waited_for() {
+        let (reader, _writer) = pipe().unwrap();
+        let mut input = descriptor(reader);
+        // It is watched already: `EEXIST` stands for all that is not `EPERM`.
+        input.watch(Id(1));
+        assert_eq!(input.receive(&mut [0; 8]), Moved::Ended);
+        assert_eq!(input.send(b"bytes"), Moved::Ended);
     }
 
     #[test]
