@@ -26,6 +26,8 @@ pub(crate) enum Refusal {
     HostIpc,
     /// `--pid host`
     HostProcesses,
+    /// `--pid pod` and `CAP_SYS_PTRACE`
+    Tracing,
     /// `--device`
     Devices,
     /// `--socket`
@@ -62,10 +64,11 @@ pub(crate) struct Row {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::HostNetwork,
         Self::HostIpc,
         Self::HostProcesses,
+        Self::Tracing,
         Self::Devices,
         Self::Sockets,
         Self::SpecialVolume,
@@ -95,6 +98,11 @@ impl Refusal {
                 "the host's processes",
                 "they are another kernel's",
                 "use `--pid pod`, or `--stage1 fly` if it shall have no wall at all",
+            ),
+            Self::Tracing => (
+                "`--pid pod` and `CAP_SYS_PTRACE`",
+                "an app that traces the pod's PID 1 has every right in the guest's kernel, in which a pod has no user namespace",
+                "leave one of the two away, or use `--stage1 ns`",
             ),
             Self::Devices => (
                 "devices of the host",
@@ -195,6 +203,7 @@ fn check(app: &AppOrder) -> Result<(), Failure> {
     let AppSpec { name, pid, devices, sockets, resources, .. } = &app.spec;
     let asked = [
         (*pid == PidMode::Host, Refusal::HostProcesses),
+        (app.spec.can_trace_init(), Refusal::Tracing),
         (!devices.is_empty(), Refusal::Devices),
         (!sockets.is_empty(), Refusal::Sockets),
     ];

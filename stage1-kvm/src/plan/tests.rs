@@ -83,11 +83,17 @@ fn what_no_guest_can_be_is_refused_with_the_way_out() {
     let access = json!({ "read": true, "write": true, "make": false });
     let device = json!({ "source": "/dev/fuse", "destination": "/dev/fuse", "access": access });
     let resources = |limit: Value| json!({ "resources": limit });
+    let tracing = |pid: &str| {
+        let process = json!({ "args": ["x"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+                              "noNewPrivileges": true, "capabilities": ["CAP_SYS_PTRACE"] });
+        json!({ "pid": pid, "process": process })
+    };
     let none = json!({});
     let cases = [
         (json!({ "network": "host" }), none.clone(), Refusal::HostNetwork),
         (json!({ "ipc": "host" }), none.clone(), Refusal::HostIpc),
         (none.clone(), json!({ "pid": "host" }), Refusal::HostProcesses),
+        (none.clone(), tracing("pod"), Refusal::Tracing),
         (none.clone(), json!({ "devices": [device] }), Refusal::Devices),
         (none.clone(), json!({ "sockets": ["web"] }), Refusal::Sockets),
         (none.clone(), resources(json!({ "cpusetCpus": "0" })), Refusal::AppPlacement),
@@ -99,6 +105,7 @@ fn what_no_guest_can_be_is_refused_with_the_way_out() {
         assert_eq!(report.hints, [refusal.row().way_out], "{refusal:?}");
         assert!(report.message.contains(refusal.row().what), "{}", report.message);
     }
+    assert!(of(&order(&none, &tracing("app")), HOST).is_ok(), "it sees no process but its own");
     // For the whole pod they hold for the machine.
     let placed = json!({ "resources": { "cpusetCpus": "0", "ioWeight": 7 } });
     assert!(of(&order(&placed, &none), HOST).is_ok());
