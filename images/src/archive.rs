@@ -13,6 +13,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use pod_abi::text::is_tame;
+
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -123,7 +125,7 @@ impl Archive {
     /// [`ErrorKind::Invalid`] if there is no such file.
     pub(crate) fn content(&self, name: &str, offset: u64) -> Result<Content<'_>, Error> {
         let Some(Range { start, end }) = self.find(name.as_bytes()) else {
-            let name: String = name.chars().take(200).filter(|c| !c.is_control()).collect();
+            let name: String = name.chars().take(200).filter(|c| is_tame(*c)).collect();
             return Err(self.invalid(&format!("it has no file `{name}`")));
         };
         let start = start.saturating_add(offset).min(end);
@@ -234,7 +236,7 @@ fn beside(path: &[u8], target: &[u8]) -> Result<Vec<u8>, Refused> {
 }
 
 fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).chars().filter(|c| !c.is_control()).take(200).collect()
+    String::from_utf8_lossy(path).chars().filter(|c| is_tame(*c)).take(200).collect()
 }
 
 #[cfg(test)]

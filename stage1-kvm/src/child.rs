@@ -19,8 +19,8 @@ use std::time::Duration;
 use nix::fcntl::AtFlags;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Uid, execveat, pivot_root, setgroups, setresgid, setresuid, setsid};
-use pod_abi::Report;
 use pod_abi::report::MAX_TEXT;
+use pod_abi::{Report, text};
 use pod_sys::{
     CloneFlags, Exit, Forked, MountAttr, MountFlags, Recursive, clone3, close_on_exec_from,
     mount_setattr, place, wait_pidfd,
@@ -215,7 +215,7 @@ impl Child {
         }
         let text = String::from_utf8_lossy(&last);
         let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-        Some(line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect())
+        Some(text::tame(line, 200))
     }
 }
 

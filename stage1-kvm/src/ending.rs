@@ -11,7 +11,7 @@
 //! | `vm.boot` | PID 1 of the guest has never said a word |
 //! | `volume.server-died` | the server of a volume died |
 
-use pod_abi::Report;
+use pod_abi::{Report, text};
 use vmm::helm::{Counters, End, EndClass, OfDevice};
 
 /// What the kernel says first of all when it cannot go on (`kernel/panic.c`).
@@ -83,7 +83,7 @@ fn telling_lines(console: &str) -> Vec<String> {
 }
 
 fn tame(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LINE).collect()
+    text::tame(line, LINE)
 }
 
 #[cfg(test)]

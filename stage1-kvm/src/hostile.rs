@@ -238,6 +238,9 @@ impl Model {
                 if self.unasked > MAX_UNASKED {
                     return Err("violation");
                 }
+                if apps.len() > MAX_APPS {
+                    return Err("violation");
+                }
                 for app in apps {
                     if self.apps.len() < MAX_APPS {
                         self.apps.insert(app);

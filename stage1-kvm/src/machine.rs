@@ -19,8 +19,8 @@ use namespaces::Enclosure;
 use nix::sys::signalfd::SignalFd;
 use pod_abi::control::WindowSize;
 use pod_abi::credential::CredentialName;
-use pod_abi::guest::{Addition, Answer, ToGuest};
-use pod_abi::inner::{AppFds, ToInit};
+use pod_abi::guest::{self, Addition, Answer, ToGuest};
+use pod_abi::inner::{AppFds, FromInit, ToInit};
 use pod_abi::isolators::{Resources, UNLIMITED};
 use pod_abi::stage::{AppOrder, Order};
 use pod_abi::stats::{AppUsage, Usage};
@@ -415,6 +415,21 @@ impl Wall for Machine<'_> {
 
     fn pack(&mut self, message: &ToInit, descriptors: Vec<OwnedFd>) -> Result<Parcel, Failure> {
         self.carry(message, &descriptors)
+    }
+
+    fn believed(&self, word: FromInit) -> FromInit {
+        let take = |report: Box<Report>| Box::new(guest::believed(*report));
+        match word {
+            FromInit::AppEnded { app, exit, error, restart_in_ms } => {
+                FromInit::AppEnded { app, exit, error: error.map(take), restart_in_ms }
+            }
+            FromInit::ExecEnded { id, exit, error } => {
+                FromInit::ExecEnded { id, exit, error: error.map(take) }
+            }
+            FromInit::Refused { app, report } => FromInit::Refused { app, report: take(report) },
+            FromInit::Failed(report) => FromInit::Failed(take(report)),
+            word => word,
+        }
     }
 
     fn why_it_ended(&mut self) -> Option<Failure> {

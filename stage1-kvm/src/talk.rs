@@ -5,12 +5,13 @@
 //! What breaks these rules ends the machine. An answer that nobody waits for any more is owed: it is
 //! to come by its deadline all the same, and before anything else is asked.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use pod_abi::exit::OURS;
 use pod_abi::frame::{self, Decoder};
-use pod_abi::guest::{Answer, FromGuest, Hello, ToGuest};
+use pod_abi::guest::{self, Answer, FromGuest, Hello, ToGuest};
 use pod_abi::{AppName, Report};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -23,6 +24,8 @@ use crate::watch::{Interrupted, Waited, Watch};
 const MAX_UNASKED: u32 = 256;
 /// See [`MAX_UNASKED`].
 const WINDOW: Duration = Duration::from_secs(10);
+/// The most apps of which a guest tells at once, and that are kept: more than a pod has.
+const MAX_NAMES: usize = 1024;
 /// The most bytes read in one turn by whoever does not wait.
 const TURN: usize = 64 << 10;
 
@@ -35,7 +38,7 @@ pub(crate) struct Talk {
     stream: OwnedFd,
     decoder: Decoder,
     /// The apps in which memory has run out, as far as nobody has asked yet.
-    out_of_memory: VecDeque<AppName>,
+    out_of_memory: BTreeSet<AppName>,
     /// What the guest has said last, if it could not go on.
     last_words: Option<Report>,
     /// The answer that nobody waits for any more.
@@ -78,7 +81,7 @@ impl Talk {
         Self {
             stream,
             decoder: Decoder::new(),
-            out_of_memory: VecDeque::new(),
+            out_of_memory: BTreeSet::new(),
             last_words: None,
             owed: None,
             unasked: 0,
@@ -160,7 +163,8 @@ impl Talk {
             match self.next(watch, question)? {
                 FromGuest::Answer(answer) => return Ok(answer),
                 FromGuest::Refused(report) => {
-                    return Err(Loss::Refused(Failure::from(report.tamed())));
+                    let report = guest::believed(*report).exit(OURS);
+                    return Err(Loss::Refused(Failure::from(report)));
                 }
                 FromGuest::MemoryRanOut(apps) => self.note(apps)?,
                 FromGuest::Hello(_) => {
@@ -197,7 +201,7 @@ impl Talk {
 
     /// Gives out the apps in which memory has run out since this was last asked.
     pub(crate) fn out_of_memory(&mut self) -> BTreeSet<AppName> {
-        self.out_of_memory.drain(..).collect()
+        std::mem::take(&mut self.out_of_memory)
     }
 
     /// Tells whether something is to be heard that the stream will not ring for: it was read already.
@@ -213,7 +217,7 @@ impl Talk {
     }
 
     fn failed(&mut self, report: Report) -> Loss {
-        let report = report.tamed();
+        let report = guest::believed(report).exit(OURS);
         self.last_words = Some(report.clone());
         Loss::Failed(Failure::from(report))
     }
@@ -227,10 +231,13 @@ impl Talk {
         if self.unasked > MAX_UNASKED {
             return Err(Loss::Violation("it talks without end".to_owned()));
         }
-        // A name said twice is known once; a pod has no more apps than fit a frame.
+        // SECURITY: a frame has room for a quarter of a million names, and many frames may come.
+        if apps.len() > MAX_NAMES {
+            return Err(Loss::Violation("it tells of more apps than any pod has".to_owned()));
+        }
         for app in apps {
-            if !self.out_of_memory.contains(&app) && self.out_of_memory.len() < 1024 {
-                self.out_of_memory.push_back(app);
+            if self.out_of_memory.len() < MAX_NAMES {
+                self.out_of_memory.insert(app);
             }
         }
         Ok(())
@@ -324,5 +331,27 @@ const fn name(question: &ToGuest) -> &'static str {
         ToGuest::Usage(_) => "what is used",
         ToGuest::Pause => "to stand still",
         ToGuest::Resume => "to go on",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn more_apps_than_any_pod_has_are_no_honest_guests() {
+        let (ours, mut its) = UnixStream::pair().unwrap();
+        let mut talk = Talk::new(ours.into());
+        let names = |count: usize| {
+            let name = |number| AppName::parse(&format!("app-{number}")).unwrap();
+            frame::encode(&FromGuest::MemoryRanOut((0..count).map(name).collect())).unwrap()
+        };
+        its.write_all(&names(MAX_NAMES)).unwrap();
+        talk.hear().unwrap();
+        assert_eq!(talk.out_of_memory().len(), MAX_NAMES);
+        its.write_all(&names(MAX_NAMES + 1)).unwrap();
+        assert!(matches!(talk.hear(), Err(Loss::Violation(_))));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use pod_abi::text::is_tame;
+
 /// Why there is no image. Paths are relative to the layer's root.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -48,7 +50,7 @@ pub(super) fn shown(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(path);
     text.chars()
         .flat_map(|letter| {
-            let plain = (!letter.is_control()).then_some(letter);
+            let plain = is_tame(letter).then_some(letter);
             plain
                 .into_iter()
                 .chain(plain.is_none().then(|| letter.escape_default()).into_iter().flatten())

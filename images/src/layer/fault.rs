@@ -5,6 +5,8 @@
 
 use std::io;
 
+use pod_abi::text;
+
 use super::error::ErrorKind;
 
 /// Why a layer could not be unpacked.
@@ -118,8 +120,7 @@ impl Shown {
             return Self("/".to_owned());
         }
         let head = name.get(..4 * SHOWN_CHARS).unwrap_or(name);
-        let tame = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        Self(String::from_utf8_lossy(head).chars().map(tame).take(SHOWN_CHARS).collect())
+        Self(text::tame(&String::from_utf8_lossy(head), SHOWN_CHARS))
     }
 }
 

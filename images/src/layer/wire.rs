@@ -11,7 +11,7 @@
 use std::error::Error as _;
 use std::io::{self, Read};
 
-use pod_abi::frame;
+use pod_abi::{frame, text};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorKind};
@@ -79,8 +79,7 @@ impl Report {
         match self {
             Self::Unpacked { facts, opaque_dirs } => Ok((facts, opaque_dirs)),
             Self::Failed { kind, message, errno } => {
-                let tame = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-                let message = message.chars().take(MAX_MESSAGE).map(tame).collect();
+                let message = text::tame(&message, MAX_MESSAGE);
                 let source = errno.map(io::Error::from_raw_os_error);
                 Err(Error::Failed { kind, message, source })
             }

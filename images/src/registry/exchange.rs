@@ -7,6 +7,8 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use pod_abi::text::is_tame;
+
 use serde::Deserialize;
 use ureq::http::header::{CONTENT_ENCODING, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
@@ -137,5 +139,5 @@ fn words(response: Response<Body>) -> String {
         return String::new();
     };
     let said = if first.message.is_empty() { first.code } else { first.message };
-    said.chars().filter(|letter| !letter.is_control()).take(MAX_WORDS).collect()
+    said.chars().filter(|letter| is_tame(*letter)).take(MAX_WORDS).collect()
 }

@@ -44,7 +44,7 @@ use crate::fields::is_default;
 use crate::inner::{AppFds, ToInit};
 use crate::isolators::Resources;
 use crate::name::{AppName, VolumeName};
-use crate::report::Report;
+use crate::report::{MAX_ENTRIES, Report};
 use crate::stage::{AppOrder, Order};
 use crate::stats::Usage;
 use crate::time::Timestamp;
@@ -298,6 +298,56 @@ pub enum ExecStreams {
     Terminal(TerminalStreams),
 }
 
+/// Takes a report of a guest for what it is, the word of a stranger: tamed, under a code only if it
+/// is one of what goes on inside, and with its hints as causes, for only what we say is to be typed
+/// at a root's prompt.
+#[must_use]
+pub fn believed(report: Report) -> Report {
+    let mut report = report.tamed();
+    if !INSIDE.iter().any(|word| is_of(&report.code, word)) {
+        GUEST_FAILED.clone_into(&mut report.code);
+    }
+    let hints = std::mem::take(&mut report.hints);
+    let room = MAX_ENTRIES.saturating_sub(report.causes.len());
+    report.causes.extend(hints.iter().take(room).map(|hint| format!("the guest suggests: {hint}")));
+    report.tamed()
+}
+
+/// The code of what a guest says under a code that is not its to say.
+const GUEST_FAILED: &str = "guest.failed";
+
+/// What a guest may say: these codes, and all of those that are the beginning of one with its dot.
+const INSIDE: &[&str] = &[
+    "app.",
+    "cgroup.",
+    "credential.",
+    "device.",
+    "exec.",
+    "image.layer",
+    "limit.",
+    "pause.",
+    "pod.failed",
+    "pod.full",
+    "pod.init",
+    "pod.init-died",
+    "pod.limit",
+    "pod.not-up",
+    "pod.scratch",
+    "pod.sysctl",
+    "signal.",
+    "stage1.not-given",
+    "stage1.order",
+    "volume.device",
+    "volume.fill",
+    "volume.not-found",
+    "volume.owner",
+    "volume.share",
+];
+
+fn is_of(code: &str, word: &str) -> bool {
+    if word.ends_with('.') { code.starts_with(word) } else { code == word }
+}
+
 impl Token {
     /// Parses thirty-two hexadecimal digits.
     #[must_use]
@@ -344,6 +394,32 @@ impl<'de> Deserialize<'de> for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_says_nothing_in_our_name() {
+        let said = |code: &str| believed(Report::new(code, "x\u{202e}y").hint("run `rm -rf /`"));
+        for code in ["app.not-found", "exec.too-many", "pod.init-died", "volume.fill"] {
+            let report = said(code);
+            assert_eq!((report.code.as_str(), report.message.as_str()), (code, "x\u{fffd}y"));
+            assert!(report.hints.is_empty());
+            assert_eq!(report.causes, ["the guest suggests: run `rm -rf /`"]);
+        }
+        let ours = [
+            "vm.killed",
+            "volume.server-died",
+            "image.not-found",
+            "image.layers",
+            "pod.init-dies",
+            "",
+        ];
+        for code in ours {
+            assert_eq!(said(code).code, GUEST_FAILED, "{code}");
+        }
+        let mut much = Report::new("app.x", "x");
+        much.causes = vec!["y".repeat(9000); 99];
+        let much = believed(much.hint("z"));
+        assert!(much.causes.len() <= MAX_ENTRIES && much.causes[0].len() < 9000);
+    }
 
     #[test]
     fn a_token_is_its_digits_and_nothing_else() {

@@ -50,6 +50,7 @@ pub mod stage;
 pub mod stats;
 pub mod status;
 pub mod syscalls;
+pub mod text;
 pub mod time;
 pub mod version;
 pub mod volume;

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exit;
+use crate::{exit, text};
 
 /// The most entries a chain or the hints may have, and bytes each; what crosses a boundary is
 /// bounded, and no honest error comes near it.
@@ -77,12 +77,7 @@ impl Report {
     /// terminal could take for a command.
     #[must_use]
     pub fn tamed(self) -> Self {
-        let tame = |text: String| -> String {
-            text.chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .take(MAX_TEXT / 4)
-                .collect()
-        };
+        let tame = |text: String| text::tame(&text, MAX_TEXT / 4);
         let all = |texts: Vec<String>| texts.into_iter().take(MAX_ENTRIES).map(tame).collect();
         Self {
             code: tame(self.code),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
-use pod_abi::AppName;
 use pod_abi::status::PodStatus;
+use pod_abi::{AppName, text};
 use serde::Serialize;
 
 use super::Session;
@@ -207,12 +207,9 @@ fn name_of(uid: u32, passwd: &str) -> Option<String> {
     })
 }
 
-/// Makes a stranger's text fit to be shown: no control characters, none that turn the direction
-/// of writing, and an end.
+/// Makes a stranger's text fit to be shown, with an end.
 fn tamed(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let safe = |c: char| if c.is_control() || turns(c) { '\u{fffd}' } else { c };
-    text.chars().take(MAX_COMMAND).map(safe).collect()
+    text::tame(text, MAX_COMMAND)
 }
 
 fn cells(process: &Process) -> Vec<String> {

@@ -11,8 +11,12 @@ use std::process::{self, ExitCode};
 use guest::hardware::Hardware;
 use guest::machine::{Group, Machine};
 use guest::{Ending, boot, serve};
+use pod_abi::text;
 use rustix::system::{RebootCommand, reboot};
 use supervisor::Failure;
+
+/// The longest line that is said, in characters.
+const MAX_LINE: usize = 4096;
 
 /// The first process of a machine.
 const FIRST: u32 = 1;
@@ -55,7 +59,7 @@ fn in_one_line(failure: &Failure) -> String {
 
 /// Writes a line where the monitor keeps the last of them. What an error quotes may hold anything.
 fn say(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = text::tame(text, MAX_LINE);
     // There is nowhere else to say it.
     let _ = writeln!(std::io::stderr(), "guest: {line}");
 }

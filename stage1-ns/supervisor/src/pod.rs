@@ -12,7 +12,7 @@ use pod_abi::exit::Ended;
 use pod_abi::inner::{AppWord, FromInit, MAX_STATUS, Target};
 use pod_abi::stage::Order;
 use pod_abi::status::{AppState, AppStatus, Event, PodStatus};
-use pod_abi::{AppName, PodName, Report, Timestamp, version};
+use pod_abi::{AppName, PodName, Report, Timestamp, text, version};
 
 use crate::roster::Roster;
 
@@ -364,14 +364,7 @@ fn waiting(name: &AppName) -> AppStatus {
 
 /// Makes one line of bounded length of what an app is told to have said.
 fn tamed(text: &str) -> String {
-    let mut tamed = String::new();
-    for c in text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
-        if tamed.len() + c.len_utf8() > MAX_STATUS {
-            break;
-        }
-        tamed.push(c);
-    }
-    tamed
+    text::tame_within(text, MAX_STATUS)
 }
 
 const UNKNOWN_APP: Violation = Violation("it spoke of an app the pod does not have");

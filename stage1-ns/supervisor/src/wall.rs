@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use pod_abi::AppName;
 use pod_abi::control::WindowSize;
 use pod_abi::frame;
-use pod_abi::inner::{AppFds, ToInit};
+use pod_abi::inner::{AppFds, FromInit, ToInit};
 use pod_abi::isolators::Resources;
 use pod_abi::stage::AppOrder;
 use pod_abi::stats::{AppUsage, Usage};
@@ -146,6 +146,11 @@ pub trait Wall {
     /// What cannot pass.
     fn pack(&mut self, message: &ToInit, descriptors: Vec<OwnedFd>) -> Result<Parcel, Failure> {
         Parcel::plain(message, descriptors)
+    }
+
+    /// Takes a word of PID 1, as far as it is to be believed behind this wall.
+    fn believed(&self, word: FromInit) -> FromInit {
+        word
     }
 
     /// Tells why everything behind the wall has ended without a word of PID 1, if that is known.

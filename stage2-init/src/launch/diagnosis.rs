@@ -16,6 +16,8 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
+use pod_abi::text;
+
 use super::elf::{Bytes, Elf, machine_name};
 use super::failure::{Failure, Phase};
 
@@ -64,7 +66,7 @@ pub(super) fn of(candidate: &CStr, errno: Errno) -> Failure {
 
 /// Makes a name from an image fit to be repeated.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text::tame(name, MAX_NAME)
 }
 
 fn find(program: &Path, errno: Errno) -> Option<Finding> {

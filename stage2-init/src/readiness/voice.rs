@@ -5,6 +5,7 @@
 //! may be the main process, and descriptors, are nobody's to say from inside: such words are dropped.
 
 use pod_abi::inner::{AppWord, MAX_STATUS};
+use pod_abi::text;
 
 use crate::machine::Millis;
 
@@ -111,15 +112,7 @@ impl Voice {
 /// Makes one line of text that is safe to show and of bounded length.
 fn tame(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(2 * MAX_STATUS)]);
-    let mut tamed = String::new();
-    for c in text.chars() {
-        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        if tamed.len() + c.len_utf8() > MAX_STATUS {
-            break;
-        }
-        tamed.push(c);
-    }
-    tamed
+    text::tame_within(&text, MAX_STATUS)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl<W: Wall> Living<'_, W> {
     }
 
     pub(super) fn heed(&mut self, word: FromInit) {
-        match self.pod.hear(word, records::now()) {
+        match self.pod.hear(self.wall.believed(word), records::now()) {
             Ok(consequences) => {
                 if self.pod.answered && self.verdict.is_none() {
                     self.patience = None;
