@@ -135,7 +135,7 @@ impl Service {
     ///
     /// The first [`Fault`] of a device.
     pub fn serve(&mut self, ready: &[Ready]) -> Result<(), Fault> {
-        self.read_mailbox();
+        self.read_mailbox()?;
         for event in ready {
             let Some(index) = usize::try_from(event.slot).ok().and_then(|at| at.checked_sub(1))
             else {
@@ -162,7 +162,7 @@ impl Service {
     ///
     /// The first [`Fault`] of a device.
     pub fn look_at_all(&mut self) -> Result<(), Fault> {
-        self.read_mailbox();
+        self.read_mailbox()?;
         for slot in &mut self.slots {
             if let Stage::Active(device) = &mut slot.stage {
                 for queue in 0..slot.notified.len() {
@@ -186,14 +186,14 @@ impl Service {
         })
     }
 
-    fn read_mailbox(&mut self) {
+    fn read_mailbox(&mut self) -> Result<(), Fault> {
         // Empty already if nothing has rung.
         let _ = self.bell.hear();
         while let Ok(letter) = self.mailbox.try_recv() {
             match letter {
                 Letter::Activate(index, activation) => {
                     if let Some(slot) = self.slots.get_mut(index) {
-                        slot.activate(*activation);
+                        slot.activate(*activation)?;
                     }
                 }
                 Letter::Reset(index, done) => {
@@ -205,6 +205,7 @@ impl Service {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -222,11 +223,12 @@ impl Slot {
         }
     }
 
-    fn activate(&mut self, activation: Activation) {
+    fn activate(&mut self, activation: Activation) -> Result<(), Fault> {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Moving) {
-            Stage::Idle(device) => Stage::Active(device.activate(activation)),
+            Stage::Idle(device) => Stage::Active(device.activate(activation)?),
             other => other,
         };
+        Ok(())
     }
 
     fn reset(&mut self) {

@@ -121,26 +121,22 @@ impl<M: Media> Device for Disk<M> {
         &[QUEUE_SIZE]
     }
 
-    fn activate(self: Box<Self>, activation: Activation) -> Box<dyn Active> {
-        Box::new(Spinning {
+    fn activate(self: Box<Self>, activation: Activation) -> Result<Box<dyn Active>, Fault> {
+        Ok(Box::new(Spinning {
             media: self.media,
             memory: activation.memory,
             queue: activation.queues.into_iter().next().flatten(),
             interrupt: activation.interrupt,
-        })
+        }))
     }
 }
 
 impl<M: Media> Active for Spinning<M> {
     fn notified(&mut self, _: usize) -> Result<(), Fault> {
-        if let Some(mut queue) = self.queue.take() {
-            if self.serve(&mut queue).is_ok() {
-                self.queue = Some(queue);
-            } else {
-                self.interrupt.need_reset();
-            }
-        }
-        Ok(())
+        let Some(mut queue) = self.queue.take() else { return Ok(()) };
+        let served = self.serve(&mut queue);
+        self.queue = Some(queue);
+        served.map_err(|broken| broken.of(&format!("its disk of {}", self.media.name())))
     }
 
     fn ready(&mut self, _: u32, _: EventFlags) -> Result<(), Fault> {

@@ -123,13 +123,12 @@ impl Device for Fs {
         &[64, 256]
     }
 
-    fn activate(self: Box<Self>, activation: Activation) -> Box<dyn Active> {
+    fn activate(self: Box<Self>, activation: Activation) -> Result<Box<dyn Active>, Fault> {
         let Activation { memory, queues, interrupt, watch, .. } = activation;
-        if watch.add(&self.link.server, SERVER, EventFlags::IN).is_err() {
-            // Only without memory; without it no reply is ever seen.
-            interrupt.need_reset();
-        }
-        Box::new(Driven {
+        watch
+            .add(&self.link.server, SERVER, EventFlags::IN)
+            .map_err(|error| Fault(format!("epoll_ctl(): {error}")))?;
+        Ok(Box::new(Driven {
             tag: self.tag,
             full: false,
             link: self.link,
@@ -137,7 +136,7 @@ impl Device for Fs {
             queues,
             interrupt,
             watch,
-        })
+        }))
     }
 }
 
@@ -168,7 +167,7 @@ impl Driven {
     /// Sends requests until there are none, the stream is full, or others are to have their turn.
     fn send_requests(&mut self) -> Result<(), Fault> {
         for _ in 0..ROUND {
-            if self.link.outgoing.is_empty() && !self.take_request() {
+            if self.link.outgoing.is_empty() && !self.take_request()? {
                 return self.wait_for_room(false);
             }
             match self.link.send() {
@@ -182,47 +181,28 @@ impl Driven {
     }
 
     /// Makes a frame of the next request. `false` if there is none, or too many are under way.
-    fn take_request(&mut self) -> bool {
+    fn take_request(&mut self) -> Result<bool, Fault> {
         if self.link.waiting.len() >= IN_FLIGHT {
-            return false;
+            return Ok(false);
         }
         for number in 0..self.queues.len() {
             let Some(queue) = self.queues.get_mut(number).and_then(Option::as_mut) else {
                 continue;
             };
-            loop {
-                match queue.next(&self.memory) {
-                    Ok(None) => break,
-                    Ok(Some(chain)) => {
-                        let length = chain.readable();
-                        if (REQUEST_HEADER..=MAX_MESSAGE).contains(&length) {
-                            let head = chain.head();
-                            let rooms = self.link.fill(chain, length);
-                            let waiting = Waiting { queue: number, head, rooms };
-                            self.link.waiting.push_back(Some(waiting));
-                            return true;
-                        }
-                        // No request of any driver: it has no reply either.
-                        self.interrupt.violation();
-                        let given = queue.done(&self.memory, chain.head(), 0);
-                        if given.and_then(|()| queue.signal(&self.memory)).is_err() {
-                            return self.give_up(number);
-                        }
-                    }
-                    Err(Broken) => return self.give_up(number),
+            while let Some(chain) = queue.next(&self.memory).map_err(broken(&self.tag))? {
+                let (length, head) = (chain.readable(), chain.head());
+                if (REQUEST_HEADER..=MAX_MESSAGE).contains(&length) {
+                    let rooms = self.link.fill(chain, length);
+                    self.link.waiting.push_back(Some(Waiting { queue: number, head, rooms }));
+                    return Ok(true);
                 }
+                // No request of any driver: it has no reply either.
+                self.interrupt.violation();
+                let given = queue.done(&self.memory, head, 0);
+                given.and_then(|()| queue.signal(&self.memory)).map_err(broken(&self.tag))?;
             }
         }
-        false
-    }
-
-    /// Uses a queue no more that its driver has spoilt; it was counted.
-    fn give_up(&mut self, number: usize) -> bool {
-        if let Some(queue) = self.queues.get_mut(number) {
-            *queue = None;
-        }
-        self.interrupt.need_reset();
-        false
+        Ok(false)
     }
 
     /// Receives replies until there are none, or others are to have their turn: those that are left
@@ -237,9 +217,8 @@ impl Driven {
             }
         }
         for number in answered {
-            let queue = self.queues.get_mut(number).and_then(Option::as_mut);
-            if queue.is_some_and(|queue| queue.signal(&self.memory).is_err()) {
-                self.give_up(number);
+            if let Some(queue) = self.queues.get_mut(number).and_then(Option::as_mut) {
+                queue.signal(&self.memory).map_err(broken(&self.tag))?;
             }
         }
         Ok(())
@@ -260,9 +239,8 @@ impl Driven {
                 // The driver has asked for more than it has room for.
                 self.interrupt.violation();
             }
-            if queue.done(&self.memory, head, written.unwrap_or(0)).is_err() {
-                self.give_up(number);
-            }
+            let given = queue.done(&self.memory, head, written.unwrap_or(0));
+            given.map_err(broken(&self.tag))?;
             answered = Some(number);
         }
         self.link.next_reply();
@@ -347,6 +325,11 @@ impl Link {
     }
 }
 
+/// Names the share of a queue that is broken.
+fn broken(tag: &str) -> impl FnOnce(Broken) -> Fault {
+    move |broken| broken.of(&format!("its share `{tag}`"))
+}
+
 /// Writes a reply where a driver wants it, and returns how many bytes it has. `None` if there is not
 /// enough room, and nothing was written.
 fn write(memory: &Memory, rooms: &[Room], reply: &[u8]) -> Option<u32> {
@@ -386,7 +369,7 @@ mod tests {
             let (server, end) = UnixStream::pair().unwrap();
             server.set_nonblocking(true).unwrap();
             rig.drivers[REQUESTS].free = 4 << 20;
-            let device = Box::new(Fs::new("tag", end.into())).activate(activation);
+            let device = Box::new(Fs::new("tag", end.into())).activate(activation).unwrap();
             Self { rig, device, server }
         }
 
@@ -405,13 +388,13 @@ mod tests {
             while at < frame.len() {
                 match self.server.read(&mut frame[at..]) {
                     Ok(read) => at += read,
-                    Err(_) => self.device.ready(SERVER, EventFlags::OUT).unwrap(),
+                    Err(_) => self.device.ready(SERVER, EventFlags::OUT).ok()?,
                 }
             }
             Some(frame)
         }
 
-        fn reply(&mut self, bytes: &[u8]) {
+        fn reply(&mut self, bytes: &[u8]) -> Result<(), Fault> {
             let mut frame = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
             frame.extend(bytes);
             let mut left = &frame[..];
@@ -420,8 +403,9 @@ mod tests {
                     Ok(written) => &left[written..],
                     Err(_) => left,
                 };
-                self.device.ready(SERVER, EventFlags::IN).unwrap();
+                self.device.ready(SERVER, EventFlags::IN)?;
             }
+            Ok(())
         }
 
         fn used(&mut self) -> Option<(u16, u32)> {
@@ -436,7 +420,7 @@ mod tests {
         let (head, at) = guest.ask(&request, &[16, 64]);
         assert_eq!(guest.frame().unwrap(), request);
         assert_eq!(guest.used(), None);
-        guest.reply(&[7; 40]);
+        guest.reply(&[7; 40]).unwrap();
         assert_eq!(guest.used(), Some((head, 40)));
         let (first, second) = (at[at.len() - 2], at[at.len() - 1]);
         assert_eq!(guest.rig.drivers[REQUESTS].bytes(first, 16), [7; 16]);
@@ -450,7 +434,7 @@ mod tests {
         let request = vec![3; MAX_MESSAGE];
         let (head, _) = guest.ask(&request, &[16, u32::try_from(MAX_MESSAGE).unwrap()]);
         assert_eq!(guest.frame().unwrap(), request);
-        guest.reply(&vec![4; MAX_MESSAGE]);
+        guest.reply(&vec![4; MAX_MESSAGE]).unwrap();
         assert_eq!(guest.used(), Some((head, u32::try_from(MAX_MESSAGE).unwrap())));
     }
 
@@ -460,7 +444,7 @@ mod tests {
         let heads: Vec<u16> = (0..70_u8).map(|n| guest.ask(&[n; 40], &[32]).0).collect();
         for (number, head) in (0..70_u8).zip(heads) {
             assert_eq!(guest.frame().unwrap(), [number; 40]);
-            guest.reply(if number % 2 == 0 { &[] } else { &[9; 16] });
+            guest.reply(if number % 2 == 0 { &[] } else { &[9; 16] }).unwrap();
             let length = if number % 2 == 0 { 0 } else { 16 };
             assert_eq!(guest.used(), Some((head, length)));
         }
@@ -476,12 +460,12 @@ mod tests {
         assert_eq!(guest.used(), Some((long, 0)));
         assert!(guest.frame().is_none());
         let (tight, _) = guest.ask(&[1; 40], &[15]);
-        guest.reply(&[1; 16]);
+        guest.reply(&[1; 16]).unwrap();
         assert_eq!(guest.used(), Some((tight, 0)));
         assert_eq!(guest.rig.status.violations(), 3);
         guest.rig.drivers[REQUESTS].put_raw(&[(0x20_0000, 16, WRITE), (0x20_0000, 16, 0)]);
-        guest.device.notified(REQUESTS).unwrap();
-        assert!(guest.rig.status.needs_reset());
+        let fault = guest.device.notified(REQUESTS).unwrap_err();
+        assert_eq!(fault.0, "the guest's driver has broken a queue of its share `tag`");
     }
 
     #[test]
@@ -490,13 +474,14 @@ mod tests {
         guest.ask(&[1; 40], &[16]);
         let fresh = guest.device.reset();
         let (rig, activation) = Rig::new(&[64, 256], 0);
-        let mut guest = Guest { rig, device: fresh.activate(activation), server: guest.server };
+        let mut guest =
+            Guest { rig, device: fresh.activate(activation).unwrap(), server: guest.server };
         let (head, _) = guest.ask(&[2; 40], &[16]);
         assert_eq!(guest.frame().unwrap(), [1; 40]);
         assert_eq!(guest.frame().unwrap(), [2; 40]);
-        guest.reply(&[1; 16]);
+        guest.reply(&[1; 16]).unwrap();
         assert_eq!(guest.used(), None);
-        guest.reply(&[2; 16]);
+        guest.reply(&[2; 16]).unwrap();
         assert_eq!(guest.used(), Some((head, 16)));
     }
 
@@ -528,11 +513,14 @@ mod tests {
                 guest.rig.drivers[REQUESTS].describe(index, address, length, flags, next);
             }
             heads.iter().for_each(|head| guest.rig.drivers[REQUESTS].offer(*head));
-            prop_assert!(guest.device.notified(REQUESTS).is_ok());
-            while let Some(frame) = guest.frame() {
+            let mut done = guest.device.notified(REQUESTS);
+            while done.is_ok()
+                && let Some(frame) = guest.frame()
+            {
                 prop_assert!((REQUEST_HEADER..=MAX_MESSAGE).contains(&frame.len()));
-                guest.reply(&reply);
+                done = guest.reply(&reply);
             }
+            prop_assert!(done.is_ok() || guest.rig.status.violations() > 0);
         }
     }
 }

@@ -41,6 +41,9 @@ const BUFFERS_AT: usize = 10;
 /// The most frames of one call, either way, so that others get their turn.
 const ROUND: usize = 128;
 
+/// What it is called when it is the end of its machine.
+const NAME: &str = "its network interface";
+
 /// Token of the tap.
 const TAP: u32 = 0;
 
@@ -139,7 +142,7 @@ impl Device for Net {
         &[256, 256]
     }
 
-    fn activate(self: Box<Self>, activation: Activation) -> Box<dyn Active> {
+    fn activate(self: Box<Self>, activation: Activation) -> Result<Box<dyn Active>, Fault> {
         let Activation { memory, queues, interrupt, features, watch } = activation;
         let mut queues = queues.into_iter();
         let has = |feature: u64| features & feature != 0;
@@ -151,9 +154,10 @@ impl Device for Net {
         };
         // A tap that cannot do it leaves nothing undone that the driver could do.
         let _ = offload_tap(self.tap.as_fd(), offload);
-        // A tap that cannot be waited for is read when the driver has buffers.
-        let _ = watch.add(&self.tap, TAP, EventFlags::IN | EventFlags::ET);
-        Box::new(Driven {
+        watch
+            .add(&self.tap, TAP, EventFlags::IN | EventFlags::ET)
+            .map_err(|error| Fault(format!("the tap cannot be waited for: {error}")))?;
+        Ok(Box::new(Driven {
             tap: self.tap,
             nic: self.nic,
             memory,
@@ -165,50 +169,35 @@ impl Device for Net {
             readable: true,
             held: None,
             room: vec![0; LONGEST].into_boxed_slice(),
-        })
+        }))
     }
 }
 
 impl Active for Driven {
     fn notified(&mut self, queue: usize) -> Result<(), Fault> {
-        match queue {
+        let done = match queue {
             RECEIVE => self.give(),
             SEND => self.take(),
-            _ => {}
-        }
-        Ok(())
+            _ => Ok(()),
+        };
+        done.map_err(|broken| broken.of(NAME))
     }
 
     fn ready(&mut self, _token: u32, _flags: EventFlags) -> Result<(), Fault> {
         self.readable = true;
-        self.give();
-        Ok(())
+        self.give().map_err(|broken| broken.of(NAME))
     }
 
     fn reset(self: Box<Self>) -> Box<dyn Device> {
-        // It fails if the tap was never waited for.
+        // It is waited for.
         let _ = self.watch.remove(&self.tap);
         Box::new(Net { tap: self.tap, nic: self.nic })
     }
 }
 
 impl Driven {
-    fn give(&mut self) {
-        if self.try_give().is_err() {
-            self.receive = None;
-            self.interrupt.need_reset();
-        }
-    }
-
-    fn take(&mut self) {
-        if self.try_take().is_err() {
-            self.send = None;
-            self.interrupt.need_reset();
-        }
-    }
-
     /// Gives frames of the tap to the driver, as far as it has buffers.
-    fn try_give(&mut self) -> Result<(), Broken> {
+    fn give(&mut self) -> Result<(), Broken> {
         let Some(queue) = &mut self.receive else { return Ok(()) };
         for turn in 0.. {
             let length = match self.held {
@@ -241,7 +230,7 @@ impl Driven {
 
     /// Takes frames of the driver for the tap. One that the tap does not take is lost, as on any
     /// wire.
-    fn try_take(&mut self) -> Result<(), Broken> {
+    fn take(&mut self) -> Result<(), Broken> {
         let Some(queue) = &mut self.send else { return Ok(()) };
         for turn in 0.. {
             if turn == ROUND {
@@ -327,7 +316,7 @@ mod tests {
     impl Guest {
         fn new(tap: OwnedFd, features: u64) -> Self {
             let (rig, activation) = Rig::new(&[256, 256], features);
-            let device = Box::new(Net::new(tap, NIC)).activate(activation);
+            let device = Box::new(Net::new(tap, NIC)).activate(activation).unwrap();
             Self { rig, device, rooms: BTreeMap::new() }
         }
 
@@ -457,8 +446,8 @@ mod tests {
         let mut guest = Guest::new(tap, feature::MRG_RXBUF);
         guest.room(11);
         host.send(&frame(100, 1)).unwrap();
-        guest.turn();
-        assert!(guest.rig.status.needs_reset());
+        let fault = guest.device.notified(RECEIVE).unwrap_err();
+        assert_eq!(fault.0, "the guest's driver has broken a queue of its network interface");
         assert_eq!(guest.rig.status.violations(), 1);
     }
 
@@ -516,7 +505,7 @@ mod tests {
         guest.turn();
         let device = guest.device.reset();
         let (rig, activation) = Rig::new(&[256, 256], 0);
-        guest = Guest { rig, device: device.activate(activation), rooms: BTreeMap::new() };
+        guest = Guest { rig, device: device.activate(activation).unwrap(), rooms: BTreeMap::new() };
         guest.room(2000);
         host.send(&frame(200, 2)).unwrap();
         guest.turn();

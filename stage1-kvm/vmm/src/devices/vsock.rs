@@ -30,6 +30,9 @@ const RECEIVE: usize = 0;
 /// The queue of what the guest sends.
 const SEND: usize = 1;
 
+/// What they are called when they are the end of their machine.
+const NAME: &str = "its streams";
+
 /// The most packets of one call, either way, so that others get their turn.
 const ROUND: usize = 128;
 
@@ -104,7 +107,7 @@ impl Device for Vsock {
         &[256, 256, 8]
     }
 
-    fn activate(self: Box<Self>, activation: Activation) -> Box<dyn Active> {
+    fn activate(self: Box<Self>, activation: Activation) -> Result<Box<dyn Active>, Fault> {
         let Activation { memory, queues, interrupt, watch, .. } = activation;
         let mut queues = queues.into_iter();
         let muxer = match self.streams {
@@ -114,7 +117,7 @@ impl Device for Vsock {
             )),
             Streams::Used(muxer) => muxer,
         };
-        Box::new(Driven {
+        Ok(Box::new(Driven {
             greeted: muxer.was_greeted(),
             counted: muxer.violations(),
             muxer,
@@ -126,7 +129,7 @@ impl Device for Vsock {
             watch,
             room: vec![0; MAX_PAYLOAD as usize].into_boxed_slice(),
             more: false,
-        })
+        }))
     }
 }
 
@@ -134,7 +137,7 @@ impl Active for Driven {
     fn notified(&mut self, queue: usize) -> Result<(), Fault> {
         let now = Instant::now();
         if queue == SEND {
-            self.take(now).map_err(broken)?;
+            self.take(now).map_err(|broken| broken.of(NAME))?;
         }
         if queue == SEND || queue == RECEIVE { self.give() } else { Ok(()) }
     }
@@ -167,12 +170,6 @@ impl Active for Driven {
         self.muxer.forget();
         Box::new(Vsock { streams: Streams::Used(self.muxer), plugs: self.plugs })
     }
-}
-
-/// Says that a queue makes no sense. Linux heeds no wish of this device for a reset, and without
-/// streams a machine is of no use: it would be silent for ever.
-fn broken(_: Broken) -> Fault {
-    Fault("the guest's driver has broken a queue of its streams".into())
 }
 
 impl Driven {
@@ -219,7 +216,7 @@ impl Driven {
 
     /// Gives the guest what there is for it, as far as it has buffers.
     fn give(&mut self) -> Result<(), Fault> {
-        let given = self.try_give().map_err(broken);
+        let given = self.try_give().map_err(|broken| broken.of(NAME));
         for _ in self.counted..self.muxer.violations() {
             self.interrupt.violation();
         }
@@ -334,7 +331,7 @@ mod tests {
             let (inner, inner_end) = UnixStream::pair().unwrap();
             let table = plugs.into_iter().map(|(token, fd, way)| (token, (fd, way))).collect();
             let device = Vsock::new(wall_end.into(), inner_end.into(), Box::new(Table(table)));
-            let device = Box::new(device).activate(activation);
+            let device = Box::new(device).activate(activation).unwrap();
             rig.drivers[RECEIVE].free = 8 << 20;
             Self { rig, device, wall, inner, rooms: BTreeMap::new(), forwarded: 0 }
         }
@@ -630,7 +627,7 @@ mod tests {
         let (rig, activation) = Rig::new(&[256, 256, 8], 0);
         guest.rig = rig;
         guest.rooms.clear();
-        guest.device = device.activate(activation);
+        guest.device = device.activate(activation).unwrap();
         guest.say(port::WALL, Op::Request);
         assert_eq!(guest.receive(), [(Op::Response, vec![])], "it was not asked for yet");
     }

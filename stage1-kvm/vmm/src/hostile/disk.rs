@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pod_abi::guest::Extent;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{Words, offer_anything};
+use super::{Words, ends, offer_anything};
 use crate::counters::Tally;
 use crate::devices::disk::{Disk, kind};
 use crate::devices::images::{Images, Map};
@@ -33,6 +33,8 @@ struct Bench {
     disk: Box<dyn Active>,
     /// Whether its memory holds what the rig has put there: no chain could have written elsewhere.
     is_sound: bool,
+    /// Its machine is no more.
+    ended: bool,
 }
 
 /// Runs the deeds.
@@ -43,7 +45,7 @@ struct Bench {
 pub fn disk(deeds: &[u8]) {
     let mut words = Words(deeds);
     let mut bench = Bench::new(words.byte() & 1 != 0);
-    let mut resets = 4;
+    let mut resets = 16;
     while words.has_more() {
         match words.below(8) {
             0 | 1 => {
@@ -55,10 +57,17 @@ pub fn disk(deeds: &[u8]) {
                 resets -= 1;
                 bench = bench.reset();
             }
-            _ if bench.is_sound && !bench.rig.status.needs_reset() => bench.ask(&mut words),
+            _ if bench.is_sound => bench.ask(&mut words),
             _ => {}
         }
         bench.serve();
+        if bench.ended && resets == 0 {
+            return;
+        }
+        if bench.ended {
+            resets -= 1;
+            bench = bench.reset();
+        }
     }
 }
 
@@ -80,7 +89,14 @@ impl Bench {
 
     fn of(file: File, writable: bool, disk: Box<dyn Device>) -> Self {
         let (rig, activation) = Rig::new(&[16], u64::from(writable) << 29);
-        Self { file, writable, rig, disk: disk.activate(activation), is_sound: true }
+        Self {
+            file,
+            writable,
+            rig,
+            disk: disk.activate(activation).expect("a device"),
+            is_sound: true,
+            ended: false,
+        }
     }
 
     fn reset(self) -> Self {
@@ -97,7 +113,7 @@ impl Bench {
 
     /// Lets the disk serve what there is, and takes back what it was given.
     fn serve(&mut self) {
-        self.disk.notified(0).expect("no fault of the host's");
+        self.ended |= ends(&self.disk.notified(0));
         while self.rig.drivers[0].used().is_some() {}
         if !self.writable {
             assert!(self.content().iter().all(|&byte| byte == 1), "no image is written to");
@@ -111,7 +127,7 @@ impl Bench {
         let header = any_header(words);
         let (_, at) = driver.put(&[&header], &[1]);
         // Instead of this sound one, which is served before the next.
-        self.disk.notified(0).expect("no fault of the host's");
+        self.ended |= ends(&self.disk.notified(0));
         let driver = &mut self.rig.drivers[0];
         while driver.used().is_some() {}
         let mut chain = vec![(at[0], u32::from(16 - words.below(3) / 2), 0)];

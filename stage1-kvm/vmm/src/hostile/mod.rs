@@ -19,6 +19,7 @@ pub use transport::transport;
 pub use vsock::vsock;
 
 use crate::rig::{Driver, INDIRECT, MEMORY, NEXT, WRITE};
+use crate::virtio::Fault;
 
 /// Bytes that are taken from the front; zeros once they are used up.
 #[derive(Debug)]
@@ -66,6 +67,13 @@ impl<'a> Words<'a> {
         }
         likely[choice % likely.len()]
     }
+}
+
+/// Whether the machine is no more: because of its guest, and of nothing else.
+fn ends(done: &Result<(), Fault>) -> bool {
+    let broken = |fault: &Fault| fault.0.contains("the guest's driver has broken a queue");
+    assert!(done.as_ref().err().is_none_or(broken), "no fault of the host's: {done:?}");
+    done.is_err()
 }
 
 /// Makes a chain available that may be anything: in memory, across its end, in a loop, indirect.

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use super::{Words, offer_anything};
+use super::{Words, ends, offer_anything};
 use crate::description::Nic;
 use crate::devices::net::Net;
 use crate::rig::Rig;
@@ -25,8 +25,9 @@ pub fn net(deeds: &[u8]) {
     let features = u64::from(words.byte() & 1) << 15 | u64::from(words.byte() & 1) << 29;
     let (mut rig, activation) = Rig::new(&[16, 16], features);
     let net = Net::new(tap.into(), Nic { mac: [2; 6], mtu: 1500 });
-    let mut device = Box::new(net).activate(activation);
+    let mut device = Box::new(net).activate(activation).expect("a device");
     let mut frame = vec![0; 70_000];
+    let mut ended = false;
     while words.has_more() {
         match words.below(6) {
             0 => offer_anything(&mut rig.drivers[RECEIVE], &mut words),
@@ -46,12 +47,15 @@ pub fn net(deeds: &[u8]) {
             _ => {
                 let events = rig.watch.wait(Some(Duration::ZERO)).expect("an epoll instance");
                 for event in events {
-                    device.ready(event.token, event.flags).expect("no fault of the host's");
+                    ended |= ends(&device.ready(event.token, event.flags));
                 }
             }
         }
         for queue in [SEND, RECEIVE] {
-            device.notified(queue).expect("no fault of the host's");
+            ended |= ends(&device.notified(queue));
+        }
+        if ended {
+            return;
         }
         while rig.drivers[SEND].used().is_some() {}
         while rig.drivers[RECEIVE].used().is_some() {}

@@ -1,4 +1,4 @@
-//! How a device makes itself heard: two bits of status, and an interrupt.
+//! How a device makes itself heard: a bit of status, and an interrupt.
 //!
 //! The status is read and cleared by the driver in registers, from any processor, while the device
 //! raises it from its own thread: one atomic word, no lock.
@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::bell::Bell;
 use crate::helm::OfDevice;
 
-/// The bits of a status, and what else the device tells the transport.
+/// The bit of a status, and what else the device tells the transport.
 #[derive(Debug, Default)]
 pub struct Status {
     pending: AtomicU32,
-    needs_reset: AtomicU32,
     violations: AtomicU64,
     raised: AtomicU64,
     exits: AtomicU64,
@@ -21,11 +20,9 @@ pub struct Status {
 
 /// `VIRTIO_MMIO_INT_VRING`: used buffers (virtio 1.2 §4.2.2).
 const USED: u32 = 1;
-/// `VIRTIO_MMIO_INT_CONFIG`: a change of configuration, a wanted reset among them.
-const CONFIG: u32 = 2;
 
 impl Status {
-    /// The bits that are set.
+    /// The bits that are set; there is no other than for used buffers.
     pub fn pending(&self) -> u32 {
         self.pending.load(Ordering::SeqCst)
     }
@@ -35,15 +32,9 @@ impl Status {
         self.pending.fetch_and(!bits, Ordering::SeqCst);
     }
 
-    /// Whether the device wants to be reset.
-    pub fn needs_reset(&self) -> bool {
-        self.needs_reset.load(Ordering::SeqCst) != 0
-    }
-
     /// Forgets all but what was counted: the device is reset.
     pub fn clear(&self) {
         self.pending.store(0, Ordering::SeqCst);
-        self.needs_reset.store(0, Ordering::SeqCst);
     }
 
     /// Counts something no honest driver does.
@@ -91,25 +82,15 @@ impl Interrupt {
     /// There are used buffers. [`Queue::signal`](crate::virtio::Queue::signal) is how a device says
     /// so: it leaves it out if the driver does not want to know.
     pub fn used(&self) {
-        self.raise(USED);
+        self.status.pending.fetch_or(USED, Ordering::SeqCst);
+        self.status.raised.fetch_add(1, Ordering::Relaxed);
+        if let Some(line) = &self.line {
+            line.ring();
+        }
     }
 
     /// The driver has done what no honest driver does.
     pub fn violation(&self) {
         self.status.violation();
-    }
-
-    /// The device cannot go on before its driver has reset it.
-    pub fn need_reset(&self) {
-        self.status.needs_reset.store(1, Ordering::SeqCst);
-        self.raise(CONFIG);
-    }
-
-    fn raise(&self, bit: u32) {
-        self.status.pending.fetch_or(bit, Ordering::SeqCst);
-        self.status.raised.fetch_add(1, Ordering::Relaxed);
-        if let Some(line) = &self.line {
-            line.ring();
-        }
     }
 }

@@ -51,7 +51,11 @@ pub trait Device: Send + fmt::Debug {
     /// The longest each of its queues may be, each a power of two.
     fn queue_sizes(&self) -> &'static [u16];
     /// Its driver is ready.
-    fn activate(self: Box<Self>, activation: Activation) -> Box<dyn Active>;
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot go on.
+    fn activate(self: Box<Self>, activation: Activation) -> Result<Box<dyn Active>, Fault>;
 }
 
 /// What a device is given once its driver is ready.
@@ -71,9 +75,8 @@ pub struct Activation {
 
 /// A device whose driver is ready.
 ///
-/// A call that returns [`Fault`] ends the machine. What a *driver* does wrong is no fault, unless no
-/// machine can live without the device: it counts that ([`Interrupt::violation`]), refuses, and may
-/// want a reset ([`Interrupt::need_reset`]).
+/// A call that returns [`Fault`] ends the machine. What a *driver* does wrong is none: the device
+/// counts it ([`Interrupt::violation`]) and refuses; but a queue that is [`Broken`] is the end.
 pub trait Active: Send + fmt::Debug {
     /// The driver says that there is something in a queue; there may be nothing.
     ///

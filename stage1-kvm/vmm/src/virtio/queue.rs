@@ -18,6 +18,7 @@
 use virtio_queue::{Queue as Ring, QueueOwnedT as _, QueueT as _};
 use vm_memory::{GuestAddress, GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice};
 
+use super::Fault;
 use super::interrupt::Interrupt;
 use crate::bell::Bell;
 
@@ -33,6 +34,15 @@ pub struct Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the driver's queue makes no sense")]
 pub struct Broken;
+
+impl Broken {
+    /// The end of the machine whose driver has done this to a queue of `device`. No driver of Linux
+    /// heeds a device that wants to be reset: whoever uses it would wait for ever.
+    #[must_use]
+    pub fn of(self, device: &str) -> Fault {
+        Fault(format!("the guest's driver has broken a queue of {device}"))
+    }
+}
 
 impl Queue {
     /// A queue whose driver has set it up and writes `notified` when there is something in it.
@@ -51,7 +61,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Broken`]; it was counted, and the device should stop to use the queue.
+    /// [`Broken`]; it was counted, and the queue is used no more.
     pub fn next<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Result<Option<Chain<'m>>, Broken> {
         loop {
             let next = self.ring.iter(memory).map(|mut ring| ring.next());

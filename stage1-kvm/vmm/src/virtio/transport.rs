@@ -234,14 +234,12 @@ impl<K: Keeper> Transport<K> {
     }
 
     fn progress(&self) -> u8 {
-        let written = match &self.state {
+        match &self.state {
             State::Reset => 0,
             State::Setup(setup) => setup.progress,
             State::Active(progress) => *progress,
             State::Failed(progress) => progress | progress::NEEDS_RESET,
-        };
-        let wants = if self.wiring.status.needs_reset() { progress::NEEDS_RESET } else { 0 };
-        written | wants
+        }
     }
 
     fn write_word(&mut self, offset: u64, value: u32) {

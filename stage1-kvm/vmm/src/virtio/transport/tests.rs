@@ -10,7 +10,7 @@ use super::progress::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS
 use super::{Facts, Keeper, Transport, Wiring, register};
 use crate::bell::Bell;
 use crate::memory;
-use crate::virtio::{Activation, Active, Device, Interrupt, Status, feature};
+use crate::virtio::{Activation, Active, Device, Fault, Interrupt, Status, feature};
 use crate::watch::Watch;
 
 /// A device that only says what it is.
@@ -34,7 +34,7 @@ impl Device for Dummy {
         &[16, 8]
     }
 
-    fn activate(self: Box<Self>, _: Activation) -> Box<dyn Active> {
+    fn activate(self: Box<Self>, _: Activation) -> Result<Box<dyn Active>, Fault> {
         unreachable!("the tests' keeper activates nothing")
     }
 }
