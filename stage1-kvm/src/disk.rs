@@ -34,17 +34,19 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// [`Failure`] for a size no image has, or if there is no room for another.
+    /// [`Failure`] for a size no image has; if it does not fit behind the others; or if it is one too
+    /// many, which happens to those that come later alone: plans have no more.
     pub(crate) fn place(&mut self, layer: &str, length: u64) -> Result<Extent, Failure> {
         if length == 0 || !length.is_multiple_of(BLOCK) {
             let what = format!("layer `{layer}` is no image: it has {length} bytes");
             return Err(Failure::new(what).code("vm.layer"));
         }
         let offset = self.end.next_multiple_of(ALIGNMENT);
+        if self.layers.len() >= MAX_LAYERS {
+            return Err(Refusal::LateLayers.failure("the pod"));
+        }
         let end = offset.checked_add(length).filter(|end| *end <= IMAGES_CAPACITY);
-        let Some(end) = end.filter(|_| self.layers.len() < MAX_LAYERS) else {
-            return Err(Refusal::ManyLayers.failure("the pod"));
-        };
+        let end = end.ok_or_else(|| Refusal::LargeLayers.failure("the pod"))?;
         let extent = Extent { offset, length };
         self.end = end;
         self.layers.insert(layer.to_owned(), extent);
@@ -90,10 +92,12 @@ mod tests {
         for length in [0, 1, 4097] {
             assert!(disk.place("a", length).is_err(), "{length}");
         }
-        assert!(disk.place("a", IMAGES_CAPACITY + 4096).is_err());
+        let refused = |refused: Result<Extent, Failure>| refused.unwrap_err().report().hints;
+        let large = refused(disk.place("a", IMAGES_CAPACITY + 4096));
+        assert_eq!(large, [Refusal::LargeLayers.row().way_out]);
         for number in 0..MAX_LAYERS {
             disk.place(&number.to_string(), 4096).unwrap();
         }
-        assert!(disk.place("one more", 4096).is_err());
+        assert_eq!(refused(disk.place("one more", 4096)), [Refusal::LateLayers.row().way_out]);
     }
 }

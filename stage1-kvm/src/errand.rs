@@ -3,9 +3,9 @@
 //! A thread would not do. One that hangs in the kernel cannot be ended, and beside any no child can
 //! be cloned (`pod_sys::clone3`); the kernel wakes who joins a thread before that thread is gone.
 
-use std::fmt;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,11 +42,18 @@ pub(crate) fn run(
     signals: Option<BorrowedFd<'_>>,
     patience: Option<Duration>,
 ) -> Result<Errand, Failure> {
-    let running = || Running(verb);
     let mut command = Command::new("/proc/self/exe");
-    command.arg(verb).stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
-    let mut child = command.spawn().during(|| running().to_string())?;
-    let ended = wait(&child, signals, patience).during(|| running().to_string());
+    command.arg0("stage1-kvm").arg(verb).stdin(input.map_or_else(Stdio::null, Stdio::from));
+    attend(command, signals, patience).during(|| format!("cannot run `stage1-kvm {verb}`"))
+}
+
+fn attend(
+    mut command: Command,
+    signals: Option<BorrowedFd<'_>>,
+    patience: Option<Duration>,
+) -> io::Result<Errand> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let ended = wait(&child, signals, patience);
     if !matches!(ended, Ok(None)) {
         let _ = child.kill(); // it may have ended just now
         let gone = wait(&child, None, Some(LAST));
@@ -58,12 +65,10 @@ pub(crate) fn run(
         return Ok(instead);
     }
     let mut said = Vec::new();
-    let stdout = child.stdout.take();
-    stdout
-        .map(|out| out.take(MAX_SAID).read_to_end(&mut said))
-        .transpose()
-        .during(|| format!("{}, read()", running()))?;
-    child.wait().during(|| running().to_string())?;
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(MAX_SAID).read_to_end(&mut said)?;
+    }
+    child.wait()?;
     Ok(Errand::Done(said))
 }
 
@@ -96,15 +101,6 @@ fn wait(
     }
 }
 
-/// What is done when something of it fails, for a person.
-struct Running<'v>(&'v str);
-
-impl fmt::Display for Running<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot run `stage1-kvm {}`", self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,14 +108,18 @@ mod tests {
 
     #[test]
     fn an_errand_ends_by_itself_or_is_ended() {
-        // This program is the one of the tests, which lists them.
-        let done = run("--list", None, None, Some(Duration::from_secs(60))).unwrap();
-        let Errand::Done(said) = done else { panic!("{done:?}") };
-        assert!(String::from_utf8(said).unwrap().contains(": test"));
-        let late = run("--list", None, None, Some(Duration::ZERO)).unwrap();
+        let errand = |words: &[&str]| {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
+            command
+        };
+        let done = attend(errand(&["echo", "done"]), None, None).unwrap();
+        assert!(matches!(&done, Errand::Done(said) if said == b"done\n"), "{done:?}");
+        let endless = ["sleep", "1000"];
+        let late = attend(errand(&endless), None, Some(Duration::from_millis(1))).unwrap();
         assert!(matches!(late, Errand::Late), "{late:?}");
         let (reader, _) = rustix::pipe::pipe().unwrap();
-        let interrupted = run("--list", None, Some(reader.as_fd()), None).unwrap();
+        let interrupted = attend(errand(&endless), Some(reader.as_fd()), None).unwrap();
         assert!(matches!(interrupted, Errand::Interrupted), "{interrupted:?}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /var/cache/pod/guest/
-//!   lock                   held while one is made ready
+//!   lock                   held while one is made ready, by the process it names
 //!   choice.json            which kernel an administrator has chosen, if one has
 //!   kernel-DIGEST/         SHA-256 of what is in it; made beside it and moved here when it is whole
 //!     vmlinux              an ELF file to load
@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use pod_abi::Report;
 use supervisor::{During as _, Failure};
 
+use self::cache::Trust;
 use crate::errand::{self, Errand};
 
 pub(crate) use found::Source;
@@ -81,10 +82,10 @@ impl Places {
 ///
 /// # Errors
 ///
-/// `vm.no-kernel`, `vm.kernel-unusable`, `vm.kernel-storage`. What was there before is there still.
+/// `vm.no-kernel`, `vm.kernel-unusable`, `vm.kernel-storage`, `vm.kernel-busy`. What was there before is there still.
 pub(crate) fn ensure(places: &Places) -> Result<Prepared, Failure> {
     let (source, ready) = look(places)?;
-    ready.map_or_else(|| cache::prepare(places, &source, &|| announce(&source)), Ok)
+    ready.map_or_else(|| cache::prepare(places, &source, Trust::Name, &|| announce(&source)), Ok)
 }
 
 /// Has the kernel of guests made ready by a process, which can be ended at any moment: it ends by
@@ -132,6 +133,7 @@ pub(crate) fn prepare_and_tell() -> Result<String, Failure> {
 ///
 /// `vm.no-kernel`, `vm.kernel-storage`.
 pub(crate) fn look(places: &Places) -> Result<(Source, Option<Prepared>), Failure> {
+    cache::check(places)?;
     let source = match cache::choice(places)? {
         Some(chosen) => chosen,
         None => found::distribution(places)?,
@@ -141,7 +143,7 @@ pub(crate) fn look(places: &Places) -> Result<(Source, Option<Prepared>), Failur
 }
 
 /// Makes a kernel ready, from now on the one of all guests: that of the administrator's choice, or
-/// else the distribution's.
+/// else the distribution's. One that is there and has been damaged is made anew.
 ///
 /// # Errors
 ///
@@ -151,18 +153,23 @@ pub(crate) fn set_up(places: &Places, chosen: Option<&Source>) -> Result<Prepare
         Some(chosen) => chosen.clone(),
         None => found::distribution(places)?,
     };
-    let ready = cache::prepare(places, &source, &|| announce(&source))?;
+    cache::check(places)?;
+    let ready = cache::prepare(places, &source, Trust::Content, &|| announce(&source))?;
     cache::choose(places, chosen)?;
     Ok(ready)
 }
 
 /// Tells somebody who waits what for.
 fn announce(source: &Source) {
+    say(&format!("preparing kernel `{}` for guests, once", source.kernel.display()));
+}
+
+/// Tells somebody who waits something.
+fn say(what: &str) {
     let mut terminal = io::stderr();
     if terminal.is_terminal() {
         // Nobody is there any more; the work is done nevertheless.
-        let _ =
-            writeln!(terminal, "preparing kernel `{}` for guests, once", source.kernel.display());
+        let _ = writeln!(terminal, "{what}");
     }
 }
 

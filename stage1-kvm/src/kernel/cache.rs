@@ -1,11 +1,19 @@
 //! Kernels that are ready, on disk. One is there whole, synced, or not at all.
+//!
+//! Whoever finds one takes it for what its directory is called: reading it would cost each start more
+//! than anything else does. So nobody but its owner may write there ([`check`]), and whoever makes one
+//! ready by hand looks into it ([`Trust::Content`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use supervisor::{During as _, Failure};
@@ -23,6 +31,20 @@ const INITRAMFS: &str = "initramfs";
 const META: &str = "meta.json";
 /// The longest of our own documents that is read, in bytes.
 const MAX_DOCUMENT: u64 = 1 << 20;
+/// How long somebody else may take who makes a kernel ready: ten times what it takes where
+/// instructions are emulated.
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is looked whether they have done, meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How much of a kernel that is ready is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// That it is what its directory is called.
+    Name,
+    /// What is in it.
+    Content,
+}
 
 /// `meta.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,10 +94,14 @@ fn open(directory: PathBuf, release: String) -> Option<Prepared> {
 pub(super) fn prepare(
     places: &Places,
     source: &Source,
+    trust: Trust,
     announce: &dyn Fn(),
 ) -> Result<Prepared, Failure> {
-    let _lock = lock(places)?;
-    if let Some(ready) = find(places, source) {
+    let _lock = lock(places, PATIENCE)?;
+    // Of a preparation that was killed.
+    let _ = fs::remove_dir_all(places.cache.join(NEW)); // making it anew tells
+    let ready = find(places, source);
+    if let Some(ready) = ready.filter(|ready| trust == Trust::Name || is_what_it_is_called(ready)) {
         return Ok(ready);
     }
     announce();
@@ -116,7 +142,7 @@ pub(super) fn choice(places: &Places) -> Result<Option<Source>, Failure> {
 ///
 /// `vm.kernel-storage`.
 pub(super) fn choose(places: &Places, chosen: Option<&Source>) -> Result<(), Failure> {
-    let _lock = lock(places)?;
+    let _lock = lock(places, PATIENCE)?;
     let path = places.cache.join(CHOICE);
     let done = match chosen {
         Some(chosen) => replace(&places.cache, &path, chosen),
@@ -129,18 +155,70 @@ pub(super) fn choose(places: &Places, chosen: Option<&Source>) -> Result<(), Fai
         .map_err(|failure| failure.code("vm.kernel-storage"))
 }
 
-/// Waits until nobody else changes anything; until the lock is dropped nobody else will.
-fn lock(places: &Places) -> Result<File, Failure> {
+/// Refuses a place that somebody else could write to: what lies there becomes every guest's kernel.
+///
+/// # Errors
+///
+/// `vm.kernel-storage`. A place that is not there yet is nobody's.
+pub(super) fn check(places: &Places) -> Result<(), Failure> {
+    let Ok(found) = fs::symlink_metadata(&places.cache) else { return Ok(()) };
+    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let cache = places.cache.display();
+    Err(Failure::new(format!("somebody else could write kernels of guests to `{cache}`"))
+        .code("vm.kernel-storage")
+        .hint(format!("`rm -r {cache}` removes it; what belongs there is made anew")))
+}
+
+/// Waits until nobody else changes anything, for `patience` at most; until the lock is dropped nobody
+/// else will. Who holds it stands in the file, for those who wait.
+///
+/// # Errors
+///
+/// `vm.kernel-busy`, if somebody else takes longer, and `vm.kernel-storage`.
+pub(super) fn lock(places: &Places, patience: Duration) -> Result<File, Failure> {
     let path = places.cache.join(LOCK);
-    let locked = || {
+    let locking = || format!("cannot lock `{}`", path.display());
+    let storage = |failure: Failure| failure.code("vm.kernel-storage");
+    let opened = || {
         DirBuilder::new().recursive(true).mode(0o700).create(&places.cache)?;
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok::<_, io::Error>(file)
+        OpenOptions::new().create(true).append(true).mode(0o600).open(&path)
     };
-    locked()
-        .during(|| format!("cannot lock `{}`", path.display()))
-        .map_err(|failure| failure.code("vm.kernel-storage"))
+    let mut file = opened().during(locking).map_err(storage)?;
+    let deadline = Instant::now() + patience;
+    let mut is_told = false;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {}
+            Err(Errno::WOULDBLOCK) => {
+                let (holder, seconds) = (holder(&path), patience.as_secs());
+                let what = format!("{holder} has prepared a kernel for guests for {seconds} s");
+                return Err(Failure::new(what)
+                    .code("vm.kernel-busy")
+                    .hint("let it go on if it stands still, or end it"));
+            }
+            Err(error) => return Err(error).during(locking).map_err(storage),
+        }
+        if !is_told {
+            super::say(&format!(
+                "waiting for {}, which prepares a kernel for guests",
+                holder(&path)
+            ));
+            is_told = true;
+        }
+        thread::sleep(PAUSE);
+    }
+    // Whoever waits is told a little less if this fails.
+    let _ = file.set_len(0).and_then(|()| write!(file, "{}", process::id()));
+    Ok(file)
+}
+
+/// Says who holds the lock, for a person.
+fn holder(lock: &Path) -> String {
+    let text = fs::read_to_string(lock).unwrap_or_default();
+    text.parse::<u32>().map_or_else(|_| "somebody".to_owned(), |pid| format!("process {pid}"))
 }
 
 /// Returns the directories of all kernels that are there.
@@ -183,17 +261,15 @@ fn store(
     initramfs: &[u8],
 ) -> io::Result<()> {
     let document = serde_json::to_vec(meta)?;
-    if is_whole(directory, vmlinux, initramfs) {
+    if has(directory, vmlinux, initramfs) {
         // The same bytes, made from files that are others now.
         return replace(directory, &directory.join(META), meta);
     }
-    let new = cache.join(NEW);
-    for old in [directory, &new] {
-        match fs::remove_dir_all(old) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    let new = cache.join(NEW);
     DirBuilder::new().mode(0o700).create(&new)?;
     for (name, bytes) in [(VMLINUX, vmlinux), (INITRAMFS, initramfs), (META, &document)] {
         write(&new.join(name), bytes)?;
@@ -203,12 +279,19 @@ fn store(
     File::open(cache)?.sync_all()
 }
 
-/// Tells whether both files are there, as long as they are to be.
-fn is_whole(directory: &Path, vmlinux: &[u8], initramfs: &[u8]) -> bool {
-    [(VMLINUX, vmlinux), (INITRAMFS, initramfs)].into_iter().all(|(name, bytes)| {
-        let found = directory.join(name).metadata();
-        found.is_ok_and(|found| found.len() == bytes.len() as u64)
-    })
+/// Tells whether both files are there, with this in them.
+fn has(directory: &Path, vmlinux: &[u8], initramfs: &[u8]) -> bool {
+    [(VMLINUX, vmlinux), (INITRAMFS, initramfs)]
+        .into_iter()
+        .all(|(name, bytes)| fs::read(directory.join(name)).is_ok_and(|found| found == bytes))
+}
+
+/// Tells whether what is in a directory is what it is called after.
+fn is_what_it_is_called(ready: &Prepared) -> bool {
+    let read = |name: &str| fs::read(ready.directory.join(name));
+    let (Ok(vmlinux), Ok(initramfs)) = (read(VMLINUX), read(INITRAMFS)) else { return false };
+    let called = ready.directory.file_name().unwrap_or_default();
+    called.as_encoded_bytes() == format!("{PREFIX}{}", digest(&vmlinux, &initramfs)).as_bytes()
 }
 
 /// Writes `document` to `path` in `directory`, at once.

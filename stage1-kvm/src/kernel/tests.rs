@@ -1,9 +1,11 @@
 //! Kernels of tests: a segment and a banner, modules that need nothing.
 
 use super::*;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -215,6 +217,47 @@ fn a_kernel_that_was_half_made_is_not_found() {
         assert!(look(&host.places).unwrap().1.is_none());
         assert_eq!(ensure(&host.places).unwrap().directory, whole);
     }
+}
+
+#[test]
+fn a_damaged_kernel_is_made_anew_by_hand() {
+    let host = Host::new();
+    host.install("6.1.0-56-cloud-amd64");
+    let ready = ensure(&host.places).unwrap().directory;
+    let kernel = ready.join("vmlinux");
+    let whole = fs::read(&kernel).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    fs::remove_file(&kernel).unwrap();
+    fs::write(&kernel, damaged).unwrap();
+    let new = host.places.cache.join("new");
+    fs::create_dir(&new).unwrap();
+    assert_eq!(set_up(&host.places, None).unwrap().directory, ready);
+    assert_eq!(fs::read(&kernel).unwrap(), whole);
+    assert!(!new.exists(), "what a killed preparation has left is gone");
+}
+
+#[test]
+fn nobody_else_can_bring_a_kernel() {
+    let host = Host::new();
+    host.install("6.1.0-56-cloud-amd64");
+    ensure(&host.places).unwrap();
+    fs::set_permissions(&host.places.cache, Permissions::from_mode(0o770)).unwrap();
+    assert_eq!(code(ensure(&host.places)), "vm.kernel-storage");
+    assert_eq!(code(set_up(&host.places, None)), "vm.kernel-storage");
+}
+
+/// A `setup` that was stopped, by `^Z`, held up the start of every pod.
+#[test]
+fn who_prepares_too_long_is_named() {
+    let host = Host::new();
+    let held = cache::lock(&host.places, Duration::ZERO).unwrap();
+    let report = cache::lock(&host.places, Duration::ZERO).unwrap_err().report();
+    assert_eq!(report.code, "vm.kernel-busy");
+    let holder = format!("process {} ", std::process::id());
+    assert!(report.message.starts_with(&holder), "{report:?}");
+    drop(held);
+    cache::lock(&host.places, Duration::ZERO).unwrap();
 }
 
 #[test]

@@ -42,6 +42,10 @@ pub(crate) enum Refusal {
     ManyShares,
     /// Too many layers.
     ManyLayers,
+    /// Too many layers in the life of a machine, in `pod app add`.
+    LateLayers,
+    /// Layers that are too large.
+    LargeLayers,
     /// `--cpuset-cpus` or `--cpuset-mems` of an app.
     AppPlacement,
     /// `--device-read-bps` and its kin, and `--blkio-weight`, of an app.
@@ -64,7 +68,7 @@ pub(crate) struct Row {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::HostNetwork,
         Self::HostIpc,
         Self::HostProcesses,
@@ -76,6 +80,8 @@ impl Refusal {
         Self::LateWriting,
         Self::ManyShares,
         Self::ManyLayers,
+        Self::LateLayers,
+        Self::LargeLayers,
         Self::AppPlacement,
         Self::AppDisks,
         Self::LateMemory,
@@ -138,6 +144,16 @@ impl Refusal {
                 "more than 255 layers",
                 "each is a partition of one disk, and Linux knows 256 of a disk",
                 "squash the images, or use `--stage1 ns`",
+            ),
+            Self::LateLayers => (
+                "more than 255 layers in the life of its machine",
+                "each stays a partition of one disk, also when its app is gone",
+                "stop the pod, add the app, and start it again",
+            ),
+            Self::LargeLayers => (
+                "layers of more than 16 TiB in all",
+                "they lie on one disk, whose addresses end there",
+                "run the apps in several pods, or use `--stage1 ns`",
             ),
             Self::AppPlacement => (
                 "processors or memory nodes by number for an app",

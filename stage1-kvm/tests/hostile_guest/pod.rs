@@ -246,11 +246,13 @@ fn until(true_at_last: impl Fn() -> bool) {
 }
 
 fn order() -> Value {
+    // Tests that run beside these have cgroups of their own.
+    let uuid = format!("abababab-abab-4bab-abab-{:012x}", std::process::id());
     let digest = format!("sha256:{}", "a".repeat(64));
     json!({
         "abi": 4,
         "pod": {
-            "version": 4, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
+            "version": 4, "uuid": uuid, "name": "shop",
             "created": "2026-01-01T00:00:00Z", "remove": false,
             "sandbox": { "stage1": "kvm", "apps": ["web"] },
         },
