@@ -1,8 +1,35 @@
-//! The built-in network of pods: a pair of links for each pod, addresses, ports, and no daemon.
+//! The built-in networks of pods, `default` and `default-restricted`: a pair of links for each pod,
+//! addresses, ports, and no daemon. In the shape of CNI's verbs, and in process, so that a pod has a
+//! network with nothing installed but `nft`.
+//!
+//! ```text
+//!   Request ──▶ leases, ports ──▶ Entry ──▶ Plan ──▶ netlink ──▶ Attached
+//!   (meaning)   (pure)            (on disk) (pure)   (kernel)
+//!                                   └─────▶ script ──▶ nft
+//!                                           (pure)     (kernel)
+//! ```
+//!
+//! [`Host`] has the deeds; a [`Request`] becomes an [`Attached`]. All of it is about the network
+//! namespace of the calling thread, "the host", which the thread never leaves.
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod error;
+mod forwarding;
+mod host;
+mod leases;
+mod ledger;
 pub mod namespace;
 pub mod netlink;
+mod nft;
+mod plan;
+mod ports;
+mod subnet;
 
+pub use attachment::{
+    Attached, Leg, MOST_PORTS, Network, Owner, Protocol, Publication, Request, Work,
+};
 pub use error::{Error, ErrorKind, Result};
+pub use host::{Host, Namespace, Swept, prepare};
+pub use ledger::Entry;
+pub use subnet::{Subnet, Subnet4, Subnet6, Subnets};

@@ -21,5 +21,8 @@ pub use link::{
 };
 pub use neighbour::add as add_neighbour;
 pub use redirect::{add_ingress, redirect_to};
-pub use route::{Prefix, Route, add as add_route, delete as delete_route, list as list_routes};
+pub use route::{
+    Prefix, Route, add as add_route, delete as delete_route, list as list_routes, receive_at,
+};
+pub(crate) use socket::exchange_raw;
 pub use socket::{Request, Socket};

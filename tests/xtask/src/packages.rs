@@ -47,6 +47,7 @@ pub(crate) const TESTS: &[Need] = &[
     need_of("ip", "iproute2"),
     // Those plugins write their rules with it.
     need_of("iptables", "iptables"),
+    need_of("nft", "nftables"),
     need_of("strace", "strace"),
     need_of("systemd-analyze", "systemd"),
 ];

@@ -12,7 +12,7 @@ use super::{Link, Request};
 
 /// Gives a link an address.
 ///
-/// It brings no route along; routes are said. An IPv6 address counts at once, for whoever leases
+/// It brings no route along, but one of a link itself; routes are said. An IPv6 address counts at once, for whoever leases
 /// addresses knows that nobody else has it, and asking around takes a second.
 #[must_use]
 pub fn add(index: u32, address: Prefix) -> Request {
@@ -23,7 +23,8 @@ pub fn add(index: u32, address: Prefix) -> Request {
     message.header.index = index;
     message.attributes.push(AddressAttribute::Local(ip));
     message.attributes.push(AddressAttribute::Address(ip));
-    let mut flags = AddressFlags::Noprefixroute;
+    let of_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let mut flags = if of_link { AddressFlags::empty() } else { AddressFlags::Noprefixroute };
     if ip.is_ipv6() {
         message.header.flags = AddressHeaderFlags::Nodad;
         flags |= AddressFlags::Nodad;

@@ -117,6 +117,9 @@ pub struct Link {
     pub kind: Kind,
     /// Whether it is up.
     pub up: bool,
+    /// Whether it passes packets on: it is up, what it is connected to is up, and the kernel has
+    /// taken note. Until then what is sent is lost.
+    pub running: bool,
     /// Its hardware address, if it is one of Ethernet.
     pub mac: Option<Mac>,
     /// The largest packet it takes, in bytes.
@@ -138,6 +141,7 @@ impl Link {
             alias: None,
             kind: Kind::Other,
             up: message.header.flags.contains(LinkFlags::Up),
+            running: message.header.flags.contains(LinkFlags::Running),
             mac: None,
             mtu: 0,
             peer: None,

@@ -11,6 +11,13 @@ use nix::errno::Errno;
 
 use super::Request;
 
+/// The table of what is the host's own (`linux/rtnetlink.h`).
+const RT_TABLE_LOCAL: u8 = 255;
+
+/// The metric of a route that must never be preferred; the kernel's own local routes have 0, others
+/// 1024 unless said.
+const BEHIND_ITS_OWN: u32 = 4096;
+
 /// An address and how many of its leading bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
@@ -131,6 +138,20 @@ pub fn add(route: &Route) -> Request {
             (Errno::ENETDOWN, "the link is down"),
         ],
     )
+}
+
+/// Has packets for one of the host's own IPv6 addresses be the host's when they come in at this link,
+/// which the kernel refuses for `::1` otherwise. For the host itself nothing changes: its own route
+/// comes first.
+#[must_use]
+pub fn receive_at(index: u32, address: Ipv6Addr) -> Request {
+    let route = Route { to: Prefix::host(address.into()), link: Some(index), via: None };
+    let mut message = route.message();
+    message.header.table = RT_TABLE_LOCAL;
+    message.header.kind = RouteType::Local;
+    message.attributes.push(RouteAttribute::Priority(BEHIND_ITS_OWN));
+    let deed = format!("take packets for {address} from the link number {index}");
+    Request::new(RouteNetlinkMessage::NewRoute(message), "RTM_NEWROUTE(local)", deed).adding()
 }
 
 /// Removes a route.

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -50,6 +50,12 @@ impl Request {
     /// It must not be there yet.
     pub(super) fn creating(mut self) -> Self {
         self.flags |= NLM_F_CREATE | NLM_F_EXCL;
+        self
+    }
+
+    /// Others like it may be there.
+    pub(super) fn adding(mut self) -> Self {
+        self.flags |= NLM_F_CREATE | NLM_F_APPEND;
         self
     }
 
@@ -226,4 +232,32 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<Rout
             Error::new(ErrorKind::Kernel, format!("cannot read an answer of the kernel: {error}"))
         }))
     })
+}
+/// Sends one request of another netlink family, from the calling thread's namespace, and returns
+/// what the kernel says to it: nothing for "done", an errno for a refusal.
+///
+/// # Errors
+///
+/// [`ErrorKind::Kernel`] if it cannot be asked.
+pub(crate) fn exchange_raw(
+    protocol: SockProtocol,
+    request: &[u8],
+    deed: &str,
+) -> Result<Option<Errno>> {
+    let fd = open(protocol)?;
+    transmit(&fd, request, || deed.to_owned())?;
+    let mut buffer = vec![0; LARGEST_ANSWER];
+    loop {
+        let mut rest = receive(&fd, &mut buffer, || deed.to_owned())?;
+        while let Some(length) = rest.get(..4) {
+            let length = u32::from_ne_bytes(length.try_into().unwrap_or_default()) as usize;
+            let Some(message) = rest.get(..length).filter(|whole| whole.len() >= 16) else { break };
+            if message[4..6] == 2_u16.to_ne_bytes() {
+                let code = message.get(16..20).and_then(|code| code.try_into().ok());
+                let code = i32::from_ne_bytes(code.unwrap_or_default());
+                return Ok((code != 0).then(|| Errno::from_raw(code.abs())));
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use network::namespace;
 use network::netlink::{self, Socket};
@@ -22,6 +22,9 @@ use nix::sched::{CloneFlags, unshare};
 
 /// How long anything may take before the test says it does not happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a connection that must fail is tried: it would be there in a thousandth of it.
+pub(crate) const SHORTLY: Duration = Duration::from_millis(300);
 
 /// Runs a test on a host of its own; says so and returns if this user cannot have one.
 pub(crate) fn on_a_host(test: impl FnOnce() + Send) {
@@ -121,7 +124,7 @@ pub(crate) fn serve_udp(address: SocketAddr) {
 
 /// Who a server says we are; `None` if it cannot be reached.
 pub(crate) fn seen_by(server: SocketAddr) -> Option<IpAddr> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE).ok()?;
+    let mut stream = TcpStream::connect_timeout(&server, SHORTLY).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
@@ -132,7 +135,7 @@ pub(crate) fn seen_by(server: SocketAddr) -> Option<IpAddr> {
 pub(crate) fn seen_by_udp(server: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let socket = UdpSocket::bind((any, 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(SHORTLY)).unwrap();
     socket.send_to(b"?", server).ok()?;
     let mut buffer = [0; 64];
     let (length, _) = socket.recv_from(&mut buffer).ok()?;
@@ -144,4 +147,73 @@ pub(crate) fn state_directory() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     (directory, path)
+}
+
+/// Who a server says we are when we speak from this address; `None` if it does not answer.
+pub(crate) fn heard_from(own: IpAddr, server: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind((own, 0)).unwrap();
+    socket.set_read_timeout(Some(SHORTLY)).unwrap();
+    socket.send_to(b"?", server).ok()?;
+    let mut buffer = [0; 64];
+    let (length, _) = socket.recv_from(&mut buffer).ok()?;
+    std::str::from_utf8(&buffer[..length]).ok()?.parse().ok()
+}
+
+/// Waits until something that happens by itself has happened.
+pub(crate) fn until(what: &str, happened: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A network beyond the host of the calling thread: one more namespace on a link of its own, which
+/// knows the way to everything behind the host, and serves at port 80.
+#[derive(Debug)]
+pub(crate) struct World {
+    netns: Netns,
+    /// Its own addresses.
+    pub(crate) servers: [IpAddr; 2],
+    /// The host's on that link.
+    pub(crate) host_addresses: [IpAddr; 2],
+}
+
+impl World {
+    pub(crate) fn beyond_this_host() -> Self {
+        let netns = Netns::new();
+        let end = |name: &str, last| netlink::VethEnd {
+            name: name.to_owned(),
+            mac: netlink::Mac([2, 0, 0, 0, 0, last]),
+        };
+        let veth = netlink::Veth { near: end("uplink", 1), far: end("uplink", 2), mtu: None };
+        ask(&[netlink::add_veth(&veth, netns.fd())]);
+        for (namespace, last) in [(None, 1), (Some(&netns), 2)] {
+            let configure = || {
+                said("ip", &["address", "add", &format!("192.0.2.{last}/24"), "dev", "uplink"]);
+                let v6 = format!("2001:db8::{last}/64");
+                said("ip", &["address", "add", &v6, "dev", "uplink", "nodad"]);
+                said("ip", &["link", "set", "uplink", "up"]);
+            };
+            namespace.map_or_else(configure, |netns| netns.within(configure));
+        }
+        let runs = || {
+            let answers = Socket::open().unwrap().perform(&[netlink::by_name("uplink")]).unwrap();
+            answers.iter().find_map(netlink::Link::read).is_some_and(|link| link.running)
+        };
+        until("the uplink is connected", || runs() && netns.within(runs));
+        let servers = ["192.0.2.2", "2001:db8::2"].map(|address| address.parse().unwrap());
+        netns.within(|| {
+            said("ip", &["route", "add", "default", "via", "192.0.2.1"]);
+            said("ip", &["-6", "route", "add", "default", "via", "2001:db8::1"]);
+            servers.iter().for_each(|server| serve((*server, 80).into()));
+        });
+        let host_addresses = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap());
+        Self { netns, servers, host_addresses }
+    }
+
+    /// Who a server says the world is.
+    pub(crate) fn sees(&self, server: SocketAddr) -> Option<IpAddr> {
+        self.netns.within(|| seen_by(server))
+    }
 }
