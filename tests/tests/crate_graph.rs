@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("images", &["pod-abi"]),
     ("cni", &[]),
     ("stage0", &["images", "archive", "pod-abi", "pod-sys"]),
-    ("network", &["pod-abi"]),
+    ("network", &["cni", "pod-abi"]),
     ("supervisor", &["pod-abi", "pod-sys"]),
     ("namespaces", &["supervisor", "pod-abi", "pod-sys"]),
     ("stage1-ns", &["namespaces", "supervisor", "pod-abi"]),

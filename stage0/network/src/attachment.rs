@@ -227,7 +227,8 @@ pub struct Attached {
 /// What something took: the calls a start waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// How often the kernel was asked over netlink; a batch is one time.
+    /// How often the kernel was asked over netlink; a batch is one time, and so is a question that
+    /// is repeated until its answer changes.
     pub exchanges: u32,
     /// How often `nft` was run.
     pub nft_runs: u32,

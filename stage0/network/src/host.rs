@@ -355,8 +355,8 @@ fn build(
     inside.perform(&plan.inside(far))?;
     namespace::write_settings(&plan.settings_outside())?;
     outside.perform(&plan.outside(near))?;
+    work.exchanges += inside.exchanges() + outside.exchanges() + 1;
     await_running(&mut inside, &plan.veth.far.name)?;
-    work.exchanges += inside.exchanges() + outside.exchanges();
     Ok(Attached {
         owner: request.owner.clone(),
         network: request.network,

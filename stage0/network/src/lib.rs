@@ -9,7 +9,8 @@
 //!                                           (pure)     (kernel)
 //! ```
 //!
-//! [`Host`] has the deeds; a [`Request`] becomes an [`Attached`]. All of it is about the network
+//! [`Host`] has the deeds; a [`Request`] becomes an [`Attached`]. [`plugin`] says the same in the words
+//! of CNI, for the executor that attaches pods to everybody's networks. All of it is about the network
 //! namespace of the calling thread, "the host", which the thread never leaves.
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ pub mod namespace;
 pub mod netlink;
 mod nft;
 mod plan;
+pub mod plugin;
 mod ports;
 mod subnet;
 

@@ -77,7 +77,7 @@ impl Plan {
     pub(crate) fn inside(&self, index: u32) -> Vec<Ask> {
         let mut batch = vec![set_up(&LinkId::Index(index))];
         for (address, gateway) in self.legs() {
-            batch.push(add_address(index, Prefix::host(address)));
+            batch.extend(own_address(index, address));
             batch.push(add_neighbour(index, gateway, HOST_MAC));
             batch.push(add_route(&on_link(gateway, index)));
             if self.has_default_route {
@@ -97,7 +97,7 @@ impl Plan {
         }
         batch.push(set_up(&link));
         for (address, gateway) in self.legs() {
-            batch.push(add_address(index, Prefix::host(gateway)));
+            batch.extend(own_address(index, gateway));
             batch.push(add_neighbour(index, address, self.veth.far.mac));
             batch.push(add_route(&on_link(address, index)));
         }
@@ -123,6 +123,15 @@ impl Plan {
         let v6 = self.v6.map(|leg| (leg.address.into(), leg.gateway.into()));
         [v4].into_iter().chain(v6)
     }
+}
+
+/// Gives a link an address that counts from this moment on.
+fn own_address(index: u32, address: IpAddr) -> impl Iterator<Item = Ask> {
+    let received = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(receive_at(index, address)),
+    };
+    [add_address(index, Prefix::host(address))].into_iter().chain(received)
 }
 
 fn on_link(address: IpAddr, index: u32) -> Route {

@@ -119,6 +119,29 @@ fn pods_reach_each_other_and_the_host_under_their_own_addresses() {
     });
 }
 
+/// A first packet that is lost costs a second, not the milliseconds a test would overlook.
+#[test]
+fn the_first_packet_of_a_pod_and_to_a_pod_is_not_lost() {
+    with_network(|host| {
+        serve(at(ip("0.0.0.0"), 81));
+        serve(at(ip("::"), 82));
+        for number in 1..=25 {
+            let pod = Pod::new(host, &plain(number));
+            let [v4, v6] = pod.gateways();
+            let servers =
+                if number % 2 == 0 { [at(v4, 81), at(v6, 82)] } else { [at(v6, 82), at(v4, 81)] };
+            for server in servers {
+                assert!(pod.sees(server).is_some(), "pod {number} reaches {server}");
+            }
+            let pod = Pod::new(host, &plain(100 + number));
+            pod.serve(80);
+            for address in [pod.v6(), pod.v4()] {
+                assert!(seen_by(at(address, 80)).is_some(), "{address} of pod {number}");
+            }
+        }
+    });
+}
+
 #[test]
 fn the_world_sees_the_host_and_answers_the_pod() {
     with_network(|host| {

@@ -81,7 +81,7 @@ fn address(child: &mut Child) -> String {
 
 fn published() -> usize {
     let map = said("nft", &["list", "map", "inet", "pod", "any4"]);
-    map.matches("udp . ").count()
+    map.matches(" : 10.").count()
 }
 
 #[test]

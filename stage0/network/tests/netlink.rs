@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use hosts::{Netns, ask, link_names, on_a_host, said, seen_by, serve};
+use hosts::{Netns, ask, link_names, on_a_host, said, seen_by, serve, until_running};
 use network::ErrorKind;
 use network::netlink::{
     self, Kind, Link, LinkId, Mac, Prefix, Route, Socket, Veth, VethEnd, add_address, add_bridge,
@@ -36,11 +36,18 @@ fn ip(text: &str) -> IpAddr {
 
 /// Gives both ends of a pair an address, so that they reach each other.
 fn connect(near: (&mut Socket, u32, IpAddr), far: (&mut Socket, u32, IpAddr)) {
-    let others = [far.2, near.2];
-    for ((socket, index, own), other) in [near, far].into_iter().zip(others) {
+    let others = [(far.2, FAR), (near.2, NEAR)];
+    for ((socket, index, own), (other, mac)) in [near, far].into_iter().zip(others) {
         let to = Route { to: Prefix::host(other), link: Some(index), via: None };
-        let batch =
-            [set_up(&LinkId::Index(index)), add_address(index, Prefix::host(own)), add_route(&to)];
+        let batch = [
+            set_up(&LinkId::Index(index)),
+            add_address(index, Prefix::host(own)),
+            add_neighbour(index, other, mac),
+            add_route(&to),
+        ];
+        if let IpAddr::V6(own) = own {
+            socket.perform(&[netlink::receive_at(index, own)]).unwrap();
+        }
         socket.perform(&batch).unwrap();
     }
 }
@@ -64,6 +71,8 @@ fn a_pair_joins_two_namespaces_and_one_batch_tells_both_ends() {
         for (here, there) in [("10.11.0.1", "10.11.0.2"), ("fd00::1", "fd00::2")] {
             let (here, there) = (ip(here), ip(there));
             connect((&mut host, near.index, here), (&mut inside, far.index, there));
+            until_running(&mut host, "near0");
+            until_running(&mut inside, "eth0");
             pod.within(|| serve((there, 80).into()));
             assert_eq!(seen_by((there, 80).into()), Some(here), "{there}");
         }
@@ -209,6 +218,10 @@ fn a_guest_behind_two_redirects_is_the_pod_to_everybody_else() {
         let far = link(&mut machine, "eth0").index;
         let (here, there) = (ip("10.11.0.1"), ip("10.11.0.2"));
         connect((&mut host, near, here), (&mut machine, far, there));
+        until_running(&mut host, "near0");
+        until_running(&mut inside, "eth0");
+        until_running(&mut inside, "tap0");
+        until_running(&mut machine, "eth0");
         guest.within(|| serve((there, 80).into()));
         assert_eq!(seen_by((there, 80).into()), Some(here));
     });

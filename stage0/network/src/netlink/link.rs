@@ -7,7 +7,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use nix::errno::Errno;
 
@@ -141,7 +141,7 @@ impl Link {
             alias: None,
             kind: Kind::Other,
             up: message.header.flags.contains(LinkFlags::Up),
-            running: message.header.flags.contains(LinkFlags::Running),
+            running: false,
             mac: None,
             mtu: 0,
             peer: None,
@@ -155,6 +155,8 @@ impl Link {
                     link.mac = octets.as_slice().try_into().ok().map(Mac);
                 }
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                // Not `IFF_RUNNING`, which also means that the kernel does not know yet.
+                LinkAttribute::OperState(state) => link.running = *state == State::Up,
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),

@@ -140,9 +140,10 @@ pub fn add(route: &Route) -> Request {
     )
 }
 
-/// Has packets for one of the host's own IPv6 addresses be the host's when they come in at this link,
-/// which the kernel refuses for `::1` otherwise. For the host itself nothing changes: its own route
-/// comes first.
+/// Has packets for an IPv6 address of one's own, that come in at this link, be received.
+///
+/// The kernel does so by itself, but for an address just given only once a work queue has come to
+/// it, and for `::1` only at the loopback link. Where it has a route of its own, that one comes first.
 #[must_use]
 pub fn receive_at(index: u32, address: Ipv6Addr) -> Request {
     let route = Route { to: Prefix::host(address.into()), link: Some(index), via: None };

@@ -135,7 +135,7 @@ pub(super) fn elements(verb: &str, table: &str, entry: &Entry) -> String {
         for (at, key) in keys(publication) {
             let target = if at % 2 == 0 { IpAddr::V4(entry.v4) } else { IpAddr::V6(entry.v6) };
             for (host_port, pod_port) in publication.pairs() {
-                let protocol = word(publication.protocol);
+                let protocol = number(publication.protocol);
                 let text = &mut places[at].1;
                 // Writing to a string cannot fail.
                 let _ = write!(text, "{key}{protocol} . {host_port} : {target} . {pod_port}, ");
@@ -165,10 +165,11 @@ fn keys(publication: &Publication) -> Vec<(usize, String)> {
     }
 }
 
-fn word(protocol: Protocol) -> &'static str {
+/// The number, for names are looked up in `/etc/protocols`, which hosts need not have.
+fn number(protocol: Protocol) -> u8 {
     match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
     }
 }
 
@@ -200,8 +201,8 @@ mod tests {
         let script = elements("add", "pod", &entry(vec![port(None, Protocol::Udp)]));
         assert_eq!(
             script,
-            "add element inet pod any4 { udp . 8080 : 10.187.0.2 . 80, udp . 8081 : 10.187.0.2 . 81, }\n\
-             add element inet pod any6 { udp . 8080 : fd00::2 . 80, udp . 8081 : fd00::2 . 81, }\n\
+            "add element inet pod any4 { 17 . 8080 : 10.187.0.2 . 80, 17 . 8081 : 10.187.0.2 . 81, }\n\
+             add element inet pod any6 { 17 . 8080 : fd00::2 . 80, 17 . 8081 : fd00::2 . 81, }\n\
              add element inet pod hairpin4 { 10.187.0.2 . 10.187.0.2 }\n\
              add element inet pod hairpin6 { fd00::2 . fd00::2 }\n"
         );
@@ -214,10 +215,10 @@ mod tests {
     #[test]
     fn a_port_at_one_address_is_looked_up_by_it() {
         for (address, place, key) in [
-            ("127.0.0.1", "host4", "127.0.0.1 . tcp . 8080 : 10.187.0.2 . 80,"),
-            ("::1", "host6", "::1 . tcp . 8080 : fd00::2 . 80,"),
-            ("0.0.0.0", "any4", " tcp . 8080 : 10.187.0.2 . 80,"),
-            ("::", "any6", " tcp . 8080 : fd00::2 . 80,"),
+            ("127.0.0.1", "host4", "127.0.0.1 . 6 . 8080 : 10.187.0.2 . 80,"),
+            ("::1", "host6", "::1 . 6 . 8080 : fd00::2 . 80,"),
+            ("0.0.0.0", "any4", " 6 . 8080 : 10.187.0.2 . 80,"),
+            ("::", "any6", " 6 . 8080 : fd00::2 . 80,"),
         ] {
             let script = elements("add", "pod", &entry(vec![port(Some(address), Protocol::Tcp)]));
             let first = script.lines().next().unwrap();

@@ -160,12 +160,20 @@ pub(crate) fn heard_from(own: IpAddr, server: SocketAddr) -> Option<IpAddr> {
 }
 
 /// Waits until something that happens by itself has happened.
-pub(crate) fn until(what: &str, happened: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
         assert!(start.elapsed() < PATIENCE, "not in time: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until the kernel has noticed that a link is connected; what is sent before is lost.
+pub(crate) fn until_running(socket: &mut Socket, name: &str) {
+    until(&format!("`{name}` is connected"), || {
+        let answers = socket.perform(&[netlink::by_name(name)]).unwrap();
+        answers.iter().find_map(netlink::Link::read).is_some_and(|link| link.running)
+    });
 }
 
 /// A network beyond the host of the calling thread: one more namespace on a link of its own, which
@@ -197,11 +205,11 @@ impl World {
             };
             namespace.map_or_else(configure, |netns| netns.within(configure));
         }
-        let runs = || {
-            let answers = Socket::open().unwrap().perform(&[netlink::by_name("uplink")]).unwrap();
-            answers.iter().find_map(netlink::Link::read).is_some_and(|link| link.running)
-        };
-        until("the uplink is connected", || runs() && netns.within(runs));
+        for namespace in [None, Some(&netns)] {
+            let mut socket =
+                namespace.map_or_else(Socket::open, |netns| Socket::open_in(netns.fd()));
+            until_running(socket.as_mut().unwrap(), "uplink");
+        }
         let servers = ["192.0.2.2", "2001:db8::2"].map(|address| address.parse().unwrap());
         netns.within(|| {
             said("ip", &["route", "add", "default", "via", "192.0.2.1"]);
