@@ -64,6 +64,9 @@ const ALIASES: [(&str, &str); 2] =
     [("crc32c", "crc32c_generic"), ("crypto_crc32c", "crc32c_generic")];
 /// The most modules a guest is given; Debian's cloud kernel takes 15.
 const MAX_MODULES: usize = 128;
+/// The most bytes all of them have, in the initramfs and in the guest's memory; Debian's cloud
+/// kernel has 2 MB of them.
+const MAX_BYTES: usize = 128 << 20;
 
 /// Where modules come from.
 pub trait ModuleSource {
@@ -98,19 +101,36 @@ pub struct Modules {
 /// [`ErrorKind::Missing`] names what the kernel lacks, [`ErrorKind::Mismatch`] a module of another
 /// kernel; other kinds name a module that cannot be read.
 pub fn modules(source: &dyn ModuleSource, release: &str) -> Result<Modules, Error> {
-    let mut walk = Walk { source, release, modules: Modules::default(), under_way: Vec::new() };
+    let modules = Modules::default();
+    let mut walk = Walk { source, release, modules, under_way: Vec::new(), bytes: 0 };
     for wanted in &WANTED {
-        if !walk.take(wanted.group, wanted.name)? {
-            return Err(Error::new(
-                ErrorKind::Missing,
-                format!(
-                    "kernel {release} has no module `{}`, which a guest needs to {}",
-                    wanted.name, wanted.to
-                ),
-            ));
+        match walk.take(wanted.group, wanted.name)? {
+            Found::There => {}
+            Found::Nowhere => {
+                return Err(Error::new(
+                    ErrorKind::Missing,
+                    format!(
+                        "kernel {release} has no module `{}`, which a guest needs to {}",
+                        wanted.name, wanted.to
+                    ),
+                ));
+            }
+            Found::UnderWay(name) => {
+                return Err(Error::damaged(format!("module `{name}` needs itself")));
+            }
         }
     }
     Ok(walk.modules)
+}
+
+/// What became of a module that is to be loaded.
+enum Found {
+    /// It is loaded, or part of the kernel.
+    There,
+    /// There is none.
+    Nowhere,
+    /// It cannot be loaded before this module, which waits for it.
+    UnderWay(String),
 }
 
 struct Walk<'s> {
@@ -119,18 +139,20 @@ struct Walk<'s> {
     modules: Modules,
     /// The modules that wait for the one that is looked at, outermost first.
     under_way: Vec<String>,
+    /// Bytes of all modules so far.
+    bytes: usize,
 }
 
 impl Walk<'_> {
-    /// Has module `name` loaded with `group`, behind all it needs. Returns whether it is there.
-    fn take(&mut self, group: Group, name: &str) -> Result<bool, Error> {
+    /// Has module `name` loaded with `group`, behind all it needs.
+    fn take(&mut self, group: Group, name: &str) -> Result<Found, Error> {
         let there =
             |(of, named): &(Group, String)| named == name && (*of == group || *of == Group::Always);
         if self.modules.order.iter().any(there) {
-            return Ok(true);
+            return Ok(Found::There);
         }
         if self.under_way.iter().any(|waiting| waiting == name) {
-            return Err(Error::damaged(format!("module `{name}` needs itself")));
+            return Ok(Found::UnderWay(name.to_owned()));
         }
         if self.modules.files.len() + self.under_way.len() >= MAX_MODULES {
             return Err(Error::new(
@@ -140,28 +162,55 @@ impl Walk<'_> {
         }
         if self.source.is_builtin(name) {
             check_announced(name, self.source.builtin_aliases(name).as_deref())?;
-            return Ok(true);
+            return Ok(Found::There);
         }
-        let Some(file) = self.source.file(name)? else { return Ok(false) };
+        let Some(file) = self.source.file(name)? else { return Ok(Found::Nowhere) };
         let module = Module::parse(&file).map_err(|error| error.of(&format!("module `{name}`")))?;
         self.check(name, &module)?;
+        self.bytes += module.bytes.len();
+        if self.bytes > MAX_BYTES {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("a guest would need more than {MAX_BYTES} bytes of modules"),
+            ));
+        }
         self.under_way.push(name.to_owned());
-        for needed in &module.softly {
-            let real = ALIASES.iter().find(|(alias, _)| alias == needed);
-            let _ = self.take(group, real.map_or(needed, |(_, real)| real))?; // as said: softly
-        }
-        for needed in &module.depends {
-            if !self.take(group, needed)? {
-                return Err(Error::new(
-                    ErrorKind::Missing,
-                    format!("module `{name}` needs module `{needed}`, which is not there"),
-                ));
-            }
-        }
+        let waits_for = self.take_needs(group, name, &module)?;
         self.under_way.pop();
+        if let Some(other) = waits_for {
+            return Ok(Found::UnderWay(other));
+        }
         self.modules.order.push((group, name.to_owned()));
         self.modules.files.insert(name.to_owned(), module.bytes);
-        Ok(true)
+        Ok(Found::There)
+    }
+
+    /// Has all loaded that `module` needs. Returns the module it needs that cannot be, because that
+    /// waits for this one.
+    fn take_needs(
+        &mut self,
+        group: Group,
+        name: &str,
+        module: &Module,
+    ) -> Result<Option<String>, Error> {
+        for needed in &module.softly {
+            let real = ALIASES.iter().find(|(alias, _)| alias == needed);
+            // Softly: it is done without what is not there, or waits for this very module.
+            let _ = self.take(group, real.map_or(needed, |(_, real)| real))?;
+        }
+        for needed in &module.depends {
+            match self.take(group, needed)? {
+                Found::There => {}
+                Found::Nowhere => {
+                    return Err(Error::new(
+                        ErrorKind::Missing,
+                        format!("module `{name}` needs module `{needed}`, which is not there"),
+                    ));
+                }
+                Found::UnderWay(other) => return Ok(Some(other)),
+            }
+        }
+        Ok(None)
     }
 
     fn check(&self, name: &str, module: &Module) -> Result<(), Error> {
@@ -204,6 +253,9 @@ mod tests {
     use super::*;
     use crate::module::tests::made;
 
+    /// What a module says of itself whose file is as long as few are.
+    const HEAVY: &str = "heavy=30 MiB";
+
     /// Modules by name, with what each says of itself beside its name.
     #[derive(Default)]
     struct Shelf {
@@ -239,7 +291,11 @@ mod tests {
             let Some(lines) = self.modules.get(name) else { return Ok(None) };
             let mut all = vec![format!("name={name}"), "vermagic=6.1-x SMP ".to_owned()];
             all.extend_from_slice(lines);
-            Ok(Some(made(&all.iter().map(String::as_str).collect::<Vec<_>>())))
+            let mut file = made(&all.iter().map(String::as_str).collect::<Vec<_>>());
+            if lines.iter().any(|line| line == HEAVY) {
+                file.resize(30 << 20, 0);
+            }
+            Ok(Some(file))
         }
 
         fn is_builtin(&self, name: &str) -> bool {
@@ -319,6 +375,28 @@ mod tests {
         // Of a kernel that is all in one piece nothing is known but its list.
         let all = WANTED.iter().fold(Shelf::default(), |shelf, w| shelf.built_in(w.name, None));
         assert_eq!(modules(&all, "6.1-x").unwrap(), Modules::default());
+    }
+
+    #[test]
+    fn what_is_needed_softly_may_need_who_needs_it() {
+        let mut shelf = Shelf::full();
+        shelf.put("erofs", &["softdep=pre: a b"]);
+        shelf.put("a", &["depends=c", "softdep=pre: erofs"]);
+        shelf.put("c", &[]);
+        shelf.put("b", &["depends=erofs"]);
+        let modules = modules(&shelf, "6.1-x").unwrap();
+        assert_eq!(names(&modules, Group::Always)[3..], ["c", "a", "erofs", "overlay"]);
+    }
+
+    #[test]
+    fn all_modules_together_are_bounded() {
+        let mut shelf = Shelf::full();
+        for name in ["virtio_blk", "erofs", "overlay", "virtio_net"] {
+            shelf.put(name, &[HEAVY]);
+        }
+        assert!(modules(&shelf, "6.1-x").is_ok());
+        shelf.put("ext4", &[HEAVY]);
+        assert_eq!(modules(&shelf, "6.1-x").unwrap_err().kind(), ErrorKind::TooLarge);
     }
 
     #[test]

@@ -100,6 +100,10 @@ fn slim(bytes: &[u8]) -> Result<Vec<u8>, Error> {
         loads.push(load(&elf, segment)?);
     }
     check(&loads, elf.entry)?;
+    // Segments that share bytes of the file would be written once each.
+    if loads.iter().map(|(_, content)| content.len()).sum::<usize>() > bytes.len() {
+        return Err(Error::damaged("its segments have more bytes than the file"));
+    }
     let notes = match segments.iter().find(|segment| segment.kind == PT_NOTE) {
         Some(notes) => Some(self::notes(&elf, notes)?),
         None => None,
@@ -177,7 +181,8 @@ fn written(entry: u64, loads: &[Load<'_>], notes: Option<&Load<'_>>) -> Vec<u8> 
         at += content.len() as u64;
     }
     for (at, content) in bodies {
-        // It fits, for it is shorter than what it is made from, but for a page of each segment.
+        // It fits: `slim` has seen to it that it is no longer than what it is made from, but for a
+        // page of each segment.
         file.resize(usize::try_from(at).unwrap_or(file.len()), 0);
         file.extend_from_slice(content);
     }
@@ -302,6 +307,16 @@ mod tests {
         assert!(refused(&made(LOWEST - 1, &[fine], None)).contains("does not begin"));
         assert!(refused(&made(LOWEST + 5000, &[fine], None)).contains("does not begin"));
         assert!(refused(&made(LOWEST, &[], None)).contains("does not tell"));
+    }
+
+    #[test]
+    fn segments_that_share_the_bytes_of_a_file_are_refused() {
+        let (one, other) = (segment(LOWEST, 9000, 9000), segment(2 * LOWEST, 9000, 9000));
+        let mut file = made(LOWEST, &[one, other], None);
+        assert!(kernel(&file).is_ok());
+        file.truncate(4096 + 9000);
+        file.copy_within(64 + 8..64 + 16, 64 + 56 + 8); // p_offset
+        assert!(refused(&file).contains("more bytes than the file"));
     }
 
     #[test]
