@@ -17,7 +17,7 @@ use std::io;
 use rustix::io::Errno;
 
 pub use calls::{Call, OnViolation, Use, allow};
-pub use rights::{Files, give_up, limit_core_dumps, raise_descriptors};
+pub use rights::{Files, give_up, limit_core_dumps, outlive_file_sizes, raise_descriptors};
 
 /// What could not be given up.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
 };
+use nix::sys::signal::{SigSet, Signal};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
@@ -52,6 +53,22 @@ pub fn give_up(files: Files<'_>, kept: CapabilitySet) -> Result<(), Fault> {
 pub fn limit_core_dumps() -> Result<(), Fault> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).during("setrlimit(RLIMIT_CORE)")
+}
+
+/// Lets files become as long as the hard limit says, and a write beyond it fail instead of ending
+/// the process: the limit is that of whoever called `pod`, where to write a guest says.
+///
+/// For the calling thread and those it starts from now on.
+///
+/// # Errors
+///
+/// [`Fault`].
+pub fn outlive_file_sizes() -> Result<(), Fault> {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let both = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Fsize, both).during("setrlimit(RLIMIT_FSIZE)")?;
+    let blocked = SigSet::from(Signal::SIGXFSZ).thread_block();
+    blocked.map_err(io::Error::from).during("pthread_sigmask()")
 }
 
 /// Raises the limit of open descriptors as far as it goes, up to `most`, and returns it.

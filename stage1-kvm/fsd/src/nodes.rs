@@ -88,13 +88,22 @@ impl Nodes {
         self.nodes.len()
     }
 
+    /// Whether there is room for one more.
+    ///
+    /// # Errors
+    ///
+    /// `ENFILE` if there is not.
+    pub fn room(&self) -> Result<(), Errno> {
+        if self.nodes.len() < self.most { Ok(()) } else { Err(Errno::NFILE) }
+    }
+
     /// Counts one more lookup of `file`, whose attributes are `found`, and returns its number.
     ///
     /// # Errors
     ///
     /// `ENFILE` if there are too many.
     pub fn look_up(&mut self, file: OwnedFd, found: &Statx) -> Result<u64, Errno> {
-        let full = self.nodes.len() >= self.most;
+        let room = self.room();
         match self.numbers.entry(identity(found)) {
             Entry::Occupied(known) => {
                 let number = *known.get();
@@ -103,8 +112,8 @@ impl Nodes {
                 }
                 Ok(number)
             }
-            Entry::Vacant(_) if full => Err(Errno::NFILE),
             Entry::Vacant(place) => {
+                room?;
                 let number = self.next;
                 self.next += 1;
                 place.insert(number);

@@ -108,6 +108,15 @@ impl Share {
         self.nodes.find(number).map(|(file, _)| file)
     }
 
+    /// Refuses a device: what is changed of it, or where it is found, would be so on the host, for
+    /// whoever may open it there.
+    fn no_device(&self, node: u64) -> Result<(), Errno> {
+        match self.nodes.find(node)?.1 {
+            FileType::CharacterDevice | FileType::BlockDevice => Err(Errno::PERM),
+            _ => Ok(()),
+        }
+    }
+
     /// The file of a node that is a directory.
     fn directory(&self, number: u64) -> Result<BorrowedFd<'_>, Errno> {
         match self.nodes.find(number)? {

@@ -7,7 +7,9 @@
 
 pub mod calls;
 
-use confine::{Files, OnViolation, allow, give_up, limit_core_dumps, raise_descriptors};
+use confine::{
+    Files, OnViolation, allow, give_up, limit_core_dumps, outlive_file_sizes, raise_descriptors,
+};
 use rustix::thread::CapabilitySet;
 
 use crate::machine::{Confine, Role};
@@ -27,6 +29,7 @@ impl Confine for Sandbox {
     fn process(&self) -> Result<(), Fault> {
         raise_descriptors(MOST_DESCRIPTORS).map_err(fault)?;
         limit_core_dumps().map_err(fault)?;
+        outlive_file_sizes().map_err(fault)?;
         give_up(Files::Open, CapabilitySet::empty()).map_err(fault)
     }
 

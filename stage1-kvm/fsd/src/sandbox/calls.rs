@@ -17,7 +17,8 @@ pub const CALLS: &[Call] = &[
     Call::served("openat2"),
     Call::served("statx"),
     Call::served("close"),
-    // A node opened for use, by its number in `/proc/self/fd`, and by no other way.
+    // A node opened for use, by its number in `/proc/self/fd`. A path from there could lead on into
+    // that proc, which has nothing but processes of a namespace of the server's own.
     Call::served("openat").with(0, &[OWN.unsigned_abs()]),
     // Names.
     Call::served("mkdirat"),

@@ -48,8 +48,8 @@ impl Share {
     ///
     /// # Errors
     ///
-    /// Those of `chown(2)`, `chmod(2)`, `ftruncate(2)` and `utimensat(2)`; what was set before
-    /// the one that failed stays set.
+    /// `EPERM` for owner or mode of a device; those of `chown(2)`, `chmod(2)`, `ftruncate(2)` and
+    /// `utimensat(2)`; what was set before the one that failed stays set.
     pub fn set_attributes(
         &self,
         node: u64,
@@ -57,6 +57,9 @@ impl Share {
         reply: &mut Reply,
     ) -> Result<(), Errno> {
         self.writable()?;
+        if new.mode.is_some() || new.uid.is_some() || new.gid.is_some() {
+            self.no_device(node)?;
+        }
         self.set_owner(node, new)?;
         if let Some(mode) = new.mode {
             let mode = Mode::from_raw_mode(mode & 0o7777);

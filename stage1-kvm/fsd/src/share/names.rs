@@ -50,6 +50,7 @@ impl Share {
         make: impl FnOnce(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         self.writable()?;
+        self.nodes.room()?;
         let directory = self.directory(parent)?;
         self.own.acting_as(caller, || make(directory, name.as_c_str()))?;
         let made = find(directory, name)?;
@@ -115,7 +116,7 @@ impl Share {
     ///
     /// # Errors
     ///
-    /// Those of `linkat(2)`.
+    /// `EPERM` for a device, `ENFILE`; those of `linkat(2)`.
     pub fn link(
         &mut self,
         node: u64,
@@ -123,6 +124,8 @@ impl Share {
         reply: &mut Reply,
     ) -> Result<(), Errno> {
         self.writable()?;
+        self.no_device(node)?;
+        self.nodes.room()?;
         let directory = self.directory(parent)?;
         self.through_number(self.node(node)?, |number| {
             let flags = AtFlags::SYMLINK_FOLLOW;
@@ -147,16 +150,10 @@ impl Share {
     ) -> Result<(), Errno> {
         self.writable()?;
         self.handles.room()?;
-        let (parent, name) = place;
-        let directory = self.directory(parent)?;
+        self.nodes.room()?;
         let asked = OFlags::from_bits_retain(flags);
-        let making = usable(asked)? | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
-        let made = self.own.acting_as(caller, || {
-            let mode = permissions(creation.mode);
-            under_umask(creation.umask, || open_beneath(directory, name.as_c_str(), making, mode))
-        });
-        let file = match made {
-            Ok(file) => {
+        let file = match self.make_or_find(place, asked, creation, caller)? {
+            Made::New(file) => {
                 // By the name, not by the open file: a node is open with `O_PATH`.
                 let node = self.through_number(file.as_fd(), |number| {
                     let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -165,17 +162,40 @@ impl Share {
                 self.enter(node, reply)?;
                 file
             }
-            Err(Errno::EXIST) if !asked.contains(OFlags::EXCL) => {
-                let found = find(directory, name)?;
+            Made::Before(found) => {
                 let node = self.enter(found, reply)?;
                 let existing = self.open_existing(node, asked, fuse_flags & OPEN_KILL_SUIDGID != 0);
                 existing.inspect_err(|_| self.nodes.forget(node, 1))?
             }
-            Err(errno) => return Err(errno),
         };
         let handle = self.handles.keep(file, use_of(asked))?;
         opened(handle, reply);
         Ok(())
+    }
+
+    /// Makes a regular file, or finds what is called so already, if that is to be opened.
+    fn make_or_find(
+        &self,
+        (parent, name): (u64, Name<'_>),
+        asked: OFlags,
+        creation: Creation,
+        caller: Caller,
+    ) -> Result<Made, Errno> {
+        let directory = self.directory(parent)?;
+        let making = usable(asked)? | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
+        let make = || {
+            let mode = permissions(creation.mode);
+            let open = || open_beneath(directory, name.as_c_str(), making, mode);
+            self.own.acting_as(caller, || under_umask(creation.umask, open))
+        };
+        match make() {
+            Err(Errno::EXIST) if !asked.contains(OFlags::EXCL) => match find(directory, name) {
+                // Somebody of the host has taken it away meanwhile.
+                Err(Errno::NOENT) => make().map(Made::New),
+                found => found.map(Made::Before),
+            },
+            made => made.map(Made::New),
+        }
     }
 
     /// Replies with what a link says.
@@ -230,6 +250,14 @@ impl Share {
         let (from, to) = (self.directory(parent)?, self.directory(new_parent)?);
         renameat_with(from, name.as_c_str(), to, new_name.as_c_str(), flags)
     }
+}
+
+/// What is called as something is to be that is made.
+enum Made {
+    /// It was made, and is open for use.
+    New(OwnedFd),
+    /// It was there before, and is open with `O_PATH`.
+    Before(OwnedFd),
 }
 
 /// What a file opened with these flags is for.

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     File,
     /// With so few descriptors.
     Descriptors(u32),
+    /// With files of so few blocks of 512 bytes.
+    FileSize(u32),
 }
 
 /// Where a test looks.
@@ -117,6 +119,7 @@ impl Drop for Unmount<'_> {
 fn start(kind: Kind, share: &Path, stream: OwnedFd) -> (Child, [OwnedFd; 2]) {
     let limit = match kind {
         Kind::Descriptors(limit) => format!("ulimit -n {limit}; "),
+        Kind::FileSize(limit) => format!("ulimit -f {limit}; "),
         _ => String::new(),
     };
     let share = if kind == Kind::File { share.join("only") } else { share.to_owned() };

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags, makedev, mknodat, open, setxattr};
@@ -30,7 +30,7 @@ fn a_link_out_of_the_share_leads_nowhere_on_the_host() {
 
 /// CVE-2020-35517: a device in a share is the host's.
 #[test]
-fn no_device_is_made_and_none_is_opened() {
+fn no_device_is_made_none_is_opened_and_none_is_changed() {
     with_share(
         Kind::Directory,
         |host| {
@@ -45,7 +45,16 @@ fn no_device_is_made_and_none_is_opened() {
                 assert_eq!(made, Err(Errno::PERM));
             }
             assert!(!places.host.join("new").exists());
-            assert!(File::open(places.guest.join("null")).is_err());
+            let null = places.guest.join("null");
+            assert!(File::open(&null).is_err());
+            // What of it is changed here would be on the host, where it can be opened.
+            let refused = |done: std::io::Result<()>| {
+                assert_eq!(done.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            };
+            refused(fs::set_permissions(&null, fs::Permissions::from_mode(0o777)));
+            refused(chown(&null, Some(1000), None));
+            refused(fs::hard_link(&null, places.guest.join("link")));
+            fs::remove_file(null).unwrap();
         },
     );
 }
@@ -108,6 +117,54 @@ fn a_guest_that_opens_everything_meets_its_limit_and_recovers() {
             assert!((16..100).contains(&open.len()), "{}", open.len());
             drop(open);
             assert!(fs::read(path(0)).is_ok());
+        },
+    );
+}
+
+/// What a guest is refused for want of room is not there all the same.
+#[test]
+fn what_there_is_no_room_for_is_not_made() {
+    with_share(
+        Kind::Descriptors(128),
+        |host| {
+            for number in 0..200 {
+                fs::write(host.join(number.to_string()), "x").unwrap();
+            }
+        },
+        |places| {
+            // Open, so that the guest forgets none.
+            let known: Vec<_> = (0..200)
+                .map_while(|number| {
+                    let path = places.guest.join(number.to_string());
+                    open(path, OFlags::PATH, Mode::empty()).ok()
+                })
+                .collect();
+            let refused = |done: std::io::Result<()>| {
+                assert_eq!(done.unwrap_err().raw_os_error(), Some(Errno::NFILE.raw_os_error()));
+            };
+            refused(fs::create_dir(places.guest.join("d")));
+            refused(File::create(places.guest.join("f")).map(drop));
+            refused(symlink("x", places.guest.join("l")));
+            refused(fs::hard_link(places.guest.join("0"), places.guest.join("h")));
+            for name in ["d", "f", "l", "h"] {
+                assert!(fs::symlink_metadata(places.host.join(name)).is_err(), "{name}");
+            }
+            assert!(known.len() > 60, "{}", known.len());
+        },
+    );
+}
+
+/// The limit is that of whoever called `pod`: it is no way to end the server.
+#[test]
+fn a_file_that_becomes_too_long_ends_nobody() {
+    with_share(
+        Kind::FileSize(8),
+        |host| fs::write(host.join("f"), "x").unwrap(),
+        |places| {
+            let file = File::options().write(true).open(places.guest.join("f")).unwrap();
+            assert_eq!(file.set_len(1 << 20).unwrap_err().kind(), ErrorKind::FileTooLarge);
+            file.set_len(100).unwrap();
+            assert_eq!(fs::metadata(places.host.join("f")).unwrap().len(), 100);
         },
     );
 }
