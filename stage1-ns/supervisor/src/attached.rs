@@ -25,6 +25,8 @@ pub(crate) struct Attached {
     pub(crate) ends_input: bool,
     /// Whether the client has said that its input ends.
     pub(crate) ending: bool,
+    /// Whether the pod was held for this client: it is the one that runs it.
+    pub(crate) runs_the_pod: bool,
     feed: Option<OwnedFd>,
     stdout: Sink<OwnedFd>,
     stderr: Sink<OwnedFd>,
@@ -63,6 +65,7 @@ impl Attached {
             finale: None,
             ends_input: false,
             ending: false,
+            runs_the_pod: false,
             feed: if input { Some(open(stdin, OFlags::RDONLY)?) } else { None },
             stdout: Sink::new(open(stdout, OFlags::WRONLY)?),
             stderr: Sink::new(open(stderr, OFlags::WRONLY)?),

@@ -206,6 +206,11 @@ impl Outputs {
         self.attached.contains_key(&number)
     }
 
+    /// Tells whether the pod was held for client `number`.
+    pub(crate) fn runs_the_pod(&self, number: u32) -> bool {
+        self.attached.get(&number).is_some_and(|attached| attached.runs_the_pod)
+    }
+
     /// Returns who is attached to `place`.
     pub(crate) fn clients_at(&self, place: u32) -> Vec<u32> {
         let at = |attached: &Attached| attached.place == Some(place);

@@ -54,7 +54,7 @@ fn command_line() -> String {
     let user = json!({ "uid": 0, "gid": 0 });
     let process = json!({ "args": ["x"], "cwd": "/", "user": user, "noNewPrivileges": true });
     let order = json!({
-        "abi": 4, "attempt": 1, "output": "shown", "resolvConf": "", "hosts": "",
+        "abi": 4, "attempt": 1, "ids": { "base": 65536, "count": 65536 }, "output": "shown", "resolvConf": "", "hosts": "",
         "pod": { "version": 4, "uuid": "abababab-abab-4bab-abab-abababababab", "name": "shop",
             "created": "2026-01-01T00:00:00Z", "remove": false,
             "sandbox": { "stage1": "kvm", "apps": ["web"] } },

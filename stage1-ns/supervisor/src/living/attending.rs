@@ -28,7 +28,8 @@ impl<W: Wall> Living<'_, W> {
         self.watch_streams();
         let reply = match self.connect(wanted, descriptors) {
             Err(report) => Reply::Refused(report),
-            Ok(attached) => {
+            Ok(mut attached) => {
+                attached.runs_the_pod = self.held.is_some();
                 self.outputs.attach(number, attached);
                 if let Some(size) = wanted.size {
                     self.outputs.resize(number, size);

@@ -15,8 +15,9 @@ use crate::wall::Wall;
 /// that reads at all.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// How long an attached client may take nothing of the rest before it is given up: it is stopped,
-/// or hangs, and must not keep a pod that is over.
+/// How long a client that has come to a running pod may take nothing of the rest before it is given
+/// up: it is stopped, or hangs, and must not keep a pod that is over. The one that runs the pod is
+/// waited for as long as it lives, as a terminal is: somebody reads on tomorrow, in a pager.
 const STALLED: Duration = Duration::from_secs(20);
 
 impl<W: Wall> Living<'_, W> {
@@ -110,8 +111,11 @@ impl<W: Wall> Living<'_, W> {
         if held_up.is_empty() {
             return None;
         }
-        let on_screen = held_up.iter().any(|(token, _)| matches!(token, Token::Screen(_)));
-        let stalled = (!on_screen).then_some(STALLED);
+        let stays = |token: &Token| match token {
+            Token::Outlet(number, _) => self.outputs.runs_the_pod(*number),
+            _ => true,
+        };
+        let stalled = (!held_up.iter().any(|(token, _)| stays(token))).then_some(STALLED);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         Some(left.or(stalled))
     }
