@@ -265,7 +265,7 @@ impl Fake {
 
     fn answer(&mut self, question: &ToGuest) -> Option<ExitCode> {
         let done = FromGuest::Answer(Answer::Done);
-        let report = || Box::new(Report::new("guest.word", "\u{1b}[2Jno"));
+        let report = || Box::new(Report::new("vm.killed", "\u{1b}[2Jno").hint("run this"));
         let script = self.script.clone();
         match (question, script.as_str()) {
             (ToGuest::Configure(_), "greet-twice") => {

@@ -149,7 +149,11 @@ fn a_guest_that_refuses_is_believed_and_tamed() {
     for word in ["refuse", "fail"] {
         let said = Pod::new(word).run();
         let error = said.error.as_ref().unwrap();
-        assert_eq!(error.code, "guest.failed", "{word}");
+        assert_eq!(error.code, "guest.failed", "{word}: not as if we had said it");
+        assert_eq!(
+            (&error.hints, &error.causes[..]),
+            (&Vec::new(), &["the guest suggests: run this".to_owned()][..])
+        );
         assert_eq!(error.message, "\u{fffd}[2Jno", "{word}");
     }
 }
