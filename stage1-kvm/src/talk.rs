@@ -29,6 +29,9 @@ const MAX_NAMES: usize = 1024;
 /// The most bytes read in one turn by whoever does not wait.
 const TURN: usize = 64 << 10;
 
+/// What to do about what is longer than a frame.
+const TOO_LONG: &str = "shorten the environment, the labels, or what else there is much of";
+
 /// What a guest is waited for that has not booted yet.
 pub(crate) const FIRST_WORD: &str = "its first word";
 
@@ -246,7 +249,7 @@ impl Talk {
     fn tell(&self, question: &ToGuest, watch: &Watch<'_>) -> Result<(), Loss> {
         let bytes = frame::encode(question).map_err(|error| {
             let what = format!("the guest cannot be told {}", name(question));
-            Loss::Refused(Failure::of(what, error).code("vm.order"))
+            Loss::Refused(Failure::of(what, error).code("vm.order").hint(TOO_LONG))
         })?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         // Half a question cannot be taken back.
@@ -320,6 +323,7 @@ fn come(waited: Waited, what: &'static str) -> Result<(), Loss> {
 /// Names a question for a person.
 const fn name(question: &ToGuest) -> &'static str {
     match question {
+        ToGuest::App(_) => "what app is to run",
         ToGuest::Configure(_) => "what pod it is for",
         ToGuest::Credential(_) => "a credential",
         ToGuest::Raise => "to start stage2-init",

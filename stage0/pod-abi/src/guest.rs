@@ -22,6 +22,7 @@
 //! ```text
 //!   host                                        guest
 //!    │ ◀────────────────────────────────── Hello    │  it has booted
+//!    │  App, … ─────────────────────────────────▶   │  the apps of the order
 //!    │  Configure ──────────────────────────────▶   │  clock, entropy, the order, the disks
 //!    │  Raise ──────────────────────────────────▶   │  stage2-init is started, INNER connected
 //!    │  AddApps ────────────────────────────────▶   │  trees, cgroups, streams
@@ -72,7 +73,10 @@ pub struct Token(pub [u8; 16]);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ToGuest {
-    /// The first question: what pod this is. [`Answer::Done`].
+    /// An app of the order, behind those before it: each has a frame of its own, as one app fits
+    /// one and many do not. Before [`ToGuest::Configure`]. [`Answer::Done`].
+    App(Box<AppOrder>),
+    /// What pod this is. [`Answer::Done`].
     Configure(Box<Configure>),
     /// Part of a credential, to be put behind the parts before it. [`Answer::Done`].
     Credential(Secret),
@@ -146,7 +150,7 @@ pub struct Configure {
     pub now: Timestamp,
     /// Sixty-four bytes nobody knows, in hexadecimal digits.
     pub entropy: String,
-    /// What to run, as the guest is to see it: no ids, no unit, no sockets; a volume of the host is
+    /// What to run, without the apps, which were told before, as the guest is to see it: no ids, no unit, no sockets; a volume of the host is
     /// a path beneath [`SHARES`].
     pub order: Box<Order>,
     /// Where the layers of its apps lie on the disk of images, by the names the order has for them.

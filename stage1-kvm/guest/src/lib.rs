@@ -83,8 +83,9 @@ pub fn serve(machine: &impl Machine) -> Result<Ending, Failure> {
     ending
 }
 
-/// Waits for the first question; `None` if the host has gone.
+/// Waits until the host has told what pod this is; `None` if the host has gone.
 fn hear_configure(wall: &mut Wire) -> Result<Option<Box<Configure>>, Failure> {
+    let mut apps = Vec::new();
     loop {
         let events = match wall.is_waiting() {
             true => PollFlags::IN | PollFlags::OUT,
@@ -96,14 +97,24 @@ fn hear_configure(wall: &mut Wire) -> Result<Option<Box<Configure>>, Failure> {
         }
         wall.flush()?;
         wall.read()?;
-        match wall.take()? {
-            Some(ToGuest::Configure(configure)) => return Ok(Some(configure)),
-            Some(_) => {
-                let failure = Failure::new("this guest does not know its pod yet");
-                wall.say(&FromGuest::Refused(Box::new(failure.report())))?;
+        while let Some(question) = wall.take()? {
+            match question {
+                ToGuest::App(app) => {
+                    apps.push(*app);
+                    wall.say(&FromGuest::Answer(Answer::Done))?;
+                }
+                ToGuest::Configure(mut configure) => {
+                    configure.order.apps = apps;
+                    return Ok(Some(configure));
+                }
+                _ => {
+                    let failure = Failure::new("this guest does not know its pod yet");
+                    wall.say(&FromGuest::Refused(Box::new(failure.report())))?;
+                }
             }
-            None if wall.is_closed() => return Ok(None),
-            None => {}
+        }
+        if wall.is_closed() {
+            return Ok(None);
         }
     }
 }

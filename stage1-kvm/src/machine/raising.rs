@@ -54,7 +54,10 @@ impl Machine<'_> {
                 .code("vm.guest-version")
                 .hint("`stage1-kvm setup` prepares it anew"));
         }
-        let configure = self.configure(&plan, &parts)?;
+        let mut configure = self.configure(&plan, &parts)?;
+        for app in std::mem::take(&mut configure.order.apps) {
+            self.have_done(&ToGuest::App(Box::new(app)), self.patience.answer)?;
+        }
         self.have_done(&ToGuest::Configure(Box::new(configure)), self.patience.laying_out)?;
         self.tell_secrets()?;
         self.have_done(&ToGuest::Raise, self.patience.answer)?;

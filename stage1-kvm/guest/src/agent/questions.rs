@@ -45,7 +45,9 @@ impl<M: Machine> Agent<'_, M> {
 
     fn answer(&mut self, question: ToGuest) -> Result<Answer, Failure> {
         match question {
-            ToGuest::Configure(_) => Err(Failure::new("this guest has a pod already")),
+            ToGuest::App(_) | ToGuest::Configure(_) => {
+                Err(Failure::new("this guest has a pod already"))
+            }
             ToGuest::Credential(secret) => self.secrets.add(&secret).map(|()| Answer::Done),
             ToGuest::Raise => self.raise().map(|()| Answer::Done),
             ToGuest::AddApps(streams) => self.add_apps(streams).map(Answer::Added),

@@ -116,11 +116,14 @@ impl Host {
         let Some(FromGuest::Hello(hello)) = host.wall.hear() else { panic!("no hello") };
         assert_eq!(hello.version, version::GUEST);
         assert!(hello.uptime_us > 0 && !hello.kernel.is_empty());
+        for app in host.order.apps.clone() {
+            assert_eq!(host.ask(ToGuest::App(Box::new(app))), Answer::Done);
+        }
         let configure = Configure {
             version: version::GUEST,
             now: Timestamp(0),
             entropy: "5a".repeat(64),
-            order: Box::new(host.order.clone()),
+            order: Box::new(Order { apps: Vec::new(), ..host.order.clone() }),
             layers: [(LAYER.to_owned(), Extent { offset: 0, length: 4096 })].into(),
             shares,
             scratch: Scratch::Memory,

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pod_abi::app::{Mount, MountSource, Stdio};
+use pod_abi::app::{EnvVar, Mount, MountSource, Stdio};
 use pod_abi::control::WindowSize;
 use pod_abi::credential::{Credential, CredentialName};
 use pod_abi::exit::Ended;
@@ -40,6 +40,7 @@ const TRIALS: &[Trial] = &[
     ("an_app_that_goes_takes_no_time_however_deep_its_files_lie", deep_files),
     ("an_app_sees_nothing_of_the_guest", surroundings),
     ("volumes_and_credentials_are_where_they_belong", volumes),
+    ("an_order_may_be_longer_than_a_frame", long_order),
     ("a_guest_without_a_host_ends", abandoned),
     ("a_guest_whose_host_hears_no_words_of_stage2_init_ends_with_a_word", unheard),
     ("that_stage2_init_was_killed_is_told", init_killed),
@@ -433,6 +434,23 @@ fn volumes(programs: &Programs) {
     let text = String::from_utf8(host.said_by_now(out)).unwrap();
     assert_eq!(text, "written\nfrom the host\nsecret");
     over(&mut host, 0);
+}
+
+fn long_order(programs: &Programs) {
+    // Each fits; together they are longer than any frame.
+    let apps = ["one", "two", "three"].map(|name| {
+        let mut app = app(name, &["variable", "LONG", "exit", "6"], Stdio::Logged);
+        let much = (0..9).map(|at| format!("V{at}={}", "x".repeat(60_000)));
+        let all = much.chain(["LONG=it is there".to_owned()]);
+        let env = all.map(|text| EnvVar::parse(&text).unwrap());
+        app.spec.process.env = env.collect();
+        app
+    });
+    let mut host = Host::run(programs, order(apps.to_vec(), Vec::new()));
+    (0..apps.len()).for_each(|_| host.word_of(exited(6)));
+    let stdout = host.tokens["three"][0];
+    assert_eq!(host.said_by_now(stdout), b"Ok(\"it is there\")\n");
+    over(&mut host, 6);
 }
 
 fn abandoned(programs: &Programs) {
