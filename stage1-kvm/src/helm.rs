@@ -41,23 +41,28 @@ impl Helm {
     /// Hands the host's end of a stream over, and returns the name under which the guest gets it.
     pub(crate) fn plug(&self, end: &OwnedFd, direction: Direction) -> Result<Token, Failure> {
         let token = token::new()?;
-        self.tell(ToVmm::Plug(token, direction), end.as_fd())?;
+        self.tell(ToVmm::Plug(token, direction), Some(end.as_fd()))?;
         Ok(token)
+    }
+
+    /// Takes back what was handed over under this name, unless the guest has it.
+    pub(crate) fn unplug(&self, token: Token) -> Result<(), Failure> {
+        self.tell(ToVmm::Unplug(token), None)
     }
 
     /// Puts a file onto the disk of images.
     pub(crate) fn map(&self, extent: Extent, file: &OwnedFd) -> Result<(), Failure> {
-        self.tell(ToVmm::Map(extent), file.as_fd())
+        self.tell(ToVmm::Map(extent), Some(file.as_fd()))
     }
 
-    fn tell(&self, word: ToVmm, along: BorrowedFd<'_>) -> Result<(), Failure> {
+    fn tell(&self, word: ToVmm, along: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         let telling = || "cannot tell the pod's virtual machine monitor what to do, sendmsg()";
         let bytes = serde_json::to_vec(&word)
             .map_err(|error| Failure::of("a packet for the monitor is none", error))?;
-        let descriptors = [along];
+        let descriptors = along.as_slice();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        if along.is_some() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(Failure::new("no room for a descriptor"));
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

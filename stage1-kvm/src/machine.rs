@@ -44,6 +44,8 @@ mod raising;
 mod secrets;
 mod streams;
 
+use self::streams::Promised;
+
 /// How long a guest is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -105,6 +107,8 @@ pub struct Machine<'a> {
     runs: bool,
     /// The size of the terminal that was made last, whose process is told next.
     terminal_size: Cell<WindowSize>,
+    /// What was plugged for processes that have not ended.
+    promised: RefCell<Promised>,
     /// Why the machine was ended, or has ended, as far as it is known.
     cause: RefCell<Option<Report>>,
 }
@@ -177,6 +181,7 @@ impl<'a> Machine<'a> {
             signals: None,
             runs: false,
             terminal_size: Cell::new(UNSEEN),
+            promised: RefCell::default(),
             cause: RefCell::default(),
         }
     }
@@ -339,8 +344,11 @@ impl Wall for Machine<'_> {
         self.tell_secrets()?;
         let (streams, stdio) = self.stdio(&app.spec)?;
         let layers = self.disk.map_of(&app.layers);
+        let tokens = streams::of_an_app(&streams);
         let addition = Addition { app: app.clone(), layers, streams };
-        let added = self.lay_out(&ToGuest::AddApp(Box::new(addition)), 1)?;
+        let added = self
+            .lay_out(&ToGuest::AddApp(Box::new(addition)), 1)
+            .inspect_err(|_| self.unplug(&tokens))?;
         let name = Some(app.spec.name.clone());
         self.limits.insert(name, app.spec.resources.clone());
         match added[..] {
@@ -424,6 +432,8 @@ impl Wall for Machine<'_> {
                 FromInit::AppEnded { app, exit, error: error.map(take), restart_in_ms }
             }
             FromInit::ExecEnded { id, exit, error } => {
+                let unclaimed = self.promised.borrow_mut().end(id);
+                self.unplug(&unclaimed);
                 FromInit::ExecEnded { id, exit, error: error.map(take) }
             }
             FromInit::Refused { app, report } => FromInit::Refused { app, report: take(report) },

@@ -150,8 +150,8 @@ pub struct Configure {
     pub now: Timestamp,
     /// Sixty-four bytes nobody knows, in hexadecimal digits.
     pub entropy: String,
-    /// What to run, without the apps, which were told before, as the guest is to see it: no ids, no unit, no sockets; a volume of the host is
-    /// a path beneath [`SHARES`].
+    /// What to run, as the guest is to see it: no ids, no unit, no sockets; a volume of the host is
+    /// a path beneath [`SHARES`]. Its apps are left out: they were told before.
     pub order: Box<Order>,
     /// Where the layers of its apps lie on the disk of images, by the names the order has for them.
     pub layers: BTreeMap<String, Extent>,

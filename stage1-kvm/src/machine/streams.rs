@@ -1,6 +1,7 @@
 //! Standard streams and terminals: made here, their far ends handed to the monitor under names the
 //! guest is told.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use pod_abi::app::{AppSpec, Stdio};
@@ -17,11 +18,64 @@ use vmm::helm::Direction;
 
 use super::Machine;
 
+/// The most processes for which something is kept plugged: more than a guest has streams for.
+const MAX_PROMISED: usize = 512;
+
+/// What was plugged for processes in apps, until they have ended.
+#[derive(Debug, Default)]
+pub(super) struct Promised {
+    processes: BTreeMap<u32, Vec<Token>>,
+}
+
+impl Promised {
+    /// Notes what was plugged for a process; returns what is given up for it, of the oldest.
+    fn note(&mut self, id: u32, tokens: Vec<Token>) -> Vec<Token> {
+        self.processes.insert(id, tokens);
+        let oldest =
+            if self.processes.len() > MAX_PROMISED { self.processes.pop_first() } else { None };
+        oldest.map(|(_, tokens)| tokens).unwrap_or_default()
+    }
+
+    /// Returns what was plugged for a process that has ended.
+    pub(super) fn end(&mut self, id: u32) -> Vec<Token> {
+        self.processes.remove(&id).unwrap_or_default()
+    }
+}
+
+/// Returns the names of an app's streams.
+pub(super) fn of_an_app(streams: &AppStreams) -> Vec<Token> {
+    match streams {
+        AppStreams::Pipes { input, stdout, stderr } => {
+            input.iter().chain([stdout, stderr]).copied().collect()
+        }
+        AppStreams::Terminal(streams) => vec![streams.data, streams.control],
+    }
+}
+
+fn of_a_process(streams: Option<&ExecStreams>) -> Vec<Token> {
+    match streams {
+        Some(ExecStreams::Pipes(tokens)) => tokens.to_vec(),
+        Some(ExecStreams::Terminal(streams)) => vec![streams.data, streams.control],
+        None => Vec::new(),
+    }
+}
+
 impl Machine<'_> {
     fn plug(&self, end: &OwnedFd, direction: Direction) -> Result<Token, Failure> {
         match self.line.borrow().as_ref() {
             Some(line) => line.helm.plug(end, direction),
             None => Err(Failure::new("the pod has no machine")),
+        }
+    }
+
+    /// Takes back what the guest has not claimed by now: whoever reads the other end sees that
+    /// nothing comes.
+    pub(super) fn unplug(&self, tokens: &[Token]) {
+        if let Some(line) = self.line.borrow().as_ref() {
+            for token in tokens {
+                // A monitor that cannot be told ends, and holds nothing any more.
+                let _ = line.helm.unplug(*token);
+            }
         }
     }
 
@@ -90,8 +144,15 @@ impl Machine<'_> {
             _ => return Err(Failure::new("no descriptor passes the wall of a machine")),
         };
         let carried = Carried { message: message.clone(), streams };
-        let bytes = frame::encode(&carried)
-            .map_err(|error| Failure::of("a frame for the pod's PID 1 is none", error))?;
+        let bytes = frame::encode(&carried).map_err(|error| {
+            self.unplug(&of_a_process(carried.streams.as_ref()));
+            Failure::of("a frame for the pod's PID 1 is none", error)
+        })?;
+        if let ToInit::Exec { id, .. } | ToInit::Copy { id, .. } = message {
+            let tokens = of_a_process(carried.streams.as_ref());
+            let given_up = self.promised.borrow_mut().note(*id, tokens);
+            self.unplug(&given_up);
+        }
         Ok(Parcel { bytes, descriptors: Vec::new() })
     }
 }
@@ -133,4 +194,23 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
 
 fn nonblocking(end: &OwnedFd) -> Result<(), Failure> {
     fcntl_setfl(end, OFlags::NONBLOCK).during(|| "cannot change a descriptor, fcntl()")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_never_claims_is_given_up_the_oldest_first() {
+        let (mut promised, token) =
+            (Promised::default(), |id: u32| Token([id.to_le_bytes()[0]; 16]));
+        let most = u32::try_from(MAX_PROMISED).unwrap();
+        for id in 0..most {
+            assert!(promised.note(id, vec![token(id)]).is_empty());
+        }
+        assert_eq!(promised.note(most, vec![token(most)]), [token(0)]);
+        assert_eq!(promised.end(1), [token(1)]);
+        assert!(promised.end(1).is_empty() && promised.end(0).is_empty());
+        assert!(promised.note(most + 1, Vec::new()).is_empty());
+    }
 }

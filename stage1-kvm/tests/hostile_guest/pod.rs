@@ -249,8 +249,6 @@ fn order() -> Value {
     // Tests that run beside these have cgroups of their own.
     let uuid = format!("abababab-abab-4bab-abab-{:012x}", std::process::id());
     let digest = format!("sha256:{}", "a".repeat(64));
-    // Its cgroup is named by it, and others may run the same tests.
-    let uuid = format!("abababab-abab-4bab-abab-{:012x}", std::process::id());
     json!({
         "abi": 4,
         "pod": {

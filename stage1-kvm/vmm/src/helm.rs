@@ -17,6 +17,8 @@ pub const MAX_PACKET: usize = 128 << 10;
 pub enum ToVmm {
     /// The descriptor that comes along is the host's end of a stream.
     Plug(Token, Direction),
+    /// What was plugged under this name is let go of, unless the guest has taken it.
+    Unplug(Token),
     /// The file that comes along lies on the disk of images, all of it.
     Map(Extent),
     /// Asks for [`FromVmm::Counted`].

@@ -105,6 +105,10 @@ impl Host {
                 self.plugs.insert(token, (descriptor, direction));
                 Ok(())
             }
+            (ToVmm::Unplug(token), None) => {
+                self.plugs.remove(&token);
+                Ok(())
+            }
             (ToVmm::Map(extent), Some(file)) => self.images.add(extent, file).map_err(fault),
             (words, _) => Err(Fault(format!("{words:?} came with the wrong descriptors"))),
         };
@@ -170,5 +174,47 @@ impl Plugs for Brought {
 impl AsFd for Host {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SendAncillaryMessage, SocketFlags, SocketType, socketpair};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    fn tell(helm: &OwnedFd, word: ToVmm, along: Option<&OwnedFd>) {
+        let bytes = serde_json::to_vec(&word).unwrap();
+        let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !along.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&along)));
+        }
+        sendmsg(helm, &[IoSlice::new(&bytes)], &mut control, SendFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn what_is_unplugged_is_closed_and_nobody_gets_it() {
+        let flags = SocketFlags::CLOEXEC;
+        let (helm, its) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let figures = Figures { tally: Arc::new(Tally::begin()), devices: Vec::new() };
+        let host = Arc::new(Mutex::new(Host::new(its, Map::default(), figures)));
+        let mut brought = Brought(Arc::clone(&host));
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let (kept, gone) = (Token([1; 16]), Token([2; 16]));
+        tell(&helm, ToVmm::Plug(kept, Direction::In), Some(&helm));
+        tell(&helm, ToVmm::Plug(gone, Direction::Out), Some(&writer));
+        drop(writer);
+        host.lock().unwrap().listen().unwrap();
+        let mut byte = [0];
+        assert_eq!(rustix::io::read(&reader, &mut byte), Err(rustix::io::Errno::AGAIN));
+        tell(&helm, ToVmm::Unplug(gone), None);
+        // One that was never there, or was taken.
+        tell(&helm, ToVmm::Unplug(gone), None);
+        host.lock().unwrap().listen().unwrap();
+        assert_eq!(rustix::io::read(&reader, &mut byte), Ok(0), "its reader sees the end");
+        assert!(brought.take(&gone).is_none() && brought.take(&kept).is_some());
     }
 }
