@@ -8,6 +8,7 @@
 //! | it is stopped by | a job that stops the unit | a request over its control socket |
 //! | the pod lies, until it runs, in | `prepared/` | `prepare/`, its lock handed on |
 
+mod farewell;
 mod obstacle;
 mod place;
 mod session;
@@ -76,7 +77,8 @@ pub(crate) trait Supervision: fmt::Debug {
     ///
     /// # Errors
     ///
-    /// `pod.running` if it is about to be started again; as [`Supervision::stop`].
+    /// `pod.running` if it is about to be started again, or its unit does not end; as
+    /// [`Supervision::stop`].
     fn forget(&self, pod: &Pod) -> Result<()>;
 }
 

@@ -11,6 +11,8 @@
 use std::cell::OnceCell;
 use std::env;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pod_abi::phase::Home;
 use pod_abi::{PodId, PodName, exit};
@@ -18,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{fstat, stat};
 use rustix::io::Errno;
 
+use super::farewell::{Farewell, farewell};
 use super::obstacle::{Obstacle, Owner, obstacle};
 use super::{Begin, Start, Started, Stopping, Supervision, surroundings};
 use crate::context::Context;
@@ -32,6 +35,12 @@ use crate::{credentials, rundir, stage1, systemd, ui};
 
 /// How often a unit that is in the way is looked at anew: each time it was on its way out.
 const ATTEMPTS: usize = 20;
+
+/// How long the unit of a pod that has ended may take to end, too: it runs `pod reap` once more, which
+/// finds little to do.
+const ENDING: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts supervisors in units.
 #[derive(Debug, Default)]
@@ -233,18 +242,28 @@ impl Supervision for Units {
     }
 
     fn forget(&self, pod: &Pod) -> Result<()> {
-        let Some(Known { manager, unit, state }) = self.unit_of(pod)? else { return Ok(()) };
-        match state.active {
-            // Somebody's own unit is not ours to forget.
-            _ if state.pod.is_none() => Ok(()),
-            ActiveState::Failed => manager.reset_failed(&unit),
-            active if active.is_alive() && surroundings::unit() != Some(unit) => {
-                let name = pod.called();
-                let sentence = format!("pod `{name}` is about to be started again by its unit");
-                Err(CommandError::new("pod.running", sentence)
-                    .hint(format!("`pod stop {name}` ends that; `pod rm -f {name}` does both")))
-            }
-            _ => Ok(()),
+        let deadline = Instant::now() + ENDING;
+        loop {
+            let Some(Known { manager, unit, state }) = self.unit_of(pod)? else { return Ok(()) };
+            let name = pod.called();
+            let refusal = match farewell(&state) {
+                Farewell::Nothing => return Ok(()),
+                Farewell::Forget => return manager.reset_failed(&unit),
+                // What is called by that very unit must not wait for it.
+                _ if surroundings::unit() == Some(unit.clone()) => return Ok(()),
+                Farewell::Returns => {
+                    format!("pod `{name}` is about to be started again by its unit")
+                }
+                Farewell::LookAgain if Instant::now() < deadline => {
+                    thread::sleep(PAUSE);
+                    continue;
+                }
+                Farewell::LookAgain => {
+                    format!("pod `{name}` has ended, and its unit `{unit}` has not yet")
+                }
+            };
+            return Err(CommandError::new("pod.running", refusal)
+                .hint(format!("`pod stop {name}` ends that; `pod rm -f {name}` does both")));
         }
     }
 }
