@@ -183,7 +183,11 @@ impl Attendance<'_> {
                         return Err(CommandError::reported(report.tamed()));
                     }
                     Reply::ExecStarted | Reply::Attached => started = true,
-                    Reply::Refused(_) | Reply::Done | Reply::Status(_) | Reply::Stats(_) => {}
+                    Reply::Refused(_)
+                    | Reply::Done
+                    | Reply::Status(_)
+                    | Reply::Stats(_)
+                    | Reply::Processes(_) => {}
                 }
             }
             let left = (!started).then(|| START.saturating_sub(asked.elapsed()));

@@ -349,7 +349,8 @@ impl Words<'_> {
                 let count = usize::from(self.byte());
                 FromGuest::Answer(Answer::Added(vec![fds; count]))
             }
-            3 => FromGuest::Answer(Answer::Usage(Box::default())),
+            3 if self.byte() & 1 == 0 => FromGuest::Answer(Answer::Usage(Box::default())),
+            3 => FromGuest::Answer(Answer::Processes(Box::default())),
             4 => FromGuest::Refused(self.report()),
             5 => FromGuest::Failed(self.report()),
             6 => {

@@ -22,6 +22,7 @@ use pod_abi::credential::CredentialName;
 use pod_abi::guest::{self, Addition, Answer, ToGuest};
 use pod_abi::inner::{AppFds, FromInit, ToInit};
 use pod_abi::isolators::{Resources, UNLIMITED};
+use pod_abi::processes::Listing;
 use pod_abi::stage::{AppOrder, Order};
 use pod_abi::stats::{AppUsage, Usage};
 use pod_abi::{AppName, Report, VolumeName};
@@ -200,6 +201,11 @@ impl<'a> Machine<'a> {
     fn interruption(&self) -> (Option<BorrowedFd<'_>>, Interrupted) {
         let interrupted = if self.runs { Interrupted::Owed } else { Interrupted::Void };
         (self.signals.as_ref().map(AsFd::as_fd), interrupted)
+    }
+
+    /// Tells whether the pod has such an app; a guest may name any.
+    fn has_app(&self, app: &AppName) -> bool {
+        self.limits.contains_key(&Some(app.clone()))
     }
 
     /// Asks the guest, and waits for its answer.
@@ -400,6 +406,15 @@ impl Wall for Machine<'_> {
         (self.usage_until(None, moment).unwrap_or_default(), counted)
     }
 
+    fn processes(&self, app: Option<&AppName>) -> Result<Option<Listing>, Failure> {
+        match self.ask(&ToGuest::Processes(app.cloned()), self.patience.answer)? {
+            Answer::Processes(listing) => Ok(Some(
+                listing.tamed(|named| self.has_app(named) && app.is_none_or(|app| app == named)),
+            )),
+            _ => Err(self.break_off("it answers what was not asked")),
+        }
+    }
+
     fn pause(&mut self) -> Result<(), Failure> {
         self.have_done(&ToGuest::Pause, self.patience.answer)
     }
@@ -416,9 +431,7 @@ impl Wall for Machine<'_> {
         self.heed();
         let mut line = self.line.borrow_mut();
         let told = line.as_mut().map(|line| line.talk.out_of_memory()).unwrap_or_default();
-        // Only apps there are; a guest may name any.
-        let known = |app: &AppName| self.limits.contains_key(&Some(app.clone()));
-        told.into_iter().filter(known).collect()
+        told.into_iter().filter(|app| self.has_app(app)).collect()
     }
 
     fn pack(&mut self, message: &ToInit, descriptors: Vec<OwnedFd>) -> Result<Parcel, Failure> {

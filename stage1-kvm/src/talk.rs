@@ -333,6 +333,7 @@ const fn name(question: &ToGuest) -> &'static str {
         ToGuest::Settle => "to let go of what laid apps out",
         ToGuest::Limit(..) => "to change limits",
         ToGuest::Usage(_) => "what is used",
+        ToGuest::Processes(_) => "what runs",
         ToGuest::Pause => "to stand still",
         ToGuest::Resume => "to go on",
     }

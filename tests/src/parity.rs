@@ -90,7 +90,6 @@ pub const GROUPS: &[Group] = groups::ALL;
 /// Promises that do not hold in a virtual machine yet, and what is missing: the document
 /// says the same.
 pub const NOT_YET: &[(&str, &str)] = &[
-    ("top", "`top` shows the monitor alone"),
     ("storm", NOT_LOOKED_AT),
     ("storm-leaves", NOT_LOOKED_AT),
     ("kills", NOT_LOOKED_AT),

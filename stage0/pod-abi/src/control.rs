@@ -14,6 +14,7 @@ use crate::exit::Ended;
 use crate::isolators::Resources;
 use crate::name::AppName;
 use crate::path::PodPath;
+use crate::processes::Listing;
 use crate::report::Report;
 use crate::stage::AppOrder;
 use crate::stats::PodStats;
@@ -128,6 +129,11 @@ pub enum Request {
     },
     /// Tells what the pod uses; ends with [`Reply::Stats`].
     Stats,
+    /// Lists the processes of the pod; ends with [`Reply::Processes`]. Since version 4.
+    Processes {
+        /// Only those of this app.
+        app: Option<AppName>,
+    },
     /// Freezes every process of the pod; ends with [`Reply::Done`] once they stand still. A pod
     /// that is to end is thawed first.
     Pause,
@@ -202,4 +208,7 @@ pub enum Reply {
     },
     /// What the pod uses. Since version 3.
     Stats(Box<PodStats>),
+    /// The processes of the pod; none if they are the host's, where anybody can look. Since version
+    /// 4.
+    Processes(Option<Box<Listing>>),
 }

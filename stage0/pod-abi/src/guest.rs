@@ -45,6 +45,7 @@ use crate::fields::is_default;
 use crate::inner::{AppFds, ToInit};
 use crate::isolators::Resources;
 use crate::name::{AppName, VolumeName};
+use crate::processes::Listing;
 use crate::report::{MAX_ENTRIES, Report};
 use crate::stage::{AppOrder, Order};
 use crate::stats::Usage;
@@ -94,6 +95,8 @@ pub enum ToGuest {
     Limit(Option<AppName>, Box<Resources>),
     /// Counts what an app uses, or all. [`Answer::Usage`].
     Usage(Option<AppName>),
+    /// Lists the processes of an app, or all of the pod. [`Answer::Processes`].
+    Processes(Option<AppName>),
     /// Freezes all apps. [`Answer::Done`].
     Pause,
     /// Thaws them. [`Answer::Done`].
@@ -126,6 +129,8 @@ pub enum Answer {
     Added(Vec<AppFds>),
     /// What is used, if anybody counts it.
     Usage(Box<Option<Usage>>),
+    /// The processes, numbered as the guest does.
+    Processes(Box<Listing>),
 }
 
 /// What a guest that has booted is.

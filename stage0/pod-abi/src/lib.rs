@@ -42,6 +42,7 @@ pub mod manifest;
 pub mod name;
 pub mod path;
 pub mod phase;
+pub mod processes;
 pub mod readiness;
 pub mod report;
 pub mod seccomp;

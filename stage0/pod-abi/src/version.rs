@@ -16,7 +16,7 @@ pub const STAGE_ABI: u32 = 4;
 /// Version of `status.json` and of the lines of `events.jsonl`.
 pub const STATUS: u32 = 3;
 /// Version of the frames on a pod's control socket.
-pub const CONTROL: u32 = 3;
+pub const CONTROL: u32 = 4;
 /// Version of the frames between a supervisor and the pod's PID 1.
 pub const INNER: u32 = 3;
 /// Version of the frames between stage1-kvm and PID 1 of its guest.

@@ -106,6 +106,8 @@ fn everything_new_in_version_4_is_read_and_written_alike() {
     holds::<Order>("order.4.json");
     holds::<Stage1Manifest>("stage1.4.json");
     holds::<Vec<Finding>>("findings.4.json");
+    holds::<Vec<Request>>("requests.4.json");
+    holds::<Vec<Reply>>("replies.4.json");
     let spec = holds::<PodSpec>("spec.4.json");
     assert_eq!(spec.check(), Ok(()));
 }

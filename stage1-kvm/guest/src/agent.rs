@@ -11,6 +11,7 @@
 //! what a question asks for is everything else held up, as it is on a host.
 
 mod frames;
+mod processes;
 mod questions;
 
 use std::collections::{BTreeMap, VecDeque};

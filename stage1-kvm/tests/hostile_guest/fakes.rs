@@ -17,6 +17,7 @@ use pod_abi::exit::Ended;
 use pod_abi::frame::{Decoder, encode};
 use pod_abi::guest::{Answer, AppStreams, Carried, FromGuest, Hello, ToGuest, Token};
 use pod_abi::inner::{AppFds, FromInit, ToInit};
+use pod_abi::processes::{Listed, Listing};
 use pod_abi::{AppName, Report, version};
 use pod_sys::inherited;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -136,6 +137,21 @@ fn look_around() -> String {
 fn forget(descriptor: OwnedFd) -> bool {
     std::mem::forget(descriptor);
     true
+}
+
+/// Lists what no pod has: processes of nobody's app, more than any list holds, with long commands
+/// that drive terminals.
+fn too_much() -> Vec<Listed> {
+    let process = |pid| Listed {
+        pid,
+        pid_inside: 0,
+        app: Some(AppName::parse(if pid < 9 { "other" } else { "web" }).unwrap()),
+        uid: u32::MAX,
+        state: '\u{1b}',
+        seconds: u64::MAX,
+        command: "\u{1b}[2J\u{202e}".repeat(20),
+    };
+    (0..2000).map(process).collect()
 }
 
 impl Fake {
@@ -315,6 +331,10 @@ impl Fake {
                 let count = if script == "two-trees" { 2 } else { 1 };
                 self.say(&FromGuest::Answer(Answer::Added(vec![fds; count])));
             }
+            (ToGuest::Processes(_), "lists-too-much") => {
+                let listing = Listing { processes: too_much(), left_out: u32::MAX };
+                self.say(&FromGuest::Answer(Answer::Processes(Box::new(listing))));
+            }
             _ => self.say(&done),
         }
         None
@@ -391,7 +411,7 @@ impl Fake {
                 self.say(&FromGuest::MemoryRanOut(apps.to_vec()));
             }
             "hang-up-late" => return None,
-            "lives" | "counts-late" | "never-pauses" => {
+            "lives" | "counts-late" | "never-pauses" | "lists-too-much" | "lists-nothing" => {
                 let stdout = self.stdout.as_mut()?;
                 stdout.write_all(b"alive\n").unwrap();
                 return None;

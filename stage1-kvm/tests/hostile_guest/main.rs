@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use pod_abi::AppName;
 use pod_abi::control::{Reply, Request};
+use pod_abi::processes::MAX_PROCESSES;
 use pod_abi::status::AppState;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde_json::json;
@@ -77,6 +79,7 @@ promises! {
     volumes_of_the_host_are_served_from_a_cage,
     a_server_that_dies_ends_its_pod,
     memory_runs_out_only_in_apps_there_are,
+    processes_are_listed_as_far_as_they_make_sense,
     who_does_not_want_to_wait_for_a_start_need_not,
     a_guest_that_counts_late_holds_nothing_up,
     who_asks_for_the_end_is_heard_beside_a_question,
@@ -270,6 +273,28 @@ fn memory_runs_out_only_in_apps_there_are() {
     let lines: Vec<_> =
         events.lines().filter(|line| line.to_lowercase().contains("memory")).collect();
     assert!(lines.len() == 1 && lines[0].contains("web"), "{events}");
+}
+
+fn processes_are_listed_as_far_as_they_make_sense() {
+    let pod = Pod::new("lists-too-much").start();
+    pod.await_log("web", "alive\n");
+    let Some(Reply::Processes(Some(listing))) = pod.ask(&Request::Processes { app: None }) else {
+        panic!("no list")
+    };
+    // Of two thousand, nine are of an app the pod does not have.
+    assert_eq!((listing.processes.len(), listing.left_out), (MAX_PROCESSES, u32::MAX));
+    let command = "\u{fffd}[2J\u{fffd}".repeat(20);
+    for process in &listing.processes {
+        assert_eq!(process.app.as_ref().map(AppName::as_str), Some("web"));
+        assert_eq!((process.state, &process.command), ('?', &command));
+    }
+    pod.signal(Signal::SIGKILL);
+    let _ = pod.end();
+    let pod = Pod::new("lists-nothing").start();
+    pod.await_log("web", "alive\n");
+    let reply = pod.ask(&Request::Processes { app: None });
+    assert!(matches!(reply, Some(Reply::Refused(_))), "{reply:?}");
+    assert_eq!(pod.end().code(), "vm.agent-lost");
 }
 
 fn who_does_not_want_to_wait_for_a_start_need_not() {

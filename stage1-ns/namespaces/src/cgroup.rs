@@ -18,6 +18,7 @@ mod change;
 mod files;
 mod freeze;
 mod limit;
+mod members;
 mod memory;
 mod met;
 mod place;

@@ -114,6 +114,20 @@ impl<'a> Namespaces<'a> {
         }
     }
 
+    /// Lists the processes of an app, or of all apps and PID 1, each with its app, as this process
+    /// numbers them.
+    ///
+    /// # Errors
+    ///
+    /// `top.no-cgroup` where nothing tells whose a process is.
+    pub fn members(&self, app: Option<&AppName>) -> Result<Vec<(u32, Option<AppName>)>, Failure> {
+        let cgroup = self.cgroup.as_ref().ok_or_else(|| {
+            Failure::new("this pod has no cgroup that its processes are known by")
+                .code("top.no-cgroup")
+        })?;
+        Ok(cgroup.members(app))
+    }
+
     /// Tells whether the pod ends with its PID 1.
     fn has_pid_namespace(&self) -> bool {
         self.plan.as_ref().is_ok_and(|plan| plan.namespaces.contains(&Namespace::Pid))

@@ -44,6 +44,8 @@ pub(crate) enum Answer {
     Limit(Option<AppName>, Box<Resources>),
     /// Count what the pod uses, and reply it.
     Count,
+    /// List the processes of an app, or of the pod, and reply them.
+    List(Option<AppName>),
     /// Freeze the pod, and reply that it is done.
     Pause,
     /// Thaw the pod, and reply that it is done.
@@ -125,6 +127,10 @@ pub(crate) fn answer(
         Request::Shutdown { grace_ms } => Answer::Stop(grace_ms),
         Request::Update { app, resources } => update(pod, app, *resources),
         Request::Stats => Answer::Count,
+        Request::Processes { app } => match app.as_ref().map(|app| state(pod, app)) {
+            Some(Err(refused)) => refused,
+            _ => Answer::List(app),
+        },
         Request::Pause if pod.status.paused => Answer::Reply(Reply::Done),
         Request::Pause => Answer::Pause,
         Request::Resume if pod.status.paused => Answer::Resume,
@@ -149,6 +155,7 @@ fn needs_motion(request: &Request) -> bool {
         | Request::Signal { .. }
         | Request::Update { .. }
         | Request::Stats
+        | Request::Processes { .. }
         | Request::Pause
         | Request::Resume
         | Request::Shutdown { .. } => false,
@@ -393,6 +400,7 @@ pub(crate) mod tests {
             (runs, add(|app| app.spec.name = web()), "app.invalid"),
             (runs, add(|app| app.spec.after = vec![AppName::parse("x").unwrap()]), "app.invalid"),
             (runs, add(|app| app.spec.process.args.clear()), "app.invalid"),
+            (runs, Request::Processes { app: Some(other()) }, "app.unknown"),
             (runs, Request::RemoveApp { app: web() }, "app.running"),
             (waits, Request::RemoveApp { app: web() }, "app.needed"),
             (waits, Request::RemoveApp { app: other() }, "app.unknown"),
@@ -426,6 +434,8 @@ pub(crate) mod tests {
             assert_eq!(refused(answer(&mut paused, None, request)), "pod.paused", "{asked}");
         }
         let done = Answer::Reply(Reply::Done);
+        let list = answer(&mut paused, None, Request::Processes { app: None }).ok();
+        assert_eq!(list, Some(Answer::List(None)));
         assert_eq!(answer(&mut paused, None, Request::Pause).ok(), Some(done));
         assert_eq!(answer(&mut paused, None, Request::Resume).ok(), Some(Answer::Resume));
         let shutdown = Request::Shutdown { grace_ms: None };

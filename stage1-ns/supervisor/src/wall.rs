@@ -11,6 +11,7 @@ use pod_abi::control::WindowSize;
 use pod_abi::frame;
 use pod_abi::inner::{AppFds, FromInit, ToInit};
 use pod_abi::isolators::Resources;
+use pod_abi::processes::Listing;
 use pod_abi::stage::AppOrder;
 use pod_abi::stats::{AppUsage, Usage};
 
@@ -103,6 +104,17 @@ pub trait Wall {
         let counted = apps.into_iter().filter_map(|app| Some((self.usage(Some(&app))?, app)));
         let counted = counted.map(|(usage, app)| AppUsage { app, usage }).collect();
         (self.usage(None).unwrap_or_default(), counted)
+    }
+
+    /// Lists the processes behind the wall, or those of one app; `None` where they are processes of
+    /// the host, which anybody there can look at.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be seen.
+    fn processes(&self, app: Option<&AppName>) -> Result<Option<Listing>, Failure> {
+        let _ = app;
+        Ok(None)
     }
 
     /// Freezes everything behind the wall, PID 1 included; returns once it stands still.

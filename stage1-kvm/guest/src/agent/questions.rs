@@ -9,7 +9,7 @@ use pod_abi::guest::{
 use pod_abi::inner::AppFds;
 use supervisor::{Added, AppStdio, Failure, Master, Wall};
 
-use super::{Agent, App, Inner};
+use super::{Agent, App, Inner, processes};
 use crate::configure;
 use crate::events::Token as Event;
 use crate::init_link::InitLink;
@@ -67,6 +67,10 @@ impl<M: Machine> Agent<'_, M> {
                 self.namespaces.limit(app.as_ref(), &limits).map(|()| Answer::Done)
             }
             ToGuest::Usage(app) => Ok(Answer::Usage(Box::new(self.namespaces.usage(app.as_ref())))),
+            ToGuest::Processes(app) => {
+                let members = self.namespaces.members(app.as_ref())?;
+                processes::list(&members).map(|listing| Answer::Processes(Box::new(listing)))
+            }
             ToGuest::Pause => self.namespaces.pause().map(|()| Answer::Done),
             ToGuest::Resume => self.namespaces.resume().map(|()| Answer::Done),
         }

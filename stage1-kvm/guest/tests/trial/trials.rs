@@ -14,11 +14,12 @@ use pod_abi::control::WindowSize;
 use pod_abi::credential::{Credential, CredentialName};
 use pod_abi::exit::Ended;
 use pod_abi::guest::{
-    AppStreams, ExecStreams, FromGuest, SHARES, Share, TerminalStreams, TerminalWord, ToGuest,
+    Answer, AppStreams, ExecStreams, FromGuest, SHARES, Share, TerminalStreams, TerminalWord,
+    ToGuest,
 };
 use pod_abi::inner::{FromInit, Target, ToInit};
 use pod_abi::volume::{Volume, VolumeSource};
-use pod_abi::{PodPath, VolumeName};
+use pod_abi::{AppName, PodPath, VolumeName};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
@@ -36,6 +37,7 @@ const TRIALS: &[Trial] = &[
     ("an_app_whose_output_nobody_reads_any_more_is_told", broken_pipe),
     ("a_process_has_streams_or_a_terminal_of_its_own", processes),
     ("an_app_keeps_its_terminal_and_its_size", terminal),
+    ("processes_are_listed_as_the_guest_and_as_their_app_see_them", listed),
     ("an_app_comes_and_goes", comes_and_goes),
     ("an_app_that_goes_takes_no_time_however_deep_its_files_lie", deep_files),
     ("an_app_sees_nothing_of_the_guest", surroundings),
@@ -292,6 +294,35 @@ fn processes(programs: &Programs) {
     host.tell(ToInit::Signal { target: Target::App(name("web")), signal: 9 });
     host.word_of(|word| matches!(word, FromInit::AppEnded { .. }).then_some(()));
     over(&mut host, 137);
+}
+
+fn listed(programs: &Programs) {
+    let apps = vec![
+        app("web", &["wait"], Stdio::Logged),
+        app("late", &["say", "x", "wait"], Stdio::Logged),
+    ];
+    let mut host = Host::run(programs, order(apps, Vec::new()));
+    host.word_of(started);
+    host.word_of(started);
+    let mut list = |app: Option<&str>| match host.asked(ToGuest::Processes(app.map(name))) {
+        FromGuest::Answer(Answer::Processes(listing)) => listing.processes,
+        // Without a cgroup nobody could tell whose a process is.
+        FromGuest::Refused(report) if report.code == "top.no-cgroup" => Vec::new(),
+        other => panic!("{other:?}"),
+    };
+    let all = list(None);
+    if !all.is_empty() {
+        let apps: Vec<_> = all.iter().map(|one| one.app.as_ref().map(AppName::as_str)).collect();
+        assert_eq!(apps, [None, Some("late"), Some("web")]);
+        assert_eq!((all[2].pid_inside, all[2].uid), (1, 33));
+        assert!(all[1].command.ends_with("say x wait"), "{:?}", all[1]);
+        assert_eq!(list(Some("web"))[..], all[2..]);
+    }
+    for app in ["web", "late"] {
+        host.tell(ToInit::Signal { target: Target::App(name(app)), signal: 9 });
+    }
+    host.word_of(|word| if_over(&word));
+    assert_eq!(host.end().0, 0);
 }
 
 fn terminal(programs: &Programs) {

@@ -1,4 +1,5 @@
-//! Changing limits of the living pod, counting what it uses, and making it stand still.
+//! Changing limits of the living pod, counting what it uses, listing who uses it, and making it
+//! stand still.
 
 use std::os::fd::AsFd;
 
@@ -56,6 +57,14 @@ impl<W: Wall> Living<'_, W> {
     pub(super) fn count(&self) -> Reply {
         let (pod, apps) = self.wall.usages(self.pod.roster.names());
         Reply::Stats(Box::new(PodStats { time: records::now(), pod, apps }))
+    }
+
+    /// Lists the processes of the pod, or of one app.
+    pub(super) fn list(&self, app: Option<&AppName>) -> Reply {
+        match self.wall.processes(app) {
+            Ok(listing) => Reply::Processes(listing.map(Box::new)),
+            Err(failure) => refused(&failure),
+        }
     }
 
     /// Makes everything behind the wall stand still.

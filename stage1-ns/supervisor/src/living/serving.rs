@@ -106,6 +106,7 @@ impl<W: Wall> Living<'_, W> {
             }
             Answer::Limit(app, changes) => self.limit(app.as_ref(), &changes),
             Answer::Count => self.count(),
+            Answer::List(app) => self.list(app.as_ref()),
             Answer::Pause => self.pause(),
             Answer::Resume => self.resume(),
             Answer::Kill => {

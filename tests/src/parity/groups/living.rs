@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use pod_abi::exit::Ended;
 use probe::Report;
+use serde_json::Value;
 
 use crate::parity::{Group, Place, World, nearly, so};
 use crate::pods::Pod;
@@ -228,6 +229,12 @@ fn looks(world: &World<'_>, pod: &Pod<'_>) {
     world.holds("top", || {
         let text = sandbox.pod(["top", "living"]).success();
         assert!(text.contains("probe wait") && text.contains("cat"), "{text}");
+        let processes: Vec<Value> = sandbox.pod(["top", "-o", "json", "living"]).json();
+        let main = processes.iter().find(|one| one["app"] == "main" && one["pidInside"] == 1);
+        assert_eq!(main.expect("process 1")["user"], "root", "{text}");
+        assert!(processes.iter().any(|one| one["app"].is_null()), "PID 1 of the pod");
+        let echo = sandbox.pod(["top", "living", "echo"]).success();
+        assert!(echo.contains("cat") && !echo.contains("probe"), "{echo}");
     });
     world.holds("stats", || {
         let text = sandbox.pod(["stats", "--no-stream", "living"]).success();
