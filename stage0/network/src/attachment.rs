@@ -7,7 +7,7 @@ use pod_abi::PodId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::netlink::Mac;
+use netlink::Mac;
 
 /// The most ports one attachment may publish. Each is an element of a map, in the kernel and on
 /// disk; whoever needs more wants the host's network.

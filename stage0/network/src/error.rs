@@ -116,6 +116,17 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<netlink::Error> for Error {
+    fn from(error: netlink::Error) -> Self {
+        let kind = match error.kind() {
+            netlink::ErrorKind::Namespace => ErrorKind::Namespace,
+            _ => ErrorKind::Kernel,
+        };
+        let (message, hint) = (error.to_string(), error.way_out().map(str::to_owned));
+        Self(Box::new(Inner { kind, message, hint, source: error.into_source() }))
+    }
+}
+
 /// Gives what the system said the object it was about.
 pub(crate) trait Context<T> {
     /// The same result; an error gets a kind and a sentence.

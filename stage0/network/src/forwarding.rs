@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::error::Result;
-use crate::namespace::{Setting, read_setting, write_settings};
+use netlink::namespace::{Setting, read_setting, write_settings};
 
 const IPV4: &str = "ipv4/ip_forward";
 const IPV6: &str = "ipv6/conf/all/forwarding";

@@ -16,12 +16,12 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::forwarding;
 use crate::leases::{self, Living};
 use crate::ledger::{Entry, Ledger, State};
-use crate::namespace::{self, Setting};
-use crate::netlink::{self, Link, LinkId, Prefix, Route, Socket};
 use crate::nft::Table;
 use crate::plan::{self, Plan};
 use crate::ports;
 use crate::subnet::{Subnet, Subnets};
+use netlink::namespace::{self, Setting};
+use netlink::{self, Link, LinkId, Prefix, Route, Socket};
 
 /// How long the kernel may take to notice that two ends are connected, and how often it is asked. It
 /// notices within a millisecond, or within a second where it has had many events.
@@ -68,13 +68,13 @@ pub struct Swept {
 ///
 /// [`ErrorKind::Namespace`], [`ErrorKind::Kernel`].
 pub fn prepare(netns: BorrowedFd<'_>) -> Result<()> {
-    namespace::within(netns, || {
+    Ok(namespace::within(netns, || {
         Socket::open()?.perform(&[netlink::set_up(&LinkId::from("lo"))])?;
         namespace::write_settings(&[
             Setting::new("ipv4/ip_unprivileged_port_start", "0"),
             Setting::new("ipv4/ping_group_range", "0 2147483647"),
         ])
-    })
+    })?)
 }
 
 impl Host<'_> {
@@ -380,7 +380,7 @@ fn bear(host: &mut Socket, plan: &Plan, netns: BorrowedFd<'_>) -> Result<(u32, u
             // Gone by now, with its namespace, is as good as removed.
             let former = find(host, name)?;
             if former.as_ref().is_some_and(|link| !plan::is_of(link, &plan.alias)) {
-                return Err(error);
+                return Err(error.into());
             }
             if let Some(former) = former {
                 remove(host, &former)?;
@@ -418,7 +418,7 @@ fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     match socket.perform(&[netlink::by_name(name)]) {
         Ok(answers) => Ok(answers.iter().find_map(Link::read)),
         Err(error) if error.errno() == Some(nix::libc::ENODEV) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -434,7 +434,7 @@ fn remove(host: &mut Socket, link: &Link) -> Result<()> {
     match host.perform(&[netlink::delete(&LinkId::Index(link.index))]) {
         // Its namespace was faster.
         Err(error) if error.errno() == Some(nix::libc::ENODEV) => Ok(()),
-        removed => removed.map(|_| ()),
+        removed => Ok(removed.map(|_| ())?),
     }
 }
 

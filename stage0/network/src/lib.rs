@@ -20,8 +20,6 @@ mod forwarding;
 mod host;
 mod leases;
 mod ledger;
-pub mod namespace;
-pub mod netlink;
 mod nft;
 mod plan;
 pub mod plugin;

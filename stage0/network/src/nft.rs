@@ -16,7 +16,6 @@ use nix::sys::socket::SockProtocol;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ledger::Entry;
-use crate::netlink;
 use crate::subnet::Subnets;
 
 /// Where `nft` is looked for; the `PATH` of a service may be anything.

@@ -18,12 +18,12 @@ use std::os::fd::BorrowedFd;
 
 use crate::attachment::{Leg, Network, Owner, Publication, Request};
 use crate::ledger::Entry;
-use crate::namespace::Setting;
-use crate::netlink::{
+use crate::subnet::Subnet;
+use netlink::namespace::Setting;
+use netlink::{
     self, Kind, Link, LinkId, Mac, Prefix, Request as Ask, Route, Veth, VethEnd, add_address,
     add_neighbour, add_route, receive_at, set_alias, set_up,
 };
-use crate::subnet::Subnet;
 
 /// The hardware address of every host's end. Each is alone on its link.
 const HOST_MAC: Mac = Mac([0x02, 0x70, 0x6f, 0x64, 0x00, 0x01]);

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::attachment::{Attached, Leg, Network, Owner, Protocol, Publication, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, Namespace};
-use crate::netlink::{Mac, Prefix};
+use netlink::{Mac, Prefix};
 
 /// The `type` the plugin is found by.
 pub const KIND: &str = "pod";

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::Network;
 use crate::error::{Error, ErrorKind, Result};
-use crate::netlink::Prefix;
+use netlink::Prefix;
 
 /// The version of the file.
 const VERSION: u32 = 1;

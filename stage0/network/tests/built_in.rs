@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use hosts::{
     Netns, World, ask, link_names, on_a_host, run, said, seen_by, seen_by_udp, serve, serve_udp,
 };
-use network::netlink::{self, Mac};
+use netlink::{self, Mac};
 use network::{
     Attached, ErrorKind, Host, Namespace, Network, Protocol, Publication, Request, Work, prepare,
 };

@@ -11,10 +11,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use hosts::{Netns, ask, link_names, on_a_host, said, seen_by, serve, until_running};
-use network::ErrorKind;
-use network::netlink::{
-    self, Kind, Link, LinkId, Mac, Prefix, Route, Socket, Veth, VethEnd, add_address, add_bridge,
-    add_ingress, add_neighbour, add_route, add_veth, by_name, redirect_to, set_up,
+use netlink::{
+    self, ErrorKind, Kind, Link, LinkId, Mac, Prefix, Route, Socket, Veth, VethEnd, add_address,
+    add_bridge, add_ingress, add_neighbour, add_route, add_veth, by_name, redirect_to, set_up,
 };
 
 const NEAR: Mac = Mac([2, 0, 0, 0, 0, 1]);

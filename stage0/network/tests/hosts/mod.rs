@@ -16,8 +16,8 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use network::namespace;
-use network::netlink::{self, Socket};
+use netlink::namespace;
+use netlink::{self, Socket};
 use nix::sched::{CloneFlags, unshare};
 
 /// How long anything may take before the test says it does not happen.

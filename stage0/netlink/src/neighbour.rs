@@ -7,8 +7,8 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 
-use super::route::family;
-use super::{Mac, Request};
+use crate::route::family;
+use crate::{Mac, Request};
 
 /// Says for good who has an address on a link.
 ///

@@ -7,8 +7,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
 
-use super::route::{Prefix, family};
-use super::{Link, Request};
+use crate::route::{Prefix, family};
+use crate::{Link, Request};
 
 /// Gives a link an address.
 ///

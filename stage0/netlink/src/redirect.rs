@@ -11,7 +11,7 @@ use netlink_packet_route::tc::{
 };
 use nix::errno::Errno;
 
-use super::Request;
+use crate::Request;
 
 /// The priority of our one filter (`TC_H_MAKE(prio << 16, protocol)`), and the protocol "every one".
 const PRIORITY: u32 = 1;

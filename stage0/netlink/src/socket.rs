@@ -39,7 +39,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) fn new(
+    pub(crate) fn new(
         message: RouteNetlinkMessage,
         call: &'static str,
         deed: impl Into<String>,
@@ -48,30 +48,30 @@ impl Request {
     }
 
     /// It must not be there yet.
-    pub(super) fn creating(mut self) -> Self {
+    pub(crate) fn creating(mut self) -> Self {
         self.flags |= NLM_F_CREATE | NLM_F_EXCL;
         self
     }
 
     /// Others like it may be there.
-    pub(super) fn adding(mut self) -> Self {
+    pub(crate) fn adding(mut self) -> Self {
         self.flags |= NLM_F_CREATE | NLM_F_APPEND;
         self
     }
 
     /// Whatever is in its place goes.
-    pub(super) fn replacing(mut self) -> Self {
+    pub(crate) fn replacing(mut self) -> Self {
         self.flags |= NLM_F_CREATE | NLM_F_REPLACE;
         self
     }
 
     /// All there are, instead of one.
-    pub(super) fn listing(mut self) -> Self {
+    pub(crate) fn listing(mut self) -> Self {
         self.flags = NLM_F_DUMP;
         self
     }
 
-    pub(super) fn hinting(mut self, hints: &'static [(Errno, &'static str)]) -> Self {
+    pub(crate) fn hinting(mut self, hints: &'static [(Errno, &'static str)]) -> Self {
         self.hints = hints;
         self
     }
@@ -239,11 +239,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<Rout
 /// # Errors
 ///
 /// [`ErrorKind::Kernel`] if it cannot be asked.
-pub(crate) fn exchange_raw(
-    protocol: SockProtocol,
-    request: &[u8],
-    deed: &str,
-) -> Result<Option<Errno>> {
+pub fn exchange_raw(protocol: SockProtocol, request: &[u8], deed: &str) -> Result<Option<Errno>> {
     let fd = open(protocol)?;
     transmit(&fd, request, || deed.to_owned())?;
     let mut buffer = vec![0; LARGEST_ANSWER];

@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
-use super::Request;
+use crate::Request;
 
 /// The hardware address of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

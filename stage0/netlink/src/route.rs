@@ -9,7 +9,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
-use super::Request;
+use crate::Request;
 
 /// The table of what is the host's own (`linux/rtnetlink.h`).
 const RT_TABLE_LOCAL: u8 = 255;
@@ -113,7 +113,7 @@ impl fmt::Display for Route {
     }
 }
 
-pub(super) fn family(address: IpAddr) -> AddressFamily {
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

@@ -5,16 +5,21 @@
 //! the kernel refuses. Requests travel in batches, one `send` for many of them, because the kernel
 //! performs a batch before the call returns; a pod's start waits for two or three such calls.
 //!
-//! Nothing here decides anything.
+//! Nothing here decides anything, and nothing here knows what a pod is: programs of a host use it,
+//! and so does the first process of a guest.
+#![forbid(unsafe_code)]
 
 mod address;
+mod error;
 mod link;
+pub mod namespace;
 mod neighbour;
 mod redirect;
 mod route;
 mod socket;
 
 pub use address::{add as add_address, list as list_addresses};
+pub use error::{Error, ErrorKind, Result};
 pub use link::{
     Kind, Link, LinkId, Mac, Veth, VethEnd, add_bridge, add_veth, by_name, delete, fix_ipv6,
     list as list_links, rename, set_alias, set_mac, set_master, set_mtu, set_up,
@@ -24,5 +29,4 @@ pub use redirect::{add_ingress, redirect_to};
 pub use route::{
     Prefix, Route, add as add_route, delete as delete_route, list as list_routes, receive_at,
 };
-pub(crate) use socket::exchange_raw;
-pub use socket::{Request, Socket};
+pub use socket::{Request, Socket, exchange_raw};
