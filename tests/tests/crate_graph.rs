@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stage1-kvm", &["guest-kernel", "namespaces", "supervisor", "vmm", "pod-abi", "pod-sys"]),
     ("vmm", &["confine", "pod-abi", "pod-sys"]),
     ("guest-kernel", &[]),
-    ("guest", &["namespaces", "supervisor", "pod-abi", "pod-sys"]),
+    ("guest", &["namespaces", "netlink", "supervisor", "pod-abi", "pod-sys"]),
     ("fsd", &["confine", "pod-abi", "pod-sys"]),
     ("confine", &["pod-abi"]),
     ("stage2-init", &["archive", "pod-abi", "pod-sys"]),

@@ -22,7 +22,7 @@ pub use address::{add as add_address, list as list_addresses};
 pub use error::{Error, ErrorKind, Result};
 pub use link::{
     Kind, Link, LinkId, Mac, Veth, VethEnd, add_bridge, add_veth, by_name, delete, fix_ipv6,
-    list as list_links, rename, set_alias, set_mac, set_master, set_mtu, set_up,
+    list as list_links, move_to, rename, set_alias, set_mac, set_master, set_mtu, set_up,
 };
 pub use neighbour::add as add_neighbour;
 pub use redirect::{add_ingress, redirect_to};

@@ -278,6 +278,16 @@ pub fn rename(index: u32, name: &str) -> Request {
     change(&LinkId::Index(index), "the name", "RTM_SETLINK(IFLA_IFNAME)", attribute)
 }
 
+/// Moves a link, which must be down, into another namespace, where it has this name.
+#[must_use]
+pub fn move_to(index: u32, namespace: BorrowedFd<'_>, name: &str) -> Request {
+    let mut message = LinkId::Index(index).message();
+    message.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    let deed = format!("move the link number {index} into another namespace as `{name}`");
+    Request::new(RouteNetlinkMessage::SetLink(message), "RTM_SETLINK(IFLA_NET_NS_FD)", deed)
+}
+
 /// Gives a link its second name.
 #[must_use]
 pub fn set_alias(link: &LinkId, alias: &str) -> Request {

@@ -1,17 +1,17 @@
-//! Doing something inside a network namespace, without ever leaving one's own.
+//! Doing something inside a network namespace, and staying in one's own.
 //!
 //! A namespace belongs to a thread. So a thread is made for each visit and ends with it; a process
-//! that never entered cannot forget to come back. Sockets opened inside stay of that namespace, and
-//! so does whatever is written beneath `/proc/sys/net`, which the kernel resolves by the thread that
-//! opens it.
+//! that never entered cannot forget to come back. Only a process that must have one thread goes
+//! itself ([`visit`]). Sockets opened inside stay of that namespace, and so does whatever is written
+//! beneath `/proc/sys/net`, which the kernel resolves by the thread that opens it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic;
 use std::thread;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -35,6 +35,56 @@ pub fn within<T: Send>(
             .map_err(cannot_enter)?;
         visitor.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     })
+}
+
+/// Runs `deeds` with the calling thread itself inside a network namespace, and comes back whatever
+/// they return: for a process that must not have a second thread, not even for a moment.
+///
+/// # Errors
+///
+/// [`ErrorKind::Namespace`] if it cannot be entered, or not be left: then the caller is in it still,
+/// and had better end.
+pub fn visit<T>(netns: BorrowedFd<'_>, deeds: impl FnOnce() -> T) -> Result<T> {
+    let home = own()?;
+    setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| cannot_enter(errno.into()))?;
+    let done = deeds();
+    go_home(&home)?;
+    Ok(done)
+}
+
+fn go_home(home: &OwnedFd) -> Result<()> {
+    setns(home, CloneFlags::CLONE_NEWNET).context(ErrorKind::Namespace, || {
+        "cannot leave a network namespace, setns(CLONE_NEWNET)".to_owned()
+    })
+}
+
+/// Opens the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// [`ErrorKind::Namespace`], if there is no `/proc`.
+pub fn own() -> Result<OwnedFd> {
+    File::open("/proc/thread-self/ns/net").map(OwnedFd::from).context(ErrorKind::Namespace, || {
+        "cannot open this thread's network namespace, `/proc/thread-self/ns/net`".to_owned()
+    })
+}
+
+/// Makes a network namespace with nothing but a loopback link that is down, and stays in one's own:
+/// for a process that must not have a second thread.
+///
+/// # Errors
+///
+/// [`ErrorKind::Namespace`].
+pub fn make() -> Result<OwnedFd> {
+    let home = own()?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        Error::new(ErrorKind::Namespace, "cannot make a network namespace, unshare(CLONE_NEWNET)")
+            .hint("networks are made by root; `sysctl user.max_net_namespaces` tells how many")
+            .because(errno)
+    })?;
+    let made = own();
+    go_home(&home)?;
+    made
 }
 
 fn cannot_enter(error: io::Error) -> Error {

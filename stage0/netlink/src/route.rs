@@ -45,6 +45,17 @@ impl Prefix {
     }
 }
 
+impl Prefix {
+    /// Parses `ADDRESS/LENGTH`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let length = length.parse().ok().filter(|length| *length <= Self::host(address).length)?;
+        Some(Self { address, length })
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
@@ -83,6 +94,17 @@ impl Route {
             }
         }
         Some(route)
+    }
+
+    /// Reads an answer as [`read`](Self::read) does; `None` also if it is not a way to others that
+    /// every packet may take.
+    #[must_use]
+    pub fn read_main(answer: &RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+        let header = &message.header;
+        let is_main =
+            header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
+        Self::read(answer).filter(|_| is_main)
     }
 
     fn message(&self) -> RouteMessage {
@@ -169,4 +191,19 @@ pub fn list(like: IpAddr) -> Request {
     message.header.address_family = family(like);
     Request::new(RouteNetlinkMessage::GetRoute(message), "RTM_GETROUTE(all)", "list routes")
         .listing()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_read_as_they_are_written() {
+        for text in ["10.1.2.3/24", "0.0.0.0/0", "fd00::1/128", "::/0"] {
+            assert_eq!(Prefix::parse(text).unwrap().to_string(), text);
+        }
+        for wrong in ["", "10.1.2.3", "10.1.2.3/33", "fd00::1/129", "10.1.2/8", "10.1.2.3/-1"] {
+            assert_eq!(Prefix::parse(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -36,6 +36,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -216,10 +217,26 @@ pub struct Link {
     pub name: String,
     /// Its hardware address, by which it is known.
     pub mac: [u8; 6],
-    /// Its addresses, in the form `ADDRESS/LENGTH`.
+    /// The longest packet it takes, in bytes.
+    pub mtu: u16,
+    /// Its addresses, in the form `ADDRESS/LENGTH`; they bring no routes along.
     pub addresses: Vec<String>,
-    /// The addresses of routers for all that is elsewhere.
-    pub gateways: Vec<String>,
+    /// Where it leads, those that lead to routers before those that lead through them.
+    pub routes: Vec<Route>,
+}
+
+/// The most interfaces of a guest beside the loopback.
+pub const MAX_LINKS: usize = 8;
+
+/// A way through an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    /// The addresses it leads to, in the form `ADDRESS/LENGTH`.
+    pub to: String,
+    /// The router to all of them; none if they are at the link itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub via: Option<IpAddr>,
 }
 
 /// Part of a credential.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::AppName;
-use pod_abi::guest::{FromGuest, ToGuest};
+use pod_abi::guest::{Configure, FromGuest, Link, ToGuest};
 use pod_abi::inner::{AppFds, FromInit};
 use pod_abi::report::Report;
 use pod_abi::stage::Order;
@@ -81,6 +81,7 @@ struct Inner {
 pub(crate) struct Agent<'a, M> {
     machine: &'a M,
     order: &'a Order,
+    links: &'a [Link],
     laid: &'a mut Laid,
     layers: OwnedFd,
     events: Events,
@@ -100,11 +101,12 @@ impl<'a, M: Machine> Agent<'a, M> {
     /// Begins, once the host has told what pod it is.
     pub(crate) fn new(
         machine: &'a M,
-        order: &'a Order,
+        configure: &'a Configure,
         directories: &'a Directories,
         laid: &'a mut Laid,
         wall: Wire,
     ) -> Result<Self, Failure> {
+        let Configure { order, links, .. } = configure;
         let mut secrets = Secrets::default();
         let promised = secrets.promise(&order.credentials)?;
         let Directories { pod, run, layers } = directories;
@@ -120,6 +122,7 @@ impl<'a, M: Machine> Agent<'a, M> {
         Ok(Self {
             machine,
             order,
+            links,
             laid,
             layers: layers.try_clone().during(|| "cannot copy a descriptor")?,
             events,

@@ -75,8 +75,7 @@ pub(crate) fn lay_out(
     let entropy = entropy.ok_or_else(|| Failure::new("the entropy is no row of digits"))?;
     machine.begin(configure.now, &entropy)?;
     if !configure.links.is_empty() {
-        let what = "this guest gives pods no network interface but the loopback";
-        return Err(Failure::new(what).code("stage1.not-given").hint("use `--net none`"));
+        machine.load(Group::Network)?;
     }
     for place in [LAYERS, POD, RUN, SHARES] {
         make_directories(place)?;

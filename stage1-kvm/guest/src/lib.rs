@@ -29,6 +29,7 @@ mod leftovers;
 mod limits;
 pub mod machine;
 mod modules;
+mod network;
 mod partitions;
 mod reach;
 mod secrets;
@@ -74,7 +75,7 @@ pub fn serve(machine: &impl Machine) -> Result<Ending, Failure> {
         }
     };
     wall.say(&FromGuest::Answer(Answer::Done))?;
-    let agent = Agent::new(machine, &configure.order, &directories, &mut laid, wall)?;
+    let agent = Agent::new(machine, &configure, &directories, &mut laid, wall)?;
     let ending = agent.work();
     if matches!(ending, Ok(Ending::Over)) {
         drop(directories);

@@ -15,6 +15,7 @@ use crate::events::Token as Event;
 use crate::init_link::InitLink;
 use crate::limits;
 use crate::machine::Machine;
+use crate::network;
 use crate::stream::{Stream, Way};
 use crate::streams::too_many;
 use crate::wire::Wire;
@@ -82,6 +83,8 @@ impl<M: Machine> Agent<'_, M> {
         }
         let host = Wire::new(self.machine.connect(port::INNER)?, &[]);
         let born = limits::as_an_app_has_them(|| self.namespaces.raise())?;
+        let pid = born.pid.ok_or_else(|| Failure::new("PID 1 of the pod has no number"))?;
+        network::attach(self.links, pid)?;
         let init = InitLink::new(born.channel);
         self.events.add(&host, Event::Inner)?;
         self.events.add(&init, Event::Init)?;

@@ -3,9 +3,14 @@
 use std::env;
 use std::fs;
 use std::io::{Read, Write, stderr, stdin, stdout};
+use std::net::TcpStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
+
+/// How long an answer over the network may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Obeys words one after the other; `exit N` ends it.
 pub(crate) fn run(words: &[String]) -> ExitCode {
@@ -64,6 +69,11 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
                 loop {
                     nix::unistd::pause();
                 }
+            }
+            "reach" => {
+                // Nobody listens there, which only who is reached can tell.
+                let reached = TcpStream::connect_timeout(&next().parse().unwrap(), PATIENCE);
+                writeln!(stdout(), "{:?}", reached.unwrap_err().kind()).unwrap();
             }
             "variable" => writeln!(stdout(), "{:?}", env::var(next())).unwrap(),
             "exit" => return ExitCode::from(next().parse::<u8>().unwrap()),

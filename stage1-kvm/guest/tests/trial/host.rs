@@ -14,8 +14,8 @@ use pod_abi::app::Stdio;
 use pod_abi::control::WindowSize;
 use pod_abi::frame::{Decoder, encode};
 use pod_abi::guest::{
-    Addition, Answer, AppStreams, Carried, Configure, ExecStreams, Extent, FromGuest, Scratch,
-    Secret, Share, TerminalStreams, TerminalWord, ToGuest, Token, port,
+    Addition, Answer, AppStreams, Carried, Configure, ExecStreams, Extent, FromGuest, Link,
+    Scratch, Secret, Share, TerminalStreams, TerminalWord, ToGuest, Token, port,
 };
 use pod_abi::inner::{AppFds, FromInit, Setup, ToInit};
 use pod_abi::manifest::ExitPolicy;
@@ -87,6 +87,15 @@ pub(crate) struct Host {
 impl Host {
     /// Starts a guest for an order; nothing is raised yet.
     pub(crate) fn start(programs: &Programs, order: Order, shares: Vec<Share>) -> Self {
+        Self::start_on(programs, order, (shares, Vec::new()))
+    }
+
+    /// The same, with network interfaces.
+    pub(crate) fn start_on(
+        programs: &Programs,
+        order: Order,
+        (shares, links): (Vec<Share>, Vec<Link>),
+    ) -> Self {
         let place = TempDir::new().unwrap();
         let listeners: BTreeMap<u32, UnixListener> = [port::WALL, port::INNER, port::STREAM]
             .into_iter()
@@ -127,7 +136,7 @@ impl Host {
             layers: [(LAYER.to_owned(), Extent { offset: 0, length: 4096 })].into(),
             shares,
             scratch: Scratch::Memory,
-            links: Vec::new(),
+            links,
         };
         assert_eq!(host.ask(ToGuest::Configure(Box::new(configure))), Answer::Done);
         host

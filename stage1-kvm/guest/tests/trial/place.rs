@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 use guest::machine::{Group, Machine};
 use guest::{Ending, serve};
+use netlink::{LinkId, Mac, Prefix, Socket, Veth, VethEnd};
 use pod_abi::guest::Extent;
 use pod_abi::time::Timestamp;
 use pod_sys::{CloneFlags, Exit, Forked, clone3, wait_pidfd};
@@ -26,7 +27,11 @@ use supervisor::{During, Failure};
 pub(crate) fn enter() -> ExitCode {
     // The guest goes with this process, and that with the trials.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    let flags = CloneFlags::NEWNS | CloneFlags::NEWPID | CloneFlags::NEWUTS | CloneFlags::NEWIPC;
+    let flags = CloneFlags::NEWNS
+        | CloneFlags::NEWPID
+        | CloneFlags::NEWUTS
+        | CloneFlags::NEWIPC
+        | CloneFlags::NEWNET;
     match clone3(flags, None).unwrap() {
         Forked::Parent { pidfd, .. } => match wait_pidfd(pidfd.as_fd()).unwrap().exit {
             Exit::Code(code) => ExitCode::from(code),
@@ -82,6 +87,10 @@ pub(crate) fn serve_guest() -> ExitCode {
     ExitCode::from(serve_here())
 }
 
+/// The hardware address of the interface that the machine has.
+pub(crate) const NIC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const WORLD: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
 struct Trial;
 
 impl Machine for Trial {
@@ -94,7 +103,36 @@ impl Machine for Trial {
         Ok(stream.into())
     }
 
-    fn load(&self, _: Group) -> Result<(), Failure> {
+    /// The interfaces of a machine appear with their driver. Here they are a pair of links: one is
+    /// the machine's, the other the world's.
+    fn load(&self, group: Group) -> Result<(), Failure> {
+        if group == Group::Network {
+            let own = netlink::namespace::own().unwrap();
+            let end = |name: &str, mac| VethEnd { name: name.to_owned(), mac };
+            let pair = Veth { near: end("world", WORLD), far: end("virtio", NIC), mtu: None };
+            let mut socket = Socket::open().unwrap();
+            let made = socket
+                .perform(&[netlink::add_veth(&pair, own.as_fd()), netlink::by_name("world")])
+                .unwrap();
+            let world = made.iter().find_map(netlink::Link::read).unwrap().index;
+            let address = |text| netlink::add_address(world, Prefix::parse(text).unwrap());
+            let route = |text| netlink::Route {
+                to: Prefix::parse(text).unwrap(),
+                link: Some(world),
+                via: None,
+            };
+            socket
+                .perform(&[
+                    netlink::set_up(&LinkId::Index(world)),
+                    netlink::set_up(&"lo".into()),
+                    address("10.11.0.1/32"),
+                    address("fd11::1/128"),
+                    address("192.0.2.7/32"),
+                    netlink::add_route(&route("10.11.0.0/24")),
+                    netlink::add_route(&route("fd11::/64")),
+                ])
+                .unwrap();
+        }
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use pod_abi::control::WindowSize;
 use pod_abi::credential::{Credential, CredentialName};
 use pod_abi::exit::Ended;
 use pod_abi::guest::{
-    Answer, AppStreams, ExecStreams, FromGuest, SHARES, Share, TerminalStreams, TerminalWord,
-    ToGuest,
+    Answer, AppStreams, ExecStreams, FromGuest, Link, Route, SHARES, Share, TerminalStreams,
+    TerminalWord, ToGuest,
 };
 use pod_abi::inner::{FromInit, Target, ToInit};
 use pod_abi::volume::{Volume, VolumeSource};
@@ -26,6 +26,7 @@ use tempfile::TempDir;
 use crate::app::pattern;
 use crate::host::{Host, Programs, SIZE};
 use crate::order::{app, name, order, process};
+use crate::place::NIC;
 
 type Trial = (&'static str, fn(&Programs));
 
@@ -43,6 +44,8 @@ const TRIALS: &[Trial] = &[
     ("an_app_sees_nothing_of_the_guest", surroundings),
     ("volumes_and_credentials_are_where_they_belong", volumes),
     ("an_order_may_be_longer_than_a_frame", long_order),
+    ("an_app_has_the_interfaces_that_were_said_and_reaches_whom_they_lead_to", interfaces),
+    ("an_interface_that_the_machine_has_not_is_told", no_interface),
     ("a_guest_without_a_host_ends", abandoned),
     ("a_guest_whose_host_hears_no_words_of_stage2_init_ends_with_a_word", unheard),
     ("that_stage2_init_was_killed_is_told", init_killed),
@@ -482,6 +485,56 @@ fn long_order(programs: &Programs) {
     let stdout = host.tokens["three"][0];
     assert_eq!(host.said_by_now(stdout), b"Ok(\"it is there\")\n");
     over(&mut host, 6);
+}
+
+fn link(mac: [u8; 6]) -> Link {
+    let route = |to: &str, via: Option<&str>| Route {
+        to: to.to_owned(),
+        via: via.map(|ip| ip.parse().unwrap()),
+    };
+    Link {
+        name: "eth0".to_owned(),
+        mac,
+        mtu: 1400,
+        addresses: ["10.11.0.2/24", "fd11::2/64"].map(str::to_owned).to_vec(),
+        routes: vec![
+            route("10.11.0.0/24", None),
+            route("fd11::/64", None),
+            route("0.0.0.0/0", Some("10.11.0.1")),
+        ],
+    }
+}
+
+fn interfaces(programs: &Programs) {
+    let words = [
+        ["list", "/sys/class/net"],
+        ["read", "/sys/class/net/eth0/mtu"],
+        ["read", "/sys/class/net/eth0/address"],
+        ["reach", "10.11.0.1:9"],
+        ["reach", "[fd11::1]:9"],
+        ["reach", "192.0.2.7:9"],
+        ["reach", "127.0.0.1:9"],
+    ];
+    let app = app("web", &words.concat(), Stdio::Logged);
+    let links = (Vec::new(), vec![link(NIC.0)]);
+    let mut host = Host::start_on(programs, order(vec![app], Vec::new()), links);
+    host.raise();
+    host.tell(ToInit::Run);
+    host.word_of(exited(0));
+    let [stdout, stderr] = host.tokens["web"][..] else { panic!() };
+    assert_eq!(String::from_utf8(host.said_by_now(stderr)).unwrap(), "");
+    let reached = "ConnectionRefused\n".repeat(4);
+    let all = format!("eth0 lo\n1400\n{NIC}\n{reached}");
+    assert_eq!(String::from_utf8(host.said_by_now(stdout)).unwrap(), all);
+    over(&mut host, 0);
+}
+
+fn no_interface(programs: &Programs) {
+    let apps = vec![app("web", &["exit", "0"], Stdio::Logged)];
+    let links = (Vec::new(), vec![link([2, 0, 0, 0, 0, 9])]);
+    let mut host = Host::start_on(programs, order(apps, Vec::new()), links);
+    let FromGuest::Refused(report) = host.asked(ToGuest::Raise) else { panic!("raised") };
+    assert!(report.message.contains("no network interface `02:00:00:00:00:09`"), "{report:?}");
 }
 
 fn abandoned(programs: &Programs) {
