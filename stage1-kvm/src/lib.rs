@@ -24,6 +24,7 @@ pub mod hostile;
 mod kernel;
 mod kvm;
 mod machine;
+mod network;
 mod plan;
 mod scratch;
 mod setup;

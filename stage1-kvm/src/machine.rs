@@ -34,6 +34,7 @@ use crate::child::Child;
 use crate::disk::Disk;
 use crate::helm::Helm;
 use crate::host::Ready;
+use crate::network::Namespace;
 use crate::plan::{self, Host, Plan, Refusal, guest_resources, room_for_apps};
 use crate::share::Server;
 use crate::talk::{Loss, Talk};
@@ -95,6 +96,8 @@ pub struct Machine<'a> {
     /// Contents of credentials, until the guest has them.
     secrets: Vec<(CredentialName, OwnedFd)>,
     disk: Disk,
+    /// The pod's network on the host, if it has one. It ends with the last who holds it.
+    network: Option<Namespace>,
     /// The volumes of the host, and whether they are shared read-only.
     shared: BTreeMap<VolumeName, bool>,
     /// The limits in force: each app's, and the pod's.
@@ -174,6 +177,7 @@ impl<'a> Machine<'a> {
             enclosure: Enclosure::find(order, OVERHEAD.around(resources)),
             secrets: order.credentials.iter().cloned().zip(credentials).collect(),
             disk: Disk::default(),
+            network: None,
             shared: BTreeMap::new(),
             limits: of_apps.chain([of_pod]).collect(),
             crew: RefCell::default(),

@@ -10,6 +10,7 @@ use std::fmt;
 
 use pod_abi::VolumeName;
 use pod_abi::app::MountSource;
+use pod_abi::manifest::Network;
 use pod_abi::stage::Order;
 use pod_abi::volume::{Volume, VolumeSource};
 use supervisor::Failure;
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) shares: Vec<Sharing>,
     /// Whom the monitor is to the host: never its root.
     pub(crate) user: u32,
+    /// Whether it is in any network.
+    pub(crate) networked: bool,
     /// Bytes of the disk that is kept, if there is one.
     pub(crate) scratch: Option<u64>,
 }
@@ -89,6 +92,7 @@ pub(crate) fn of(order: &Order, host: Host) -> Result<Plan, Failure> {
         layers,
         shares,
         user: user(order)?,
+        networked: !matches!(order.pod.sandbox.network, Network::None | Network::Host),
         scratch: order.pod.sandbox.scratch,
     })
 }

@@ -22,7 +22,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervisor", &["pod-abi", "pod-sys"]),
     ("namespaces", &["supervisor", "pod-abi", "pod-sys"]),
     ("stage1-ns", &["namespaces", "supervisor", "pod-abi"]),
-    ("stage1-kvm", &["guest-kernel", "namespaces", "supervisor", "vmm", "pod-abi", "pod-sys"]),
+    (
+        "stage1-kvm",
+        &["guest-kernel", "namespaces", "netlink", "supervisor", "vmm", "pod-abi", "pod-sys"],
+    ),
     ("vmm", &["confine", "pod-abi", "pod-sys"]),
     ("guest-kernel", &[]),
     ("guest", &["namespaces", "netlink", "supervisor", "pod-abi", "pod-sys"]),

@@ -47,11 +47,17 @@ impl Link {
     #[must_use]
     pub fn address(&self, answer: &RouteNetlinkMessage) -> Option<Prefix> {
         let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-        let said = |attribute: &AddressAttribute| match attribute {
-            AddressAttribute::Local(ip) | AddressAttribute::Address(ip) => Some(*ip),
+        // Between two ends the other one's stands beside it.
+        let own = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(ip) => Some(*ip),
             _ => None,
         };
-        let ip: IpAddr = message.attributes.iter().find_map(said)?;
+        let any = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        };
+        let said = &message.attributes;
+        let ip: IpAddr = said.iter().find_map(own).or_else(|| said.iter().find_map(any))?;
         let prefix = Prefix { address: ip, length: message.header.prefix_len };
         (message.header.index == self.index).then_some(prefix)
     }

@@ -25,6 +25,7 @@ pub use link::{
     list as list_links, move_to, rename, set_alias, set_mac, set_master, set_mtu, set_up,
 };
 pub use neighbour::add as add_neighbour;
+pub use netlink_packet_route::RouteNetlinkMessage;
 pub use redirect::{add_ingress, redirect_to};
 pub use route::{
     Prefix, Route, add as add_route, delete as delete_route, list as list_routes, receive_at,

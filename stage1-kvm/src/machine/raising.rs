@@ -1,6 +1,7 @@
 //! From a plan to a guest that waits for apps.
 //!
-//! 1. everything is opened that the machine is to have; what is missing is refused here;
+//! 1. everything is opened that the machine is to have, and wires to its networks are laid; what is
+//!    missing is refused here;
 //! 2. the servers of volumes and the monitor are started, in the pod's cgroup;
 //! 3. the guest boots and says so, or one of many things ends the wait;
 //! 4. it is told what pod it is for, is given its secrets, and starts stage2-init.
@@ -26,6 +27,7 @@ use crate::alarm::Alarm;
 use crate::child::{Cage, Child, Ids};
 use crate::helm::Helm;
 use crate::host::Ready;
+use crate::network::{Namespace, Wire};
 use crate::plan::{COMMAND_LINE, Plan, guest_order};
 use crate::share::{self, Share};
 use crate::talk::Talk;
@@ -37,6 +39,7 @@ struct Parts {
     images: Vec<(Extent, OwnedFd)>,
     scratch: Option<OwnedFd>,
     shares: Vec<Share>,
+    wires: Vec<Wire>,
 }
 
 impl Machine<'_> {
@@ -74,7 +77,13 @@ impl Machine<'_> {
         let scratch = plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes));
         let scratch = scratch.transpose()?;
         let ready = (self.ready)(self.signals.as_ref().map(AsFd::as_fd))?;
-        Ok(Parts { ready, images, scratch, shares })
+        let wires = if plan.networked { self.join_networks()? } else { Vec::new() };
+        Ok(Parts { ready, images, scratch, shares, wires })
+    }
+
+    /// Makes the pod's network namespace, and runs a wire from all that is in it.
+    fn join_networks(&mut self) -> Result<Vec<Wire>, Failure> {
+        self.network.insert(Namespace::make()?).wire()
     }
 
     /// Starts the servers and the monitor; returns our end of port INNER.
@@ -104,7 +113,7 @@ impl Machine<'_> {
             command_line: COMMAND_LINE.to_owned(),
             images: parts.images.iter().map(|(extent, _)| *extent).collect(),
             scratch: parts.scratch.is_some(),
-            nic: None,
+            nics: parts.wires.iter().map(Wire::nic).collect(),
             shares: (0..volumes.len()).map(share::tag).collect(),
             user: None,
         })?;
@@ -120,6 +129,7 @@ impl Machine<'_> {
         let images = parts.images.iter().map(|(_, file)| file.as_fd());
         let row = images
             .chain(parts.scratch.as_ref().map(AsFd::as_fd))
+            .chain(parts.wires.iter().map(|wire| wire.tap.as_fd()))
             .chain(volumes.iter().map(AsFd::as_fd));
         descriptors.extend((fd::FIRST..).zip(row));
         let program = open_program("vmm")?;
@@ -189,7 +199,7 @@ impl Machine<'_> {
             layers: self.disk.map_of(&plan.layers),
             shares: parts.shares.iter().enumerate().map(told).collect(),
             scratch: if parts.scratch.is_some() { Scratch::Disk } else { Scratch::Memory },
-            links: Vec::new(),
+            links: parts.wires.iter().map(|wire| wire.link.clone()).collect(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pod_abi::VolumeName;
 use pod_abi::guest::{SHARED_FILE, SHARES};
 use pod_abi::isolators::Resources;
-use pod_abi::manifest::Userns;
+use pod_abi::manifest::{Network, Userns};
 use pod_abi::stage::{AppOrder, Order, Output};
 use pod_abi::volume::{Volume, VolumeSource};
 
@@ -17,6 +17,8 @@ pub(crate) fn order(order: &Order, files: &BTreeSet<VolumeName>) -> Order {
     let mut guest = order.clone();
     let sandbox = &mut guest.pod.sandbox;
     sandbox.userns = Userns::Auto;
+    // What interfaces it has beside the loopback is said beside the order.
+    sandbox.network = Network::None;
     sandbox.resources = resources(&sandbox.resources);
     sandbox.unit_properties.clear();
     sandbox.volumes.iter_mut().for_each(|volume| relocate(volume, files));

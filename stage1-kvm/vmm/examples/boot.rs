@@ -43,7 +43,7 @@ fn main() {
         command_line,
         images: extent.into_iter().collect(),
         scratch: false,
-        nic: None,
+        nics: Vec::new(),
         shares: Vec::new(),
         user: None,
     };
@@ -58,7 +58,7 @@ fn main() {
         inner: Some(inner),
         images: disk.into_iter().map(OwnedFd::from).collect(),
         scratch: None,
-        tap: None,
+        taps: Vec::new(),
         shares: Vec::new(),
     };
     let ours = Arc::new(ours);

@@ -8,7 +8,7 @@
 //! | [`fd::KERNEL`] | the kernel, an ELF file nobody writes to |
 //! | [`fd::INITRAMFS`] | a `cpio` archive |
 //! | [`fd::WALL`], [`fd::INNER`] | the host's ends of these ports of `pod_abi::guest`, streams |
-//! | from [`fd::FIRST`] on | a file for each of [`Description::images`]; then the file of [`Description::scratch`]; then the tap of [`Description::nic`]; then a stream to the server of each of [`Description::shares`] |
+//! | from [`fd::FIRST`] on | a file for each of [`Description::images`]; then the file of [`Description::scratch`]; then a tap for each of [`Description::nics`]; then a stream to the server of each of [`Description::shares`] |
 //!
 //! There is no path in it: whoever describes a machine has opened what it may touch.
 
@@ -50,8 +50,8 @@ pub struct Description {
     pub images: Vec<Extent>,
     /// Whether there is a second disk, which can be written.
     pub scratch: bool,
-    /// Its network interface, if it has one.
-    pub nic: Option<Nic>,
+    /// Its network interfaces, in the order of the descriptors.
+    pub nics: Vec<Nic>,
     /// The tags of its shared directories, in the order of the descriptors.
     pub shares: Vec<String>,
     /// The user and group the monitor becomes; none to stay who it is, in tests.
@@ -73,6 +73,9 @@ pub const MAX_VCPUS: u8 = 32;
 
 /// The most shared directories of a machine: each takes a line of interrupts.
 pub const MAX_SHARES: usize = 8;
+
+/// The most network interfaces of a machine, for the same reason.
+pub const MAX_NICS: usize = pod_abi::guest::MAX_LINKS;
 
 /// Bytes of the disk of images, whatever lies there: images can be added later.
 pub const IMAGES_CAPACITY: u64 = 1 << 44;

@@ -22,7 +22,7 @@ use crate::board::Board;
 use crate::boot::{self, acpi, at, elf, line, linux};
 use crate::console::Console;
 use crate::counters::Tally;
-use crate::description::{Description, MAX_SHARES, MAX_VCPUS};
+use crate::description::{Description, MAX_NICS, MAX_SHARES, MAX_VCPUS};
 use crate::devices::images::Map;
 use crate::ending::Ending;
 use crate::helm::{End, EndClass, FromVmm};
@@ -248,10 +248,12 @@ fn check(description: &Description, given: &Resources) -> Result<(), Fault> {
         "processors"
     } else if description.shares.len() > MAX_SHARES {
         "shares"
+    } else if description.nics.len() > MAX_NICS {
+        "network interfaces"
     } else if description.images.len() != given.images.len()
         || description.shares.len() != given.shares.len()
         || description.scratch != given.scratch.is_some()
-        || description.nic.is_some() != given.tap.is_some()
+        || description.nics.len() != given.taps.len()
     {
         "descriptors"
     } else {

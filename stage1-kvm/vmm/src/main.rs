@@ -46,7 +46,7 @@ fn adopt() -> io::Result<(Description, Given)> {
     let description: Description = serde_json::from_slice(&json)?;
     let rows = description.images.len()
         + usize::from(description.scratch)
-        + usize::from(description.nic.is_some())
+        + description.nics.len()
         + description.shares.len();
     // Whatever else is open came by mistake.
     let end = i32::try_from(rows).ok().and_then(|rows| fd::FIRST.checked_add(rows));
@@ -63,7 +63,7 @@ fn adopt() -> io::Result<(Description, Given)> {
         inner: Some(pod_sys::inherited(fd::INNER)?),
         images: row(description.images.len())?,
         scratch: row(usize::from(description.scratch))?.pop(),
-        tap: row(usize::from(description.nic.is_some()))?.pop(),
+        taps: row(description.nics.len())?,
         shares: row(description.shares.len())?,
     };
     Ok((description, Given { helm, rest }))

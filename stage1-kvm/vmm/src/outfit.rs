@@ -5,7 +5,8 @@
 //! | 0 | the disk of images | disks |
 //! | 1 | streams | main |
 //! | then, if there is one | the writable disk | disks |
-//! | then, if there is one | the network interface | main |
+//! | then | each network interface | main |
+//! | then | each shared directory | main |
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,8 +47,8 @@ pub struct Resources {
     pub images: Vec<OwnedFd>,
     /// The file of the writable disk.
     pub scratch: Option<OwnedFd>,
-    /// The tap.
-    pub tap: Option<OwnedFd>,
+    /// A tap for each network interface.
+    pub taps: Vec<OwnedFd>,
     /// A stream to the server of each share.
     pub shares: Vec<OwnedFd>,
 }
@@ -101,7 +102,7 @@ pub fn devices(
             Scratch::new(file).map_err(|error| Fault(format!("the scratch disk: {error}")))?;
         devices.push((Thread::Disks, Box::new(Disk::new(scratch))));
     }
-    if let (Some(nic), Some(tap)) = (description.nic, given.tap.take()) {
+    for (&nic, tap) in description.nics.iter().zip(given.taps.drain(..)) {
         devices.push((Thread::Main, Box::new(Net::new(tap, nic))));
     }
     for (tag, server) in description.shares.iter().zip(given.shares.drain(..)) {

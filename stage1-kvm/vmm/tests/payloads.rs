@@ -128,7 +128,7 @@ fn run_with(code: &Code, vcpus: u8) -> Option<End> {
         command_line: "console=ttyS0".into(),
         images: Vec::new(),
         scratch: false,
-        nic: None,
+        nics: Vec::new(),
         shares: Vec::new(),
         user: None,
     };
@@ -142,7 +142,7 @@ fn run_with(code: &Code, vcpus: u8) -> Option<End> {
         inner: Some(inner),
         images: Vec::new(),
         scratch: None,
-        tap: None,
+        taps: Vec::new(),
         shares: Vec::new(),
     };
     // In a thread of its own, which is confined as the monitor is: what a test does is not.
