@@ -7,7 +7,7 @@ use pod_abi::exit::Ended;
 use probe::Report;
 use serde_json::Value;
 
-use crate::parity::{Group, Place, World, nearly, so};
+use crate::parity::{Group, Place, Wall, World, nearly, so};
 use crate::pods::Pod;
 use crate::terminal::Terminal;
 
@@ -24,6 +24,12 @@ pub(super) const GROUP: Group = Group {
         ),
         so("exec-user", "A command runs as the user asked for"),
         so("exec-input", "A command with `-i` reads what it is given, and its end"),
+        nearly(
+            "exec-input-left",
+            "What a command leaves of its caller's input is there for whoever reads on",
+            "with `-i` input is read ahead, up to 256 KiB: what is to be left for others is kept from a \
+             command by leaving `-i` out, or by `</dev/null`",
+        ),
         so("exec-output", "All that a command writes comes before its end"),
         so("exec-terminal", "A command with `-it` has a terminal with the caller's size, resized"),
         so("copy-in", "`pod cp` brings files and trees in, with their rights"),
@@ -149,6 +155,19 @@ fn commands(world: &World<'_>, pod: &Pod<'_>) {
         let call = world.sandbox.call().args(["exec", "-i", "-c", "main", "living"]);
         let said = call.args(["sh", "-c", "cat; echo err >&2; exit 4"]).input(b"typed\n").run();
         assert_eq!((said.code, said.raw.as_str(), said.stderr.as_str()), (4, "typed\n", "err\n"));
+    });
+    world.holds("exec-input-left", || {
+        let left = |flags: &str, from: &str| {
+            let script = format!(r#"{{ "$0" exec {flags} -c main living true {from}; cat; }}"#);
+            let program = world.sandbox.programs().path("pod");
+            let call = world.sandbox.program("sh").args(["-c", &script]).args([program]);
+            call.input(b"one\ntwo\n").run().success()
+        };
+        assert_eq!(left("", ""), "one\ntwo\n");
+        assert_eq!(left("-i", "</dev/null"), "one\ntwo\n");
+        if world.wall == Wall::Namespaces {
+            assert_eq!(left("-i", ""), "one\ntwo\n");
+        }
     });
     world.holds("exec-output", || {
         let long = exec(&[], &["seq", "1", "20000"]).success();
