@@ -333,10 +333,18 @@ pub(crate) struct UpdateArgs {
 
 /// `pod doctor`.
 #[derive(Args, Debug)]
-#[command(after_help = "Without --stage1 it tells of all, and ends with 1 if pods of `ns` cannot \
-                        run.\n\nExample:\n  pod doctor --stage1 kvm")]
+#[command(after_help = "\
+Without --stage1 it tells of all. `limited` is what pods run without; what keeps them from running
+is `missing`.
+
+Example:
+  pod doctor --stage1 kvm
+
+Exit status:
+  0 pods can run here: those of the stage1 asked for, or of `ns`; 1 they cannot, or there is no
+  such stage1; 2 usage")]
 pub(crate) struct DoctorArgs {
-    /// Tell only what pods of this one need, and end with 1 if they cannot run
+    /// Tell only what pods of this one need
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) stage1: Option<String>,
 }
