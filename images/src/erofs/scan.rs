@@ -3,13 +3,15 @@
 //! Directories are opened beneath the root by their path, without links, so that any depth takes
 //! one descriptor; every directory of a layer has a path that fits, as our unpacker makes sure.
 //! The order is the one everything else follows: directory for directory, nearest to the root
-//! first, in each by the bytes of names. What is kept is some hundred bytes a name.
+//! first, in each by the bytes of names. What is kept is some hundred bytes a name, each attributes
+//! once, and of those no more than [`MOST_ATTRIBUTES`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -76,14 +78,14 @@ pub(super) struct Tree {
     /// The root is the first, and whatever is above another stands before it.
     pub(super) directories: Vec<Directory>,
     /// Attributes as bytes, each once; the first are none.
-    pub(super) attributes: Vec<Box<[u8]>>,
+    pub(super) attributes: Vec<Rc<[u8]>>,
 }
 
 impl Tree {
     /// Lists everything beneath `root`.
     pub(super) fn scan(root: BorrowedFd<'_>) -> Result<Self, Fault> {
         let mut scan = Scan::default();
-        scan.attributes(Vec::new());
+        scan.attributes(Vec::new(), b"")?;
         let dir = open_dir(root, b"")?;
         let stat = rustix::fs::fstat(&dir).map_err(Fault::reading("look at", b""))?;
         scan.add(&dir, c".", &stat, (0, b""))?;
@@ -146,13 +148,22 @@ struct Scan {
     /// Nodes of several names that were met, by device and inode.
     linked: HashMap<(u64, u64), usize>,
     /// Where in the tree's list attributes are that were met.
-    known: BTreeMap<Vec<u8>, usize>,
+    known: HashMap<Rc<[u8]>, usize>,
+    /// What they take, in bytes.
+    attribute_bytes: usize,
 }
+
+/// The most bytes that all attributes of a layer may take, each counted once. Layers of the field
+/// have some hundred bytes; a hostile one has as many as its files on the disk, and they are kept in
+/// memory.
+const MOST_ATTRIBUTES: usize = 64 << 20;
+/// What keeping attributes takes beside their bytes.
+const KEEPING: usize = 64;
 
 impl Default for Scan {
     fn default() -> Self {
         let tree = Tree { nodes: Vec::new(), directories: Vec::new(), attributes: Vec::new() };
-        Self { tree, linked: HashMap::new(), known: BTreeMap::new() }
+        Self { tree, linked: HashMap::new(), known: HashMap::new(), attribute_bytes: 0 }
     }
 }
 
@@ -245,9 +256,9 @@ impl Scan {
             FileType::Unknown => return Err(Fault::unfit(path, "is of an unknown type")),
         };
         let attributes = attributes_of(dir, name, path)?;
-        let attributes = format::attributes(&attributes)
-            .ok_or_else(|| Fault::unfit(path, "has longer attributes than an image can hold"))?;
-        let attributes = self.attributes(attributes);
+        let attributes =
+            format::attributes(&attributes).ok_or_else(|| Fault::unfit(path, TOO_LONG))?;
+        let attributes = self.attributes(attributes, path)?;
         self.tree.nodes.push(Node {
             links: if matches!(kind, Kind::Directory(_)) { 2 } else { 1 },
             kind,
@@ -263,13 +274,20 @@ impl Scan {
         Ok(self.tree.nodes.len() - 1)
     }
 
-    /// Returns where these attributes are in the tree's list.
-    fn attributes(&mut self, bytes: Vec<u8>) -> usize {
-        let list = &mut self.tree.attributes;
-        *self.known.entry(bytes).or_insert_with_key(|bytes| {
-            list.push(bytes.as_slice().into());
-            list.len() - 1
-        })
+    /// Returns where these attributes, of `path`, are in the tree's list.
+    fn attributes(&mut self, bytes: Vec<u8>, path: &[u8]) -> Result<usize, Fault> {
+        if let Some(known) = self.known.get(bytes.as_slice()) {
+            return Ok(*known);
+        }
+        self.attribute_bytes += bytes.len() + KEEPING;
+        if self.attribute_bytes > MOST_ATTRIBUTES {
+            let what = "is one too many: all attributes together are longer than 64 MiB";
+            return Err(Fault::unfit(path, what));
+        }
+        let (list, bytes) = (&mut self.tree.attributes, Rc::from(bytes));
+        list.push(Rc::clone(&bytes));
+        self.known.insert(bytes, list.len() - 1);
+        Ok(list.len() - 1)
     }
 }
 
@@ -286,6 +304,9 @@ fn names(dir: &OwnedFd, path: &[u8]) -> Result<Vec<CString>, Fault> {
     Ok(names)
 }
 
+/// What is said of an inode with more attributes than [`format::MAX_ATTRIBUTES`] bytes.
+const TOO_LONG: &str = "has longer attributes than an image can hold";
+
 /// Returns the attributes of `name` in `dir` that belong to the layer, sorted. What a host's own
 /// rules put on files (labels, hashes) or its file system (compression) is not the layer's.
 fn attributes_of(dir: &OwnedFd, name: &CStr, path: &[u8]) -> Result<Vec<Attribute>, Fault> {
@@ -294,10 +315,14 @@ fn attributes_of(dir: &OwnedFd, name: &CStr, path: &[u8]) -> Result<Vec<Attribut
     let at: PathBuf = Path::new("/proc/self/fd")
         .join(dir.as_raw_fd().to_string())
         .join(OsStr::from_bytes(name.to_bytes()));
-    let mut list = Vec::new();
+    let (mut list, mut bytes) = (Vec::new(), 0);
     for name in attribute_names(&at).map_err(Fault::reading("list the attributes of", path))? {
         let Some((prefix, rest)) = belonging(name.to_bytes()) else { continue };
         let value = attribute(&at, &name).map_err(Fault::reading("read an attribute of", path))?;
+        bytes += rest.len() + value.len();
+        if bytes > format::MAX_ATTRIBUTES {
+            return Err(Fault::unfit(path, TOO_LONG));
+        }
         list.push(Attribute { prefix, name: rest.into(), value });
     }
     list.sort_unstable();
@@ -346,4 +371,23 @@ fn all_of(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, E
     let mut large = vec![0; MAX_XATTR];
     let length = read(&mut large)?;
     Ok(large[..length].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_kept_once_and_not_without_end() {
+        let mut scan = Scan::default();
+        let long = |at: usize| [&at.to_le_bytes()[..], &vec![7; 1 << 20]].concat();
+        for _ in 0..2 {
+            for at in 0..63 {
+                assert_eq!(scan.attributes(long(at), b"f").unwrap(), at);
+            }
+        }
+        let error = scan.attributes(long(63), b"dir/last").unwrap_err();
+        assert!(matches!(&error, Fault::Unfit { path, .. } if path == "dir/last"), "{error}");
+        assert_eq!(scan.attributes(long(62), b"f").unwrap(), 62);
+    }
 }
