@@ -23,6 +23,7 @@ mod progress;
 mod pull;
 mod reference;
 pub mod registry;
+mod room;
 mod store;
 pub mod worker;
 

@@ -8,7 +8,8 @@ use std::os::fd::AsFd;
 use rustix::fs::fstatvfs;
 use rustix::io::Errno;
 
-use crate::layer::fault::Fault;
+/// Bytes that stay free where nobody says otherwise: a full store can still write its own records.
+pub(crate) const RESERVE: u64 = 64 << 20;
 
 /// Bytes written between two looks.
 const INTERVAL_BYTES: u64 = 64 << 20;
@@ -17,53 +18,62 @@ const INTERVAL_ENTRIES: u64 = 16_384;
 /// Inodes that stay free.
 const INODES: u64 = 1024;
 
-/// Watches free space while a layer is written.
+/// Watches free space while a layer, or the image of one, is written.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Room {
     reserve: u64,
     bytes: u64,
     entries: u64,
 }
 
-impl Budget {
+/// Why no more is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// What there is too little of, or the call that did not tell.
+    pub(crate) what: &'static str,
+    /// `ENOSPC`, or the error of the call.
+    pub(crate) errno: Errno,
+}
+
+impl Room {
     /// Watches that `reserve` bytes stay free, or a hundredth of a file system so small that this
     /// is less.
-    pub(super) fn new(reserve: u64) -> Self {
+    pub(crate) fn new(reserve: u64) -> Self {
         Self { reserve, bytes: 0, entries: 0 }
     }
 
-    /// Accounts for one entry and `bytes` of content.
+    /// Accounts for that many entries and `bytes` of content, written to the file system that `on`
+    /// is on.
     ///
     /// # Errors
     ///
-    /// [`Fault::Storage`] with `ENOSPC`.
-    pub(super) fn spend(&mut self, root: impl AsFd, entries: u64, bytes: u64) -> Result<(), Fault> {
+    /// [`Full`]
+    pub(crate) fn spend(&mut self, on: impl AsFd, entries: u64, bytes: u64) -> Result<(), Full> {
         self.bytes += bytes;
         self.entries += entries;
         if self.bytes < INTERVAL_BYTES && self.entries < INTERVAL_ENTRIES {
             return Ok(());
         }
-        self.look(root)
+        self.look(on)
     }
 
     /// Looks at once.
     ///
     /// # Errors
     ///
-    /// [`Fault::Storage`] with `ENOSPC`.
-    pub(super) fn look(&mut self, root: impl AsFd) -> Result<(), Fault> {
+    /// [`Full`]
+    pub(crate) fn look(&mut self, on: impl AsFd) -> Result<(), Full> {
         (self.bytes, self.entries) = (0, 0);
-        let free = fstatvfs(root).map_err(Fault::storage(b"", "fstatvfs"))?;
+        let free = fstatvfs(on).map_err(|errno| Full { what: "fstatvfs", errno })?;
         let bytes = free.f_bavail.saturating_mul(free.f_frsize);
         let hundredth = (free.f_blocks / 100).saturating_mul(free.f_frsize);
+        let lack = |what| Err(Full { what, errno: Errno::NOSPC });
         if bytes < self.reserve.min(hundredth) {
-            return Err(Fault::storage(b"", "the file system is nearly full")(Errno::NOSPC));
+            return lack("the file system is nearly full");
         }
         // File systems without a fixed number of inodes report none at all.
         if free.f_files > 0 && free.f_favail < INODES.min(free.f_files / 100) {
-            return Err(Fault::storage(b"", "the file system is nearly out of inodes")(
-                Errno::NOSPC,
-            ));
+            return lack("the file system is nearly out of inodes");
         }
         Ok(())
     }

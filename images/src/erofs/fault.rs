@@ -4,6 +4,8 @@ use std::io;
 
 use pod_abi::text::is_tame;
 
+use crate::room::Full;
+
 /// Why there is no image. Paths are relative to the layer's root.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -22,6 +24,9 @@ pub(crate) enum Fault {
     /// The image could not be written.
     #[error("cannot write the image")]
     Write { source: io::Error },
+    /// The file system shall not take more of it.
+    #[error("cannot write the image: {what}")]
+    Full { what: &'static str, source: io::Error },
 }
 
 impl Fault {
@@ -37,6 +42,11 @@ impl Fault {
     /// Makes a fault of what could not be written.
     pub(super) fn writing(error: impl Into<io::Error>) -> Self {
         Self::Write { source: error.into() }
+    }
+
+    /// Makes a fault of a file system that shall not take more.
+    pub(super) fn full(full: Full) -> Self {
+        Self::Full { what: full.what, source: full.errno.into() }
     }
 
     /// Says that `path` has no form in an image; `what` is the rest of the sentence.

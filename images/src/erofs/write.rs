@@ -17,6 +17,7 @@ use super::fault::{Fault, shown};
 use super::format::{BLOCK, BLOCK_BYTES, Content, Inode, METADATA, Superblock};
 use super::layout::{Layout, Place};
 use super::scan::{self, Entry, Kind, Node, Tree};
+use crate::room::{RESERVE, Room};
 
 /// How much is copied before anybody is told, in bytes.
 const STRIDE: u64 = 16 << 20;
@@ -49,7 +50,7 @@ impl<'t> Image<'t> {
     }
 
     /// Writes it into the empty file `image`, telling now and then how many bytes of its length
-    /// are dealt with.
+    /// are dealt with. Some of the file system it is on stays free ([`RESERVE`]).
     ///
     /// # Errors
     ///
@@ -68,8 +69,13 @@ impl<'t> Image<'t> {
             gathered_at: 0,
             told: 0,
             tell,
+            room: Room::new(RESERVE),
         };
+        writing.room.look(image).map_err(Fault::full)?;
         writing.everything()?;
+        // Between two looks it may have gone below what is to stay free; a file that goes away
+        // again is the last that may.
+        writing.room.look(image).map_err(Fault::full)?;
         let superblock = Superblock {
             inodes: self.tree.nodes.len() as u64,
             blocks: self.layout.blocks,
@@ -94,6 +100,7 @@ struct Writing<'w> {
     gathered_at: u64,
     told: u64,
     tell: &'w mut dyn FnMut(u64),
+    room: Room,
 }
 
 impl Writing<'_> {
@@ -190,6 +197,7 @@ impl Writing<'_> {
                     return Err(source.changed());
                 }
                 at += copied as u64;
+                self.room.spend(self.file, 0, copied as u64).map_err(Fault::full)?;
                 self.told += copied as u64;
                 if self.told >= STRIDE {
                     self.told = 0;
@@ -232,14 +240,17 @@ impl Writing<'_> {
     fn flush(&mut self) -> Result<(), Fault> {
         let at = u64::from(METADATA) * BLOCK + self.gathered_at;
         self.file.write_all_at(&self.gathered, at).map_err(Fault::writing)?;
-        self.gathered_at += self.gathered.len() as u64;
+        let written = self.gathered.len() as u64;
+        self.room.spend(self.file, 0, written).map_err(Fault::full)?;
+        self.gathered_at += written;
         self.gathered.clear();
         Ok(())
     }
 
     /// Writes the beginning of a block; the rest is zero.
-    fn put_block(&self, block: u32, bytes: &[u8]) -> Result<(), Fault> {
-        self.file.write_all_at(bytes, u64::from(block) * BLOCK).map_err(Fault::writing)
+    fn put_block(&mut self, block: u32, bytes: &[u8]) -> Result<(), Fault> {
+        self.file.write_all_at(bytes, u64::from(block) * BLOCK).map_err(Fault::writing)?;
+        self.room.spend(self.file, 0, BLOCK).map_err(Fault::full)
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use pod_abi::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::room::RESERVE;
+
 /// The program that unpacks one layer and then exits: `pod internal-unpack`, which calls
 /// [`crate::worker::run`].
 #[derive(Clone, Debug)]
@@ -33,10 +35,9 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     /// Five million entries and 256 GiB: both several times the largest layers in the field, both
-    /// refused long before they hurt a host of today. A reserve of 64 MiB lets a full store still
-    /// write its own records.
+    /// refused long before they hurt a host of today.
     fn default() -> Self {
-        Self { entries: 5_000_000, bytes: 256 << 30, reserve: 64 << 20 }
+        Self { entries: 5_000_000, bytes: 256 << 30, reserve: RESERVE }
     }
 }
 

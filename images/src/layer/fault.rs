@@ -8,6 +8,7 @@ use std::io;
 use pod_abi::text;
 
 use super::error::ErrorKind;
+use crate::room::Full;
 
 /// Why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,11 @@ impl Fault {
     ) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = Shown::of(path);
         move |errno| Self::Storage { path, call, source: errno.into() }
+    }
+
+    /// Makes the fault of a file system that shall not take more.
+    pub(crate) fn full(full: Full) -> Self {
+        Self::storage(b"", full.what)(full.errno)
     }
 }
 

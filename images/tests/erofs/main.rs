@@ -153,6 +153,28 @@ fn a_tree_that_has_no_form_is_refused_with_the_path() {
 }
 
 #[test]
+fn some_of_the_file_system_stays_free() {
+    if !need::root() {
+        return;
+    }
+    let room = 20 << 20;
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    fs::create_dir(at("tree")).unwrap();
+    fs::create_dir(at("room")).unwrap();
+    // Of a file system so small, a hundredth.
+    for (size, fits) in [(room - (300 << 10), true), (room - (100 << 10), false)] {
+        fs::write(at("tree/file"), vec![7; size]).unwrap();
+        let written = mounted::privately(|| {
+            mounted::memory(room as u64, &at("room"));
+            let image = File::create(at("room/image")).unwrap();
+            write_erofs(File::open(at("tree")).unwrap(), &image, UUID).map_err(|e| e.kind())
+        });
+        assert_eq!(written, if fits { Ok(()) } else { Err(images::ErrorKind::NoSpace) }, "{size}");
+    }
+}
+
+#[test]
 fn layers_as_images_make_the_same_view_as_layers_as_trees() {
     if !need::root() || !need::erofs() {
         return;

@@ -38,3 +38,9 @@ pub(crate) fn overlay(layers: &[&Path], at: &Path) {
     let options = format!("lowerdir={}", layers.join(":"));
     mount(Some("view"), at, Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
 }
+
+/// Mounts a file system in memory that has room for that many bytes.
+pub(crate) fn memory(bytes: u64, at: &Path) {
+    let options = format!("size={bytes}");
+    mount(Some("room"), at, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
+}

@@ -6,7 +6,6 @@
 //! only to the inode it was learnt about.
 
 mod absence;
-mod budget;
 mod directories;
 mod inode;
 mod links;

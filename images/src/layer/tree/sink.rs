@@ -12,7 +12,6 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite};
 
-use super::budget::Budget;
 use super::directories::{Directories, set_times, set_xattrs, timestamps};
 use super::inode::{entry_fault, look};
 use super::remove::remove;
@@ -20,6 +19,7 @@ use super::root::Root;
 use crate::layer::entry::{Attributes, Entry, Kind, Sink};
 use crate::layer::fault::Fault;
 use crate::layer::whiteout::split;
+use crate::room::Room;
 
 /// A hard link and its target.
 pub(super) type LowerLink = (Vec<u8>, Vec<u8>);
@@ -47,7 +47,7 @@ pub(in crate::layer) struct TreeFacts {
 #[derive(Debug)]
 pub(in crate::layer) struct TreeSink {
     pub(super) root: Root,
-    budget: Budget,
+    room: Room,
     pub(super) directories: Directories,
     file: Option<OpenFile>,
     bytes: u64,
@@ -80,7 +80,7 @@ impl TreeSink {
     pub(in crate::layer) fn new(root: Root, reserve: u64) -> Result<Self, Fault> {
         let mut sink = Self {
             root,
-            budget: Budget::new(reserve),
+            room: Room::new(reserve),
             directories: Directories::default(),
             file: None,
             bytes: 0,
@@ -91,7 +91,7 @@ impl TreeSink {
             lower_links: BTreeMap::new(),
             lower_links_bytes: 0,
         };
-        sink.budget.look(&sink.root)?;
+        sink.room.look(&sink.root).map_err(Fault::full)?;
         let root = fstat(&sink.root).map_err(Fault::storage(b"", "fstat"))?.st_ino;
         sink.directories.made(root, root, b"")?;
         sink.root_entry(Attributes { mode: 0o755, ..Attributes::default() })?;
@@ -229,7 +229,7 @@ impl Sink for TreeSink {
     type Facts = TreeFacts;
 
     fn begin(&mut self, entry: Entry) -> Result<(), Fault> {
-        self.budget.spend(&self.root, 1, 0)?;
+        self.room.spend(&self.root, 1, 0).map_err(Fault::full)?;
         if entry.path.is_empty() && !matches!(entry.kind, Kind::Directory | Kind::Opaque) {
             return Err(entry_fault(&entry.path, "is the root, but no directory"));
         }
@@ -260,7 +260,7 @@ impl Sink for TreeSink {
         }
         open.short &= bytes.is_empty();
         self.bytes += bytes.len() as u64;
-        self.budget.spend(&self.root, 0, bytes.len() as u64)
+        self.room.spend(&self.root, 0, bytes.len() as u64).map_err(Fault::full)
     }
 
     fn hole(&mut self, length: u64) -> Result<(), Fault> {
