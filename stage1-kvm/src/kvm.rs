@@ -14,10 +14,10 @@ use pod_abi::finding::{Finding, State};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use supervisor::{During as _, Failure};
-use vmm::probe::{Findings, probe};
 
 use crate::errand::{self, Errand};
 use crate::kernel::Places;
+use crate::probe::{Findings, probe};
 
 /// What is opened.
 const DEVICE: &str = "/dev/kvm";

@@ -26,6 +26,7 @@ mod kvm;
 mod machine;
 mod network;
 mod plan;
+mod probe;
 mod scratch;
 mod setup;
 mod share;

@@ -1,10 +1,12 @@
 //! Holds the shape of the workspace: who may use whom, how many crates end up in programs that run
-//! beside or inside a pod, and under which licences all of it comes.
+//! beside or inside a pod, how long the monitor is, and under which licences all of it comes.
 //!
 //! The table below is the one of `ARCHITECTURE.md`. An edge that is not in it is a decision, and
 //! belongs there first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -41,6 +43,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// The most crates, ours and build-time ones included, that may take part in a program that runs
 /// beside or inside a pod. Each one more is a reason to look at `cargo tree`.
 const CEILINGS: &[(&str, usize)] = &[("stage2-init", 40), ("stage1-ns", 40), ("probe", 40)];
+
+/// The most lines of the monitor, comments and empty ones included, tests left out: what one person
+/// can read in a day. It is what stands between a hostile guest and the host.
+const MONITOR_LINES: usize = 7_000;
 
 /// Licences we take, each on its own.
 const LICENCES: &[&str] = &[
@@ -193,4 +199,43 @@ fn crates_of_the_monitor_are_not_those_with_known_flaws() {
             assert!((next(), next(), next()) >= *fixed, "`{name}` {version} has a known flaw");
         }
     }
+}
+
+#[test]
+fn the_monitor_can_be_read_in_a_day() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stage1-kvm/vmm/src");
+    let mut files = BTreeMap::new();
+    for program in ["lib.rs", "main.rs"] {
+        lines_of_module(&root.join(program), &root, &mut files);
+    }
+    let lines: usize = files.values().sum();
+    assert!(files.len() > 30, "its modules are not found any more: {files:#?}");
+    assert!(lines <= MONITOR_LINES, "{lines} lines are more than {MONITOR_LINES}: {files:#?}");
+}
+
+/// Counts the lines of `file` that are no tests, and those of its modules, whose files lie in
+/// `directory`. What is compiled only for tests (`cfg(test)`, `cfg(any(test, …))`) is left out where
+/// it is a module; a module written out is the last thing in its file.
+fn lines_of_module(file: &Path, directory: &Path, found: &mut BTreeMap<PathBuf, usize>) {
+    let text = fs::read_to_string(file).expect("a module has a file");
+    let mut lines = 0;
+    let mut for_tests = false;
+    for line in text.lines() {
+        let module = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("mod ");
+        if for_tests && module.is_some_and(|module| module.ends_with('{')) {
+            // Without the line that says so.
+            lines -= 1;
+            break;
+        }
+        if let Some(name) = module.and_then(|module| module.strip_suffix(';'))
+            && !for_tests
+        {
+            let (flat, deep) = (directory.join(name).with_extension("rs"), directory.join(name));
+            let file = if flat.exists() { flat } else { deep.join("mod.rs") };
+            lines_of_module(&file, &deep, found);
+        }
+        for_tests = line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(any(test");
+        lines += 1;
+    }
+    found.insert(file.to_owned(), lines);
 }

@@ -28,7 +28,6 @@ pub mod kvm;
 pub mod machine;
 pub mod memory;
 pub mod outfit;
-pub mod probe;
 #[cfg(any(test, feature = "rig"))]
 pub mod rig;
 pub mod sandbox;

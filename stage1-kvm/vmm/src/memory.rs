@@ -3,7 +3,8 @@
 //! Everything else in the monitor reads and writes it through `vm-memory`, by copies: what a guest
 //! may change at any moment is never seen as a Rust slice. A file is read into it, or written from
 //! it, by the kernel itself: the functions here are all the `unsafe` there is in this crate, but for
-//! two claims [`crate::kvm`] makes.
+//! two claims of [`crate::kvm`] and one of [`crate::bell`], about who closes a descriptor and whose
+//! memory it is.
 //!
 //! ```text
 //!   0          LOW_END = 3 GiB        4 GiB

@@ -16,7 +16,7 @@ use crate::memory::Memory;
 /// A machine without processors.
 #[derive(Debug)]
 pub struct Vm {
-    /// Its processors are made before it is dropped, and what they run in is this.
+    /// What its processors run in: mapped for as long as KVM has the machine.
     pub memory: Memory,
     /// The host's kernel.
     pub kvm: Kvm,

@@ -119,12 +119,6 @@ impl Queue {
         self.notified.ring();
     }
 
-    /// The descriptor its driver's notifications arrive at.
-    #[must_use]
-    pub fn notified(&self) -> &Bell {
-        &self.notified
-    }
-
     fn check<T, E>(&self, result: Result<T, E>) -> Result<T, Broken> {
         result.map_err(|_| {
             self.interrupt.violation();
@@ -252,7 +246,7 @@ impl<'m> Chain<'m> {
         self.writable.split_off_front(bytes)
     }
 
-    /// Takes the last `N` writable bytes away from the others: where a status goes.
+    /// Takes the last writable bytes away, so many, from the others: where a status goes.
     pub fn take_writable_tail(&mut self, bytes: usize) -> Vec<VolatileSlice<'m>> {
         let front = self.writable.len().saturating_sub(bytes);
         let front = self.writable.split_off_front(front);

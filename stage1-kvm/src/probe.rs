@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes as _, GuestAddress};
-
-use crate::boot::at;
-use crate::kvm::cpu::{Cpu, Outside, Stopped};
-use crate::kvm::{self, Vm, adopt, cpuid};
-use crate::memory;
+use vmm::boot::at;
+use vmm::kvm::cpu::{Cpu, Outside, Stopped};
+use vmm::kvm::{self, Vm, adopt, cpuid};
+use vmm::memory;
 
 /// The only version of the interface there will be (`Documentation/virt/kvm/api.rst` 4.1).
 const API: i32 = 12;
@@ -46,17 +45,16 @@ const CODE: u64 = 0x1_0000;
 
 /// What KVM is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// What it lacks, by name; nothing, if machines of ours can be made.
-    pub missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
     /// Instructions a second, or why that could not be measured.
-    pub pace: Result<u64, String>,
+    pub(crate) pace: Result<u64, String>,
 }
 
 /// Looks at `kvm`, an open `/dev/kvm`. It takes a few milliseconds, or some hundred where
 /// instructions are read one by one; where KVM does not come back, neither does this.
-#[must_use]
-pub fn probe(kvm: OwnedFd) -> Findings {
+pub(crate) fn probe(kvm: OwnedFd) -> Findings {
     let kvm = adopt(kvm);
     let version = kvm.get_api_version();
     if version != API {
