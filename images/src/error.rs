@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Invalid,
     /// It could be had, but a rule forbids it.
     Refused,
+    /// The policy asks for what the image does not have.
+    Untrusted,
     /// The beginning of an id is that of several images.
     Ambiguous,
     /// The image has no variant for the platform asked for.
@@ -45,6 +47,7 @@ impl ErrorKind {
             Self::Unreachable => "image.unreachable",
             Self::Invalid => "image.invalid",
             Self::Refused => "image.refused",
+            Self::Untrusted => "image.untrusted",
             Self::Ambiguous => "image.ambiguous",
             Self::Platform => "image.platform",
             Self::NoSpace => "image.no-space",

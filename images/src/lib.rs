@@ -25,6 +25,7 @@ mod reference;
 pub mod registry;
 mod room;
 mod store;
+pub mod trust;
 pub mod worker;
 
 pub use erofs::write_erofs;

@@ -44,6 +44,7 @@ pub(crate) fn obtain(
         Pull::Always => PullPolicy::Always,
         Pull::Never => PullPolicy::Never,
     };
+    options.policies.clone_from(&request.policies);
     if request.insecure_http {
         options.transport = Transport::InsecureHttp;
     }
@@ -96,6 +97,10 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
             "`pod image ls` lists what is in the store; `pod fetch {reference}` fetches it"
         )),
         ErrorKind::Ambiguous => made.hint("`pod image ls --digests` shows ids in full"),
+        ErrorKind::Untrusted => made.hint(
+            "the policy is that of `--signature-policy`, `/etc/pod/policy.json` or \
+             `/etc/containers/policy.json`; `--insecure-options image` gives it up",
+        ),
         ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-options http`"),
         ErrorKind::Platform => made.hint("`--platform OS/ARCH` chooses another"),
         ErrorKind::Denied => {

@@ -157,8 +157,12 @@ pub(crate) struct FetchFlags {
     /// Platform of the images, `OS/ARCH[/VARIANT]` [default: the host's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// Protections to give up: `http` of fetching; `capabilities`, `paths`, `seccomp`, or all
-    /// three as `all-run`, of apps; or `all`
+    /// What is asked of images, instead of `/etc/pod/policy.json` or, if that is missing,
+    /// `/etc/containers/policy.json`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature_policy: Option<PathBuf>,
+    /// Protections to give up: `http`, `image` (the signature policy) or both as `all-fetch`, of
+    /// fetching; `capabilities`, `paths`, `seccomp`, or all three as `all-run`, of apps; or `all`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) insecure_options: Vec<String>,
     /// Same as `--insecure-options http`: speak plain HTTP to registries beyond loopback

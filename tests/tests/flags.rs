@@ -488,7 +488,7 @@ fn words_that_contradict_each_other_are_refused_before_anything_is_fetched() {
     insta::assert_snapshot!(sandbox.pod(["fetch", "--insecure-options", "paths", "x"]), @"
     --- stderr ---
     error: `--insecure-options` gives up a protection of apps, and none is run
-    hint: `--insecure-options http` is what concerns fetching
+    hint: `--insecure-options http` and `image` are what concerns fetching
     --- exit 2 ---
     ");
 }

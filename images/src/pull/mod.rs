@@ -1,7 +1,7 @@
 //! Pulling: from a name to an image that is whole in the store.
 //!
 //! ```text
-//! reference ─▶ source ─▶ choose: index, manifest, configuration
+//! reference ─▶ source ─▶ choose: index, manifest, configuration ─▶ trusted, by policy
 //!           ─▶ layers: K at once, each  read ─▶ size, digest ─▶ part file ─▶ worker ─▶ tree
 //!           ─▶ committer: one sync for a group, then names      ─▶ chain: what depends on others
 //!           ─▶ the reference, last
@@ -20,13 +20,17 @@ mod layer;
 mod layers;
 mod layout;
 mod remote;
+mod signatures;
 mod source;
+mod trusted;
 
 use std::error::Error as _;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::thread;
 
 use pod_abi::Digest;
+use pod_abi::app::Verified;
 
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind};
@@ -73,6 +77,9 @@ pub struct PullOptions {
     pub worker: WorkerProgram,
     /// How many layers are worked on at once; if unset, as many as there are processors, and few.
     pub jobs: Option<NonZeroUsize>,
+    /// Where the policy may lie that says what is asked of images before anything of them is kept:
+    /// the first of these that is there. If none is, or none is named, nothing is asked.
+    pub policies: Vec<PathBuf>,
 }
 
 impl PullOptions {
@@ -89,6 +96,7 @@ impl PullOptions {
             patience: Patience::default(),
             worker,
             jobs: None,
+            policies: Vec::new(),
         }
     }
 
@@ -176,6 +184,10 @@ impl Store {
         let Fetch { options, lease, progress } = *fetch;
         progress.event(Event::Resolving { reference: reference.to_string() });
         let chosen = choose::choose(source, reference, &options.platform)?;
+        let verified = match trusted::policy(&options.policies)? {
+            Some(policy) => trusted::check(&policy, reference, source, &chosen)?,
+            None => source.verified(),
+        };
         let digest = chosen.manifest_digest().clone();
         let count = chosen.manifest.layers.len();
         progress.event(Event::Manifest { digest: digest.clone(), layers: count });
@@ -185,7 +197,7 @@ impl Store {
             self.write_blob(&document.digest, &document.bytes)?;
         }
         layers::fetch(self, source, &chosen, options, progress)?;
-        let record = RefRecord::now(reference, &options.platform, &parts(chosen, source));
+        let record = RefRecord::now(reference, &options.platform, &parts(chosen, verified));
         self.write_ref(&record)?;
         progress.event(Event::Done { digest });
         self.image(reference, record)
@@ -246,13 +258,13 @@ fn in_archive(
     }
 }
 
-fn parts(chosen: Chosen, source: &dyn Source) -> ImageParts {
+fn parts(chosen: Chosen, verified: Verified) -> ImageParts {
     ImageParts {
         manifest: chosen.manifest_digest().clone(),
         index: chosen.index_digest().cloned(),
         config: chosen.manifest.config.digest.clone(),
         size: chosen.manifest.size(),
         layers: chosen.config.layers,
-        verified: source.verified(),
+        verified,
     }
 }

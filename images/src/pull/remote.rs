@@ -6,10 +6,12 @@ use pod_abi::Digest;
 use pod_abi::app::Verified;
 
 use super::PullOptions;
+use super::signatures;
 use super::source::{Document, Source, remote_error};
 use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
 use crate::registry::{Client, ClientOptions, RegistryHost, TagOrDigest};
+use crate::trust::Signed;
 
 #[derive(Debug)]
 pub(super) struct Remote {
@@ -74,6 +76,10 @@ impl Source for Remote {
             |source| remote_error(format!("cannot fetch blob `{}`", blob.digest), source),
         )?;
         Ok(Box::new(reader))
+    }
+
+    fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
+        signatures::of(&self.client, &self.repository, of)
     }
 
     fn verified(&self) -> Verified {

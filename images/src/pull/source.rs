@@ -8,6 +8,7 @@ use pod_abi::app::Verified;
 use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
 use crate::registry;
+use crate::trust::Signed;
 
 /// A document as it came; its bytes have the digest.
 #[derive(Clone, Debug)]
@@ -36,6 +37,12 @@ pub(super) trait Source: Sync {
 
     /// What vouches for the first digest.
     fn verified(&self) -> Verified;
+
+    /// Returns the signatures of a manifest or an index that lie beside it.
+    fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
+        let _ = of;
+        Ok(Vec::new())
+    }
 }
 
 /// Wraps what a registry says.

@@ -25,6 +25,9 @@ const DOCUMENTS: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// What lists of referrers are.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 /// A manifest as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
@@ -69,6 +72,30 @@ impl Client {
         let (headers, bytes) = response;
         let digest = checked(&place, which, &headers, &bytes)?;
         Ok(Fetched { media_type: media_type(&headers), digest, bytes })
+    }
+
+    /// Fetches the index of what refers to the manifest `of`, such as its signatures; `None` if this
+    /// registry keeps no such lists (distribution-spec 1.1, "Listing Referrers").
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::manifest`].
+    pub fn referrers(&self, repo: &str, of: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        let place = self.place(format!("referrers of `{repo}@{of}`"));
+        let uri = self.uri(&place, repo, "referrers", &of.to_string())?;
+        let headers = vec![(ACCEPT, HeaderValue::from_static(INDEX))];
+        let wanted = Wanted { repo, place: &place, method: Method::GET, uri: &uri, headers };
+        let response = self.ask(&wanted, &mut self.attempts())?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(refusal(&place, response)),
+        }
+        match read_bounded(body(&place, response)?, MAX_MANIFEST) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Unread::TooLarge) => Err(Error::TooLarge { place, limit: MAX_MANIFEST }),
+            Err(Unread::Broken(error)) => Err(unreachable(&place, ureq::Error::from(error))),
+        }
     }
 
     /// Asks what `which` names at the moment, without fetching it; `None` if the registry has it

@@ -64,8 +64,17 @@ pub(crate) fn push(registry: &Registry, layers: Layers) -> Pushed {
 }
 
 impl Pushed {
-    /// Puts manifest and configuration into `registry` as they stand now.
-    pub(crate) fn publish(&self, registry: &Registry) {
+    /// Puts manifest and configuration into `registry` as they stand now; returns the digest.
+    pub(crate) fn publish(&self, registry: &Registry) -> String {
+        registry.add_manifest("team/app", "1", MANIFEST, self.whole(registry))
+    }
+
+    /// How many bytes the manifest has.
+    pub(crate) fn length(&self, registry: &Registry) -> usize {
+        self.whole(registry).len()
+    }
+
+    fn whole(&self, registry: &Registry) -> String {
         let config = self.config.to_string().into_bytes();
         let mut manifest = self.manifest.clone();
         manifest["config"] = json!({
@@ -73,7 +82,7 @@ impl Pushed {
             "size": config.len(),
             "digest": registry.add_blob(config),
         });
-        registry.add_manifest("team/app", "1", MANIFEST, manifest.to_string());
+        manifest.to_string()
     }
 
     /// Publishes the image as Docker's tools do, its layers plain, gzipped and zstd in turn.

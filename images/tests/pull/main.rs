@@ -13,6 +13,7 @@ mod faults;
 mod image;
 mod kills;
 mod rivals;
+mod trusted;
 
 use std::env;
 use std::fs::OpenOptions;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     }
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|word| name.contains(*word));
-    let tests: Vec<_> = [faults::TESTS, kills::TESTS, rivals::TESTS]
+    let tests: Vec<_> = [faults::TESTS, kills::TESTS, rivals::TESTS, trusted::TESTS]
         .into_iter()
         .flatten()
         .filter(|(name, _)| chosen(name))

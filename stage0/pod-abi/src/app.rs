@@ -149,6 +149,8 @@ pub enum Verified {
     DigestOverHttp,
     /// Every byte matched its digest; the first digest came from a local file.
     LocalFile,
+    /// Every byte matched its digest, and a key the policy trusts has signed the first one.
+    Signature,
 }
 
 /// What runs.

@@ -223,6 +223,8 @@ pub enum Insecure {
     Http,
     /// Certificates of registries are not checked.
     Tls,
+    /// Images are taken whatever the policy asks of them.
+    Image,
     /// Apps get every capability.
     Capabilities,
     /// No path is masked or read-only.
@@ -238,6 +240,7 @@ impl Insecure {
         match self {
             Self::Http => "http",
             Self::Tls => "tls",
+            Self::Image => "image",
             Self::Capabilities => "capabilities",
             Self::Paths => "paths",
             Self::Seccomp => "seccomp",

@@ -8,7 +8,7 @@ use crate::flags::PodFlags;
 
 /// What makes no sense for an empty pod that is started at once: it is detached in any case, and
 /// has no app to be found in a file, talked to or printed, and none whose image were to be fetched.
-const WITHOUT: [&str; 9] = [
+const WITHOUT: [&str; 10] = [
     "detach",
     "in-place",
     "spec",
@@ -16,11 +16,12 @@ const WITHOUT: [&str; 9] = [
     "dry-run",
     "pull",
     "platform",
+    "signature-policy",
     "insecure-http",
     "quiet",
 ];
 /// Those that are about fetching.
-const FETCHING: [&str; 4] = ["pull", "platform", "insecure-http", "quiet"];
+const FETCHING: [&str; 5] = ["pull", "platform", "signature-policy", "insecure-http", "quiet"];
 
 /// Reads the words behind `sandbox`.
 ///
@@ -42,6 +43,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Asked> {
         pod.dry_run,
         fetch.pull.is_some(),
         fetch.platform.is_some(),
+        fetch.signature_policy.is_some(),
         fetch.insecure_http,
         fetch.quiet,
     ];

@@ -9,14 +9,24 @@ use crate::error::{CommandError, Result};
 use crate::flags::FetchFlags;
 
 /// Each word with what it gives up.
-const WORDS: [(&str, &[Insecure]); 8] = [
+const WORDS: [(&str, &[Insecure]); 9] = [
     ("http", &[Insecure::Http]),
+    ("image", &[Insecure::Image]),
     ("capabilities", &[Insecure::Capabilities]),
     ("paths", &[Insecure::Paths]),
     ("seccomp", &[Insecure::Seccomp]),
-    ("all-fetch", &[Insecure::Http]),
+    ("all-fetch", &[Insecure::Http, Insecure::Image]),
     ("all-run", RUN),
-    ("all", &[Insecure::Http, Insecure::Capabilities, Insecure::Paths, Insecure::Seccomp]),
+    (
+        "all",
+        &[
+            Insecure::Http,
+            Insecure::Image,
+            Insecure::Capabilities,
+            Insecure::Paths,
+            Insecure::Seccomp,
+        ],
+    ),
     ("none", &[]),
 ];
 
@@ -71,7 +81,7 @@ pub(super) fn check_only_fetches(given_up: &BTreeSet<Insecure>) -> Result<()> {
         return Err(CommandError::usage(
             "`--insecure-options` gives up a protection of apps, and none is run",
         )
-        .hint("`--insecure-options http` is what concerns fetching"));
+        .hint("`--insecure-options http` and `image` are what concerns fetching"));
     }
     Ok(())
 }
@@ -88,19 +98,21 @@ mod tests {
 
     #[test]
     fn words_give_up_what_they_say() {
-        use Insecure::{Capabilities, Http, Paths, Seccomp};
-        let table: [(&str, &[Insecure]); 6] = [
+        use Insecure::{Capabilities, Http, Image, Paths, Seccomp};
+        let table: [(&str, &[Insecure]); 8] = [
             ("http", &[Http]),
             ("paths,seccomp", &[Paths, Seccomp]),
             ("capabilities", &[Capabilities]),
             ("all-run", &[Capabilities, Paths, Seccomp]),
-            ("all", &[Http, Capabilities, Paths, Seccomp]),
+            ("image", &[Image]),
+            ("all-fetch", &[Http, Image]),
+            ("all", &[Http, Image, Capabilities, Paths, Seccomp]),
             ("none", &[]),
         ];
         for (words, expected) in table {
             assert_eq!(read(words).unwrap(), expected, "{words}");
         }
-        for words in ["tls", "image", "none,http", ""] {
+        for words in ["tls", "images", "none,http", ""] {
             assert!(read(words).is_err(), "{words}");
         }
     }

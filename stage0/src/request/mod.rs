@@ -135,6 +135,8 @@ pub(crate) struct FetchRequest {
     pub(crate) pull: Pull,
     pub(crate) platform: Option<String>,
     pub(crate) insecure_http: bool,
+    /// Where the signature policy may lie; nowhere if it was given up.
+    pub(crate) policies: Vec<PathBuf>,
     pub(crate) telling: Telling,
 }
 
@@ -325,12 +327,31 @@ pub(crate) fn read_fetch(flags: &FetchFlags) -> Result<FetchRequest> {
 }
 
 fn read_fetch_of_pod(flags: &FetchFlags) -> Result<FetchRequest> {
+    let given_up = read_insecure(flags)?;
     Ok(FetchRequest {
         pull: choice("--pull", flags.pull.as_deref(), PULLS)?.unwrap_or_default(),
         platform: flags.platform.clone(),
-        insecure_http: read_insecure(flags)?.contains(&Insecure::Http),
+        insecure_http: given_up.contains(&Insecure::Http),
+        policies: policies(flags, &given_up)?,
         telling: if flags.quiet { Telling::Quiet } else { Telling::default() },
     })
+}
+
+/// Where the host's signature policy lies: ours, or the one podman and skopeo read, too.
+const POLICIES: [&str; 2] = ["/etc/pod/policy.json", "/etc/containers/policy.json"];
+
+/// Returns where the signature policy may lie: a file that was named must be there.
+fn policies(flags: &FetchFlags, given_up: &BTreeSet<Insecure>) -> Result<Vec<PathBuf>> {
+    match (&flags.signature_policy, given_up.contains(&Insecure::Image)) {
+        (Some(_), true) => Err(contradiction("--signature-policy", "--insecure-options image")),
+        (Some(path), false) if !path.exists() => Err(CommandError::new(
+            "storage",
+            format!("there is no signature policy `{}`", path.display()),
+        )),
+        (Some(path), false) => Ok(vec![path.clone()]),
+        (None, true) => Ok(Vec::new()),
+        (None, false) => Ok(POLICIES.map(PathBuf::from).into()),
+    }
 }
 
 const NETWORKS: &[(&str, Network)] = &[("none", Network::None), ("host", Network::Host)];
@@ -381,7 +402,12 @@ fn check_beside_spec(pod: &PodFlags) -> Result<()> {
         ("--add-host", !pod.add_host.is_empty()),
         ("--unit-property", !pod.unit_property.is_empty()),
         ("--oom-policy", pod.oom_policy.is_some()),
-        ("--insecure-options", read_insecure(&pod.fetch)?.iter().any(|it| *it != Insecure::Http)),
+        (
+            "--insecure-options",
+            read_insecure(&pod.fetch)?
+                .iter()
+                .any(|it| !matches!(it, Insecure::Http | Insecure::Image)),
+        ),
     ];
     let given = given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
     match given.or_else(|| pod.resources.0.given()) {

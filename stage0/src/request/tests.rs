@@ -152,7 +152,7 @@ fn wrong_values_are_refused_with_their_word() {
         ),
         ("--security-opt seccomp x", "`seccomp` is no value of `--security-opt`"),
         ("--umask 999 x", "`999` is no mask: it takes 000 to 777, octal"),
-        ("--insecure-options image x", "`image` is no value of `--insecure-options`"),
+        ("--insecure-options images x", "`images` is no value of `--insecure-options`"),
         ("--spec f --net host", "`--net` stands beside `--spec`, which holds that already"),
         (
             "--spec f --insecure-options paths",

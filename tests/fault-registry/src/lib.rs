@@ -88,6 +88,15 @@ impl Registry {
         digest
     }
 
+    /// Has the tag `tag` name what `other` names.
+    pub fn alias(&self, repo: &str, other: &str, tag: &str) {
+        let mut content = self.state.content();
+        if let Some(manifest) = content.manifests.get(&format!("{repo}/manifests/{other}")).cloned()
+        {
+            content.manifests.insert(format!("{repo}/manifests/{tag}"), manifest);
+        }
+    }
+
     /// Fails `faults`, one a request, at requests whose path contains `path`; then at nothing.
     pub fn script(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
         self.state.content().scripts.push((path.to_owned(), faults.into_iter().collect()));

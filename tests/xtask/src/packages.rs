@@ -48,6 +48,7 @@ pub(crate) const TESTS: &[Need] = &[
     // Those plugins write their rules with it.
     need_of("iptables", "iptables"),
     need_of("nft", "nftables"),
+    need_of("openssl", "openssl"),
     need_of("strace", "strace"),
     need_of("systemd-analyze", "systemd"),
 ];

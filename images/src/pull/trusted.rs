@@ -1,0 +1,75 @@
+//! Asking the policy, before anything of an image is kept.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use pod_abi::app::Verified;
+
+use super::choose::Chosen;
+use super::source::Source;
+use crate::error::{Error, ErrorKind};
+use crate::reference::Reference;
+use crate::trust::{self, MAX_POLICY, Named, Policy, Refusal, Requirement, Subject, judge};
+
+/// Reads the policy, if there is one.
+///
+/// # Errors
+///
+/// [`ErrorKind::Untrusted`]: one that cannot be read, or is none, lets nothing pass.
+pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<Policy>, Error> {
+    for path in candidates {
+        let unusable = || format!("policy `{}` cannot be used", path.display());
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::caused(ErrorKind::Untrusted, unusable(), error)),
+        };
+        let mut bytes = Vec::new();
+        let most = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX);
+        file.take(most.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::caused(ErrorKind::Untrusted, unusable(), error))?;
+        return Policy::parse(&bytes)
+            .map(Some)
+            .map_err(|error| Error::caused(ErrorKind::Untrusted, unusable(), error));
+    }
+    Ok(None)
+}
+
+/// Returns what vouches for an image that the policy lets pass. Of an image of several platforms
+/// the index or the manifest may be signed: the index names the manifest by its digest.
+///
+/// # Errors
+///
+/// [`ErrorKind::Untrusted`] says which requirement does not hold and where it stands; those of
+/// fetching signatures.
+pub(super) fn check(
+    policy: &Policy,
+    reference: &Reference,
+    source: &dyn Source,
+    chosen: &Chosen,
+) -> Result<Verified, Error> {
+    let Some(subject) = Subject::of(reference) else { return Ok(source.verified()) };
+    let named = Named::of(reference);
+    let (place, requirements) = policy.of(&subject);
+    let asks = requirements.iter().any(|one| matches!(one, Requirement::SigstoreSigned(_)));
+    let mut refused: Option<Refusal> = None;
+    for digest in chosen.index_digest().into_iter().chain([chosen.manifest_digest()]) {
+        let signed = if asks { source.signatures(digest)? } else { Vec::new() };
+        match judge((&place, requirements), named.as_ref(), digest, &signed) {
+            Ok(verified) => {
+                let is_signed =
+                    verified.iter().any(|one| matches!(one, trust::Verified::Signed { .. }));
+                return Ok(if is_signed { Verified::Signature } else { source.verified() });
+            }
+            // What is wrong with one that is there tells more than that none is there.
+            Err(refusal) if refused.as_ref().is_none_or(|one| one.causes.is_empty()) => {
+                refused = Some(refusal);
+            }
+            Err(_) => {}
+        }
+    }
+    let sentence = refused.map_or_else(String::new, |refusal| refusal.to_string());
+    Err(Error::new(ErrorKind::Untrusted, sentence))
+}

@@ -1,0 +1,37 @@
+//! Which images may run: what the administrator asks of them, and whether they have it.
+//!
+//! ```text
+//! policy.json ──▶ Policy ──▶ for this image, the requirements of the narrowest scope
+//!                                       │
+//! keys, signatures ─────────────────────┴──▶ judge ──▶ Verified, or why not
+//! ```
+//!
+//! The file is that of `containers-policy.json(5)`, which podman, skopeo and CRI-O read, too. It is
+//! read strictly: an unknown key, the same key twice or an empty list of requirements refuses the
+//! whole file, as a typing error must not make a policy laxer. What it asks for and we cannot check
+//! is refused, never passed over.
+//!
+//! Nothing here opens a connection: signatures are brought by whoever fetches.
+
+mod claim;
+mod cosign;
+mod error;
+mod identity;
+mod judge;
+mod keys;
+mod named;
+mod policy;
+mod scope;
+
+pub use claim::{Claim, Kind};
+pub use cosign::{
+    Attachment, BUNDLE, SIMPLE_SIGNING, attachments, bundle_of, bundled, bundles_among,
+    referrers_tag_of, tag_of,
+};
+pub use error::TrustError;
+pub use identity::Identity;
+pub use judge::{Refusal, Signed, Verified, judge};
+pub use keys::{KeySource, PublicKey};
+pub use named::Named;
+pub use policy::{Beyond, MAX_POLICY, Policy, Requirement, Requirements, Sigstore, Where};
+pub use scope::Subject;

@@ -1,0 +1,111 @@
+//! What a signature policy asks of images, as a user meets it: a real registry, a signature that
+//! `openssl` made and `skopeo` put beside the image, as cosign puts it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tests::fixtures::{self, Fixture};
+use tests::image::{blob, digest};
+use tests::registry::Registry;
+use tests::require;
+use tests::sandbox::Sandbox;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+fn openssl(words: &[&str]) {
+    let output = Command::new("openssl").args(words).output().expect("openssl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Keeps `bytes` in a layout, and returns how manifests name them.
+fn keep(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
+    let digest = digest(bytes);
+    fs::write(blob(layout, &digest), bytes).expect("the layout can be written");
+    json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+}
+
+/// Puts a signature of `image` into the registry, under the name `name`.
+fn sign(sandbox: &Sandbox, registry: &Registry, key: &str, (image, name): (&str, &str)) {
+    let layout = sandbox.path("signature");
+    fs::create_dir_all(layout.join("blobs/sha256")).expect("the sandbox can be written");
+    let claim = json!({
+        "critical": {
+            "identity": {"docker-reference": name},
+            "image": {"docker-manifest-digest": image},
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    })
+    .to_string();
+    let signed = format!("{key}.claim");
+    fs::write(&signed, &claim).expect("the sandbox can be written");
+    let signature = format!("{key}.sig");
+    openssl(&["dgst", "-sha256", "-sign", key, "-out", &signature, &signed]);
+    let mut layer = keep(&layout, SIMPLE_SIGNING, claim.as_bytes());
+    let signature = STANDARD.encode(fs::read(signature).expect("openssl wrote it"));
+    layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": signature });
+    let config = json!({"architecture": "", "os": "", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}});
+    let config = keep(&layout, CONFIG, config.to_string().as_bytes());
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+    let mut manifest = keep(&layout, MANIFEST, manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "sig"});
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(layout.join("index.json"), index.to_string()).expect("the layout can be written");
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .expect("the layout can be written");
+    let tag = format!("team/app:{}.sig", image.replace(':', "-"));
+    registry.push(&layout, "sig", &tag).expect("skopeo pushes");
+}
+
+#[test]
+fn only_what_the_policy_lets_pass_is_fetched_and_run() {
+    if !require::root("a pod takes namespaces") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    if !require::program("docker-registry", "a real registry") {
+        return;
+    }
+    let registry = sandbox.registry();
+    let layout = fixtures::layout(sandbox.programs(), Fixture::App).expect("the fixture is there");
+    let reference = registry.push(&layout, "app", "team/app:1").expect("skopeo pushes");
+    let path = |name: &str| sandbox.path(name).to_str().expect("it is plain").to_owned();
+    let (key, policy) = (path("signer"), path("policy.json"));
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
+    openssl(&["pkey", "-in", &key, "-pubout", "-out", &format!("{key}.pub")]);
+    let asked = json!({"type": "sigstoreSigned", "keyPath": format!("{key}.pub")});
+    let text = json!({"default": [{"type": "reject"}], "transports": {"docker": {"": [asked]}}});
+    fs::write(&policy, text.to_string()).expect("the sandbox can be written");
+
+    let run = |reference: &str| {
+        let flags = ["--signature-policy", &policy, "-q", reference, "echo", "trusted"];
+        sandbox.pod([&["run", "--rm"], &flags[..]].concat())
+    };
+    run(&reference).refuses(125, &["no signature the policy asks for", "--insecure-options image"]);
+    let listed = sandbox.pod(["image", "ls"]).success();
+    assert!(!listed.contains("team/app"), "{listed}");
+    run(&format!("oci:{}:app", layout.display())).refuses(125, &["rejected", "policy's default"]);
+
+    let given_up = ["fetch", "--json", "-q", "--insecure-options", "image", &reference];
+    let images: Value = sandbox.pod(given_up).json();
+    let image = images[0]["manifest"].as_str().expect("it has a digest").to_owned();
+    sandbox.pod(["image", "rm", &reference]).success();
+    sign(&sandbox, &registry, &key, (&image, "elsewhere.example/team/app:1"));
+    run(&reference).refuses(125, &["a signature is for `elsewhere.example/team/app:1`"]);
+    sign(&sandbox, &registry, &key, (&image, &reference));
+    assert_eq!(run(&reference).success(), "trusted\n");
+    let kept = ["fetch", "--json", "-q", "--signature-policy", &policy, &reference];
+    let images: Value = sandbox.pod(kept).json();
+    assert_eq!(images[0]["verified"], "signature");
+    fs::write(&policy, "{}").expect("the sandbox can be written");
+    let always = ["fetch", "--pull=always", "--signature-policy", &policy, &reference];
+    sandbox.pod(always).refuses(1, &["cannot be used", "default"]);
+}
