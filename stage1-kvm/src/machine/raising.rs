@@ -115,7 +115,6 @@ impl Machine<'_> {
             scratch: parts.scratch.is_some(),
             nics: parts.wires.iter().map(Wire::nic).collect(),
             shares: (0..volumes.len()).map(share::tag).collect(),
-            user: None,
         })?;
         let mut descriptors = vec![
             (fd::DESCRIPTION, description.as_fd()),

@@ -18,11 +18,26 @@ use rustix::net::{
 use vmm::counters::Tally;
 use vmm::description::Description;
 use vmm::helm::{FromVmm, MAX_PACKET};
-use vmm::machine::{self, Confine, Unconfined};
+use vmm::machine::{self, Confine, Role};
 use vmm::outfit::{Given, Resources};
+use vmm::virtio::Fault;
 
 fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// No confinement: this process has other things to do.
+#[derive(Clone, Copy, Debug)]
+struct Unconfined;
+
+impl Confine for Unconfined {
+    fn process(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn thread(&self, _: Role) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 fn main() {
@@ -45,7 +60,6 @@ fn main() {
         scratch: false,
         nics: Vec::new(),
         shares: Vec::new(),
-        user: None,
     };
     let (helm, ours) = pair(SocketType::SEQPACKET);
     let ((wall, heard), (inner, _inner)) = (pair(SocketType::STREAM), pair(SocketType::STREAM));

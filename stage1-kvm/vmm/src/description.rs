@@ -54,8 +54,6 @@ pub struct Description {
     pub nics: Vec<Nic>,
     /// The tags of its shared directories, in the order of the descriptors.
     pub shares: Vec<String>,
-    /// The user and group the monitor becomes; none to stay who it is, in tests.
-    pub user: Option<u32>,
 }
 
 /// A network interface.

@@ -63,20 +63,6 @@ pub trait Confine: Send + Sync {
     fn thread(&self, role: Role) -> Result<(), Fault>;
 }
 
-/// No confinement: for machines of tests, whose process has other things to do.
-#[derive(Clone, Copy, Debug)]
-pub struct Unconfined;
-
-impl Confine for Unconfined {
-    fn process(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn thread(&self, _: Role) -> Result<(), Fault> {
-        Ok(())
-    }
-}
-
 /// Bytes of a thread's stack: none calls deep, and only pages that are used count.
 const STACK: usize = 256 << 10;
 

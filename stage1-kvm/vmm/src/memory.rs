@@ -109,7 +109,7 @@ pub fn place(
     let mut done = 0;
     while done < length {
         let rest = room.offset(done).map_err(|_| invalid())?;
-        match read_into(file, Place::At(offset + done as u64), &[rest]) {
+        match read_into(file, offset + done as u64, &[rest]) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => done += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -119,37 +119,32 @@ pub fn place(
     Ok(())
 }
 
-/// Where in a file bytes are read or written.
+/// Where in a file bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At this offset; the file's own position stays (`preadv(2)`).
+    /// At this offset; the file's own position stays.
     At(u64),
-    /// Wherever the file is: sockets, pipes, taps (`readv(2)`).
+    /// Wherever the file is: a tap has no offsets.
     Next,
 }
 
-/// Reads from a file into parts of a guest's memory, as many as one call takes.
+/// Reads from a file, from `offset` on, into parts of a guest's memory, as many as one call takes;
+/// the file's own position stays (`preadv(2)`).
 ///
 /// # Errors
 ///
 /// The kernel's; nothing or part of it has been read.
 pub fn read_into(
     file: BorrowedFd<'_>,
-    place: Place,
+    offset: u64,
     parts: &[VolatileSlice<'_>],
 ) -> io::Result<usize> {
     let vectors = vectors(parts);
     let count = i32::try_from(vectors.len()).unwrap_or(0);
-    let fd = file.as_raw_fd();
-    let read = match place {
-        // SAFETY: each vector is a `VolatileSlice` that outlives the call: mapped, writable memory of
-        // that length in which no Rust reference exists. The kernel keeps none of them.
-        Place::At(offset) => unsafe {
-            libc::preadv(fd, vectors.as_ptr(), count, file_offset(offset)?)
-        },
-        // SAFETY: as above.
-        Place::Next => unsafe { libc::readv(fd, vectors.as_ptr(), count) },
-    };
+    let (fd, offset) = (file.as_raw_fd(), file_offset(offset)?);
+    // SAFETY: each vector is a `VolatileSlice` that outlives the call: mapped, writable memory of
+    // that length in which no Rust reference exists. The kernel keeps none of them.
+    let read = unsafe { libc::preadv(fd, vectors.as_ptr(), count, offset) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
@@ -165,17 +160,16 @@ pub fn write_from(
 ) -> io::Result<usize> {
     let vectors = vectors(parts);
     let count = i32::try_from(vectors.len()).unwrap_or(0);
-    let fd = file.as_raw_fd();
-    let written = match place {
-        // SAFETY: each vector is a `VolatileSlice` that outlives the call: mapped, readable memory
-        // of that length. The kernel copies from it whatever the guest makes of it meanwhile, and
-        // keeps none of them.
-        Place::At(offset) => unsafe {
-            libc::pwritev(fd, vectors.as_ptr(), count, file_offset(offset)?)
-        },
-        // SAFETY: as above.
-        Place::Next => unsafe { libc::writev(fd, vectors.as_ptr(), count) },
+    let offset = match place {
+        Place::At(offset) => file_offset(offset)?,
+        // The file's own position (`pwritev2(2)`).
+        Place::Next => -1,
     };
+    let fd = file.as_raw_fd();
+    // SAFETY: each vector is a `VolatileSlice` that outlives the call: mapped, readable memory of
+    // that length. The kernel copies from it whatever the guest makes of it meanwhile, and keeps
+    // none of them.
+    let written = unsafe { libc::pwritev2(fd, vectors.as_ptr(), count, offset, 0) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 

@@ -17,11 +17,11 @@ use rustix::event::epoll::EventFlags;
 
 use crate::bell::Bell;
 use crate::virtio::transport::Keeper;
-use crate::virtio::{Activation, Active, Device, Fault};
-use crate::watch::{Ready, Watch};
+use crate::virtio::{Activation, Active, Device, Fault, Waits};
+use crate::watch::{Ready, TOKENS, Watch};
 
-/// Tokens from here on are queues; a device has those below.
-const QUEUES: u32 = 1 << 31;
+/// The token of a device's first queue.
+const QUEUES: u32 = TOKENS;
 
 /// The token of the mailbox, in slot 0; whoever else waits there takes another.
 pub const MAILBOX: u32 = 0;
@@ -123,7 +123,7 @@ impl Service {
     /// [`Fault`] if the kernel cannot say.
     pub fn wait(&self, most: Option<Duration>) -> Result<Vec<Ready>, Fault> {
         let now = Instant::now();
-        let next = self.active().filter_map(|device| device.deadline()).min();
+        let next = self.slots.iter().filter_map(|slot| slot.device()?.deadline()).min();
         let until = next.map(|deadline| deadline.saturating_duration_since(now));
         let timeout = [until, most].into_iter().flatten().min();
         self.watch.wait(timeout).map_err(|error| Fault(format!("cannot wait: {error}")))
@@ -147,7 +147,7 @@ impl Service {
         }
         let now = Instant::now();
         for slot in &mut self.slots {
-            if let Stage::Active(device) = &mut slot.stage
+            if let Some(device) = slot.device_mut()
                 && device.deadline().is_some_and(|deadline| deadline <= now)
             {
                 device.timed_out(now)?;
@@ -156,7 +156,9 @@ impl Service {
         Ok(())
     }
 
-    /// No processor runs any more: each device looks at each of its queues once more.
+    /// The machine has ended: each device looks at each of its queues once more. A processor that
+    /// has not heard of it may still run, and fill them: whoever waits for what it gives the host
+    /// waits for a while at most.
     ///
     /// # Errors
     ///
@@ -176,14 +178,7 @@ impl Service {
     /// Whether a device holds something that is still to leave the monitor.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        self.active().any(Active::unfinished)
-    }
-
-    fn active(&self) -> impl Iterator<Item = &dyn Active> {
-        self.slots.iter().filter_map(|slot| match &slot.stage {
-            Stage::Active(device) => Some(&**device),
-            Stage::Idle(_) | Stage::Moving => None,
-        })
+        self.slots.iter().filter_map(Slot::device).any(Waits::unfinished)
     }
 
     fn read_mailbox(&mut self) -> Result<(), Fault> {
@@ -210,6 +205,22 @@ impl Service {
 }
 
 impl Slot {
+    fn device(&self) -> Option<&dyn Waits> {
+        match &self.stage {
+            Stage::Idle(device) => Some(&**device),
+            Stage::Active(device) => Some(&**device),
+            Stage::Moving => None,
+        }
+    }
+
+    fn device_mut(&mut self) -> Option<&mut dyn Waits> {
+        match &mut self.stage {
+            Stage::Idle(device) => Some(&mut **device),
+            Stage::Active(device) => Some(&mut **device),
+            Stage::Moving => None,
+        }
+    }
+
     fn call(&mut self, token: u32, flags: EventFlags) -> Result<(), Fault> {
         let queue = token.checked_sub(QUEUES).and_then(|queue| usize::try_from(queue).ok());
         if let Some(event) = queue.and_then(|queue| self.notified.get(queue)) {
@@ -218,8 +229,8 @@ impl Slot {
         }
         match (&mut self.stage, queue) {
             (Stage::Active(device), Some(queue)) => device.notified(queue),
-            (Stage::Active(device), None) => device.ready(token, flags),
-            (Stage::Idle(_) | Stage::Moving, _) => Ok(()),
+            (_, Some(_)) => Ok(()),
+            (_, None) => self.device_mut().map_or(Ok(()), |device| device.ready(token, flags)),
         }
     }
 

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+/// Tokens from here on are the thread's; a device has those below.
+pub const TOKENS: u32 = 1 << 31;
+
 /// A device's share of what its thread waits for.
 ///
 /// Readiness is level-triggered unless a device asks otherwise by `EventFlags::ET`. The kernel
@@ -79,10 +82,8 @@ impl Watch {
     ///
     /// `epoll_wait(2)`, interruptions left out: they are a round in which nothing was ready.
     pub fn wait(&self, timeout: Option<std::time::Duration>) -> io::Result<Vec<Ready>> {
-        let timeout = timeout.map(|left| rustix::time::Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
+        // What does not fit is for ever.
+        let timeout = timeout.and_then(|left| rustix::time::Timespec::try_from(left).ok());
         let mut events = Vec::with_capacity(ROUND);
         let spare = rustix::buffer::spare_capacity(&mut events);
         match epoll::wait(&*self.epoll, spare, timeout.as_ref()) {

@@ -130,7 +130,6 @@ fn run_with(code: &Code, vcpus: u8) -> Option<End> {
         scratch: false,
         nics: Vec::new(),
         shares: Vec::new(),
-        user: None,
     };
     let (helm, ours) = pair(SocketType::SEQPACKET);
     let ((wall, _wall), (inner, _inner)) = (pair(SocketType::STREAM), pair(SocketType::STREAM));

@@ -13,11 +13,10 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::event::epoll::EventFlags;
 use vm_memory::VolatileSlice;
 
 use crate::memory::{self, Memory, Place};
-use crate::virtio::{Activation, Active, Broken, Chain, Device, Fault, Interrupt, Queue};
+use crate::virtio::{Activation, Active, Broken, Chain, Device, Fault, Interrupt, Queue, Waits};
 
 /// What a disk is made of.
 pub trait Media: Send + std::fmt::Debug + 'static {
@@ -100,6 +99,8 @@ impl<M: Media> Disk<M> {
     }
 }
 
+impl<M: Media> Waits for Disk<M> {}
+
 impl<M: Media> Device for Disk<M> {
     fn kind(&self) -> u32 {
         2
@@ -131,16 +132,14 @@ impl<M: Media> Device for Disk<M> {
     }
 }
 
+impl<M: Media> Waits for Spinning<M> {}
+
 impl<M: Media> Active for Spinning<M> {
     fn notified(&mut self, _: usize) -> Result<(), Fault> {
         let Some(mut queue) = self.queue.take() else { return Ok(()) };
         let served = self.serve(&mut queue);
         self.queue = Some(queue);
         served.map_err(|broken| broken.of(&format!("its disk of {}", self.media.name())))
-    }
-
-    fn ready(&mut self, _: u32, _: EventFlags) -> Result<(), Fault> {
-        Ok(())
     }
 
     fn reset(self: Box<Self>) -> Box<dyn Device> {
@@ -208,7 +207,7 @@ pub fn read_all(
     offset: u64,
     parts: Vec<VolatileSlice<'_>>,
 ) -> Result<usize, Refusal> {
-    all(offset, parts, |at, parts| memory::read_into(file, Place::At(at), parts))
+    all(offset, parts, |at, parts| memory::read_into(file, at, parts))
 }
 
 /// Writes all of `parts` to a file at this offset.

@@ -21,7 +21,9 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use vm_memory::Bytes as _;
 
 use crate::memory::Memory;
-use crate::virtio::{Activation, Active, Broken, Chain, Device, Fault, Interrupt, Queue, Room};
+use crate::virtio::{
+    Activation, Active, Broken, Chain, Device, Fault, Interrupt, Queue, Room, Waits,
+};
 use crate::watch::Watch;
 
 /// `VIRTIO_ID_FS`.
@@ -103,6 +105,8 @@ impl Fs {
     }
 }
 
+impl Waits for Fs {}
+
 impl Device for Fs {
     fn kind(&self) -> u32 {
         KIND
@@ -145,6 +149,14 @@ impl Active for Driven {
         self.send_requests()
     }
 
+    fn reset(mut self: Box<Self>) -> Box<dyn Device> {
+        let _ = self.watch.remove(&self.link.server); // it is waited for, or nothing ever was
+        self.link.waiting.iter_mut().for_each(|waiting| *waiting = None);
+        Box::new(Fs { tag: self.tag, link: self.link })
+    }
+}
+
+impl Waits for Driven {
     fn ready(&mut self, _token: u32, flags: EventFlags) -> Result<(), Fault> {
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             self.receive_replies()?;
@@ -154,12 +166,6 @@ impl Active for Driven {
 
     fn unfinished(&self) -> bool {
         !self.link.outgoing.is_empty()
-    }
-
-    fn reset(mut self: Box<Self>) -> Box<dyn Device> {
-        let _ = self.watch.remove(&self.link.server); // it is waited for, or nothing ever was
-        self.link.waiting.iter_mut().for_each(|waiting| *waiting = None);
-        Box::new(Fs { tag: self.tag, link: self.link })
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::io::{Errno, read};
 
 use crate::description::Nic;
 use crate::memory::{Memory, Place, write_from};
-use crate::virtio::{Activation, Active, Broken, Chain, Device, Fault, Interrupt, Queue};
+use crate::virtio::{Activation, Active, Broken, Chain, Device, Fault, Interrupt, Queue, Waits};
 use crate::watch::Watch;
 
 /// `VIRTIO_ID_NET`.
@@ -114,6 +114,8 @@ impl Net {
     }
 }
 
+impl Waits for Net {}
+
 impl Device for Net {
     fn kind(&self) -> u32 {
         KIND
@@ -183,15 +185,17 @@ impl Active for Driven {
         done.map_err(|broken| broken.of(NAME))
     }
 
-    fn ready(&mut self, _token: u32, _flags: EventFlags) -> Result<(), Fault> {
-        self.readable = true;
-        self.give().map_err(|broken| broken.of(NAME))
-    }
-
     fn reset(self: Box<Self>) -> Box<dyn Device> {
         // It is waited for.
         let _ = self.watch.remove(&self.tap);
         Box::new(Net { tap: self.tap, nic: self.nic })
+    }
+}
+
+impl Waits for Driven {
+    fn ready(&mut self, _token: u32, _flags: EventFlags) -> Result<(), Fault> {
+        self.readable = true;
+        self.give().map_err(|broken| broken.of(NAME))
     }
 }
 

@@ -6,16 +6,14 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pod_abi::guest::Token;
 use rustix::event::epoll::EventFlags;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::helm::Direction;
 use crate::memory::Memory;
-use crate::virtio::{Activation, Active, Broken, Device, Fault, Interrupt, Queue};
+use crate::virtio::{Activation, Active, Broken, Device, Fault, Interrupt, Queue, Waits};
 use crate::vsock::descriptor::Descriptor;
 use crate::vsock::muxer::{Muxer, Readiness};
 use crate::vsock::packet::{HEADER, Header, Op};
@@ -35,10 +33,6 @@ const NAME: &str = "its streams";
 
 /// The most packets of one call, either way, so that others get their turn.
 const ROUND: usize = 128;
-
-/// How long a driver's reset waits for descriptors that are full: a kernel that is switched off may
-/// reset its devices, and what it has sent before was said to be under way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the device asks of the rest of the monitor.
 pub trait Plugs: Send + fmt::Debug {
@@ -86,6 +80,37 @@ impl Vsock {
     #[must_use]
     pub fn new(wall: OwnedFd, inner: OwnedFd, plugs: Box<dyn Plugs>) -> Self {
         Self { streams: Streams::New { wall, inner }, plugs }
+    }
+
+    fn used(&self) -> Option<&Muxer<Descriptor>> {
+        match &self.streams {
+            Streams::New { .. } => None,
+            Streams::Used(muxer) => Some(muxer),
+        }
+    }
+}
+
+impl Waits for Vsock {
+    fn ready(&mut self, token: u32, flags: EventFlags) -> Result<(), Fault> {
+        if let Streams::Used(muxer) = &mut self.streams {
+            muxer.report(Id(token), readiness(flags), Instant::now());
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.used().and_then(Muxer::deadline)
+    }
+
+    fn timed_out(&mut self, now: Instant) -> Result<(), Fault> {
+        if let Streams::Used(muxer) = &mut self.streams {
+            muxer.tick(now);
+        }
+        Ok(())
+    }
+
+    fn unfinished(&self) -> bool {
+        self.used().is_some_and(Muxer::has_backlog)
     }
 }
 
@@ -142,13 +167,17 @@ impl Active for Driven {
         if queue == SEND || queue == RECEIVE { self.give() } else { Ok(()) }
     }
 
+    fn reset(mut self: Box<Self>) -> Box<dyn Device> {
+        // A kernel that is switched off may reset its devices, and what it has sent before was said
+        // to be under way: it is written while the device has no driver.
+        self.muxer.part_all(Instant::now());
+        Box::new(Vsock { streams: Streams::Used(self.muxer), plugs: self.plugs })
+    }
+}
+
+impl Waits for Driven {
     fn ready(&mut self, token: u32, flags: EventFlags) -> Result<(), Fault> {
-        let readiness = Readiness {
-            readable: flags.contains(EventFlags::IN),
-            writable: flags.contains(EventFlags::OUT),
-            gone: flags.intersects(EventFlags::HUP | EventFlags::ERR),
-        };
-        self.muxer.report(Id(token), readiness, Instant::now());
+        self.muxer.report(Id(token), readiness(flags), Instant::now());
         self.give()
     }
 
@@ -162,13 +191,7 @@ impl Active for Driven {
     }
 
     fn unfinished(&self) -> bool {
-        self.more || self.muxer.backlogged().next().is_some()
-    }
-
-    fn reset(mut self: Box<Self>) -> Box<dyn Device> {
-        self.finish(Instant::now() + LAST_WORDS);
-        self.muxer.forget();
-        Box::new(Vsock { streams: Streams::Used(self.muxer), plugs: self.plugs })
+        self.more || self.muxer.has_backlog()
     }
 }
 
@@ -253,42 +276,20 @@ impl Driven {
         }
         queue.signal(&self.memory)
     }
+}
 
-    /// Writes what is kept for descriptors, until then at most.
-    fn finish(&mut self, until: Instant) {
-        loop {
-            let now = Instant::now();
-            self.muxer.tick(now);
-            let (ids, mut polled): (Vec<_>, Vec<_>) = self
-                .muxer
-                .backlogged()
-                .map(|(id, descriptor)| (id, PollFd::new(descriptor, PollFlags::OUT)))
-                .unzip();
-            let wake = self.muxer.deadline().map_or(until, |deadline| deadline.min(until));
-            let left = wake.saturating_duration_since(now);
-            let timeout = Timespec::try_from(left).ok();
-            if ids.is_empty() || now >= until {
-                return;
-            }
-            match poll(&mut polled, timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-            let events: Vec<_> = polled.iter().map(PollFd::revents).collect();
-            for (id, events) in ids.into_iter().zip(events) {
-                let readiness = Readiness {
-                    readable: false,
-                    writable: events.contains(PollFlags::OUT),
-                    gone: events.intersects(PollFlags::HUP | PollFlags::ERR),
-                };
-                self.muxer.report(id, readiness, now);
-            }
-        }
+fn readiness(flags: EventFlags) -> Readiness {
+    Readiness {
+        readable: flags.contains(EventFlags::IN),
+        writable: flags.contains(EventFlags::OUT),
+        gone: flags.intersects(EventFlags::HUP | EventFlags::ERR),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::collections::BTreeMap;
     use std::io::{Read as _, Write as _};
     use std::net;
@@ -618,11 +619,19 @@ mod tests {
         guest.join();
         guest.send(port::STREAM, &[1; 60_000]);
         guest.send(port::STREAM, &[2; 60_000]);
+        let begun = Instant::now();
+        let mut device = guest.device.reset();
+        assert!(begun.elapsed() < Duration::from_secs(1), "it waits for no reader");
+        assert!(device.unfinished(), "a pipe has room for 64 KiB");
         let other = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes).map(|_| bytes)
         });
-        let device = guest.device.reset();
+        while device.unfinished() {
+            for event in guest.rig.watch.wait(Some(Duration::from_secs(10))).unwrap() {
+                device.ready(event.token, event.flags).unwrap();
+            }
+        }
         assert_eq!(other.join().unwrap().unwrap().len(), 120_000);
         let (rig, activation) = Rig::new(&[256, 256, 8], 0);
         guest.rig = rig;

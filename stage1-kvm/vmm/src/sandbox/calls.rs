@@ -56,7 +56,7 @@ pub const DISKS: &[Call] = &[
     // Bells.
     Call::served("read"),
     Call::seldom("preadv"),
-    Call::seldom("pwritev"),
+    Call::seldom("pwritev2"),
     Call::seldom("pread64"),
     Call::seldom("pwrite64"),
     // A driver's flush of the scratch disk.
@@ -75,8 +75,6 @@ pub const LOOP: &[Call] = &[
     // Streams: sockets, pipes, terminals, files.
     Call::seldom("recvfrom"),
     Call::seldom("sendto"),
-    Call::seldom("readv"),
-    Call::seldom("writev"),
     Call::seldom("preadv2"),
     Call::seldom("pwritev2"),
     Call::seldom("splice"),

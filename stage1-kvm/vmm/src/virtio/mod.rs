@@ -7,8 +7,8 @@
 //!
 //! A device gets its queues by value once its driver has set them up, and gives them up when it is
 //! reset: what the driver writes to registers in between cannot reach them (CVE-2026-5747). It
-//! sees nothing of registers, KVM or threads: one thread calls it, for one thing at a time, and it
-//! must not wait in any call.
+//! sees nothing of registers, KVM or threads: one thread calls it, for one thing at a time, and in
+//! no call does it wait for anybody; but the disks, whose thread is their own, wait for files.
 //!
 //! Source: virtio 1.2.
 
@@ -39,8 +39,46 @@ pub mod feature {
     pub const COMMON: u64 = INDIRECT_DESC | EVENT_IDX | VERSION_1;
 }
 
+/// What a device waits for, with a driver or without: one that was reset may hold what is still to
+/// leave the monitor.
+///
+/// A call that returns [`Fault`] ends the machine. What a *driver* does wrong is none: the device
+/// counts it ([`Interrupt::violation`]) and refuses; but a queue that is [`Broken`] is the end.
+pub trait Waits: Send + fmt::Debug {
+    /// A descriptor it waits for is ready; it may not be any more. `token` is below
+    /// [`TOKENS`](crate::watch::TOKENS).
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot go on.
+    fn ready(&mut self, _token: u32, _flags: EventFlags) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// When it wants to be called though nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The time of [`Waits::deadline`] has come.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot go on.
+    fn timed_out(&mut self, _now: Instant) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Whether it holds something that is still to leave the monitor. Once the machine has ended
+    /// each queue is `notified` once more and then, while this is true and for a while at most, the
+    /// device is called as ever. Processors that have not heard of the end may still run.
+    fn unfinished(&self) -> bool {
+        false
+    }
+}
+
 /// A device whose driver is not ready.
-pub trait Device: Send + fmt::Debug {
+pub trait Device: Waits {
     /// Its number (virtio 1.2 §5).
     fn kind(&self) -> u32;
     /// The features it has beside [`feature::COMMON`].
@@ -74,44 +112,13 @@ pub struct Activation {
 }
 
 /// A device whose driver is ready.
-///
-/// A call that returns [`Fault`] ends the machine. What a *driver* does wrong is none: the device
-/// counts it ([`Interrupt::violation`]) and refuses; but a queue that is [`Broken`] is the end.
-pub trait Active: Send + fmt::Debug {
+pub trait Active: Waits {
     /// The driver says that there is something in a queue; there may be nothing.
     ///
     /// # Errors
     ///
     /// The machine cannot go on.
     fn notified(&mut self, queue: usize) -> Result<(), Fault>;
-
-    /// A descriptor it waits for is ready; it may not be any more.
-    ///
-    /// # Errors
-    ///
-    /// The machine cannot go on.
-    fn ready(&mut self, token: u32, flags: EventFlags) -> Result<(), Fault>;
-
-    /// When it wants to be called though nothing happens.
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    /// The time of [`Active::deadline`] has come.
-    ///
-    /// # Errors
-    ///
-    /// The machine cannot go on.
-    fn timed_out(&mut self, _now: Instant) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    /// Whether it holds something that is still to leave the monitor. Once no processor runs any
-    /// more each queue is `notified` once more and then, while this is true and for a while at
-    /// most, it is called as ever.
-    fn unfinished(&self) -> bool {
-        false
-    }
 
     /// Its driver has reset it, or is gone: no queue and no memory is touched any more.
     fn reset(self: Box<Self>) -> Box<dyn Device>;

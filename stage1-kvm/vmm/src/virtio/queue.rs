@@ -28,6 +28,8 @@ pub struct Queue {
     ring: Ring,
     interrupt: Interrupt,
     notified: Bell,
+    /// Something was done since the last signal.
+    fresh: bool,
 }
 
 /// A driver has made its queue unusable.
@@ -48,7 +50,7 @@ impl Queue {
     /// A queue whose driver has set it up and writes `notified` when there is something in it.
     #[must_use]
     pub fn new(ring: Ring, interrupt: Interrupt, notified: Bell) -> Self {
-        Self { ring, interrupt, notified }
+        Self { ring, interrupt, notified, fresh: false }
     }
 
     /// The longest a chain can be, in buffers.
@@ -96,6 +98,7 @@ impl Queue {
         head: u16,
         written: u32,
     ) -> Result<(), Broken> {
+        self.fresh = true;
         let added = self.ring.add_used(memory, head, written);
         self.check(added)
     }
@@ -106,6 +109,9 @@ impl Queue {
     ///
     /// [`Broken`]; it was counted.
     pub fn signal(&mut self, memory: &GuestMemoryMmap) -> Result<(), Broken> {
+        if !std::mem::take(&mut self.fresh) {
+            return Ok(());
+        }
         let wanted = self.ring.needs_notification(memory);
         if self.check(wanted)? {
             self.interrupt.used();

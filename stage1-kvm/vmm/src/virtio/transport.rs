@@ -252,8 +252,10 @@ impl<K: Keeper> Transport<K> {
                     self.wiring.status.violation();
                 }
             }
-            // A driver that begins looks at features before it says that it is there.
+            // A driver that begins looks at features before it says that it is there; one that goes
+            // takes its queues back after the reset.
             (register::DEVICE_FEATURES_SEL | register::QUEUE_SEL, State::Reset) => {}
+            (register::QUEUE_READY, State::Reset) if value == 0 => {}
             _ => self.wiring.status.violation(),
         }
     }
@@ -301,8 +303,10 @@ impl<K: Keeper> Transport<K> {
     }
 
     fn go_on(&mut self, mut setup: Setup, value: u8, added: u8) {
-        if added & progress::FEATURES_OK != 0 && setup.taken & feature::VERSION_1 == 0 {
-            // Not taken: the driver reads it back and sees.
+        let agreed =
+            setup.taken & feature::VERSION_1 != 0 && setup.taken & !self.facts.features == 0;
+        if added & progress::FEATURES_OK != 0 && !agreed {
+            // Not taken: the driver reads it back and sees (virtio 1.2 §3.1.1).
             setup.progress = value & !(progress::FEATURES_OK | progress::DRIVER_OK);
             self.state = State::Setup(setup);
             return;
@@ -385,7 +389,8 @@ impl Setup {
         true
     }
 
-    /// Takes half of the features; none that is not offered.
+    /// Takes half of the features. Whether each is offered is decided once it has all of them; that
+    /// one is not is no honest driver's deed.
     fn take(&mut self, value: u32, offered: u64) -> bool {
         let (shift, other) = match self.taken_half {
             0 => (0, 0xffff_ffff_0000_0000),
@@ -394,7 +399,7 @@ impl Setup {
             _ => return value == 0,
         };
         let taken = u64::from(value) << shift;
-        self.taken = self.taken & other | taken & offered;
+        self.taken = self.taken & other | taken;
         taken & !offered == 0
     }
 

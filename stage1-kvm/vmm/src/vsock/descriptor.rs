@@ -222,12 +222,6 @@ impl HostStream for Descriptor {
     }
 }
 
-impl AsFd for Descriptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 impl Drop for Descriptor {
     fn drop(&mut self) {
         if self.watched {

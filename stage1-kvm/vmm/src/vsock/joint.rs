@@ -107,10 +107,6 @@ impl<H: HostStream> Joint<H> {
         }
     }
 
-    pub(super) fn stream(&self) -> Option<&H> {
-        self.stream.as_ref()
-    }
-
     pub(super) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }

@@ -11,7 +11,8 @@
 //!
 //! What a guest can make the host keep is bounded, and not by the guest: [`MAX_CONNECTIONS`]
 //! connections, of which only those that end in a plugged descriptor, or in WALL or INNER, have a
-//! buffer, of [`BUFFER`] bytes, and that only once their descriptor is full.
+//! buffer, of [`BUFFER`] bytes, and that only once their descriptor is full; INNER has a second one,
+//! for what was read before it is its turn.
 //!
 //! # What the order of packets promises
 //!
@@ -45,7 +46,7 @@ pub const BUFFER: u32 = 64 << 10;
 /// The most bytes in a packet, either way: `VIRTIO_VSOCK_MAX_PKT_BUF_SIZE` of Linux.
 pub const MAX_PAYLOAD: u32 = 64 << 10;
 
-/// The most connections at a time.
+/// The most connections at a time, those counted that are no more but have bytes to be written.
 pub const MAX_CONNECTIONS: usize = 1024;
 
 /// The most connections that have not told their token yet. One more closes the oldest, so that an
@@ -64,7 +65,8 @@ pub const HOST_CID: u64 = 2;
 /// The context id of the guest, the first that is not reserved; each machine has its own world.
 pub const GUEST_CID: u64 = 3;
 
-/// Names a connection for the one who watches descriptors; never used twice.
+/// Names a connection for the one who watches descriptors: below [`TOKENS`](crate::watch::TOKENS),
+/// and used again only after all others were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub u32);
 

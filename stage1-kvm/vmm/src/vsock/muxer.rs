@@ -15,6 +15,7 @@ use super::{
     GUEST_CID, HOST_CID, HostStream, Id, MAX_CONNECTIONS, MAX_NAMELESS, MAX_RESETS, PATIENCE,
 };
 use crate::helm::Direction;
+use crate::watch::TOKENS;
 
 #[cfg(any(test, feature = "rig"))]
 pub use census::Census;
@@ -202,30 +203,24 @@ impl<H: HostStream> Muxer<H> {
         }
     }
 
-    /// The descriptors for which bytes of the guest are kept, by the names they are watched under;
-    /// without INNER while that waits for one of them.
-    pub fn backlogged(&self) -> impl Iterator<Item = (Id, &H)> {
-        let connections = self.connections.iter().filter_map(|(id, connection)| {
-            let End::Joined(joint) = &connection.end else { return None };
-            Some((id, joint))
-        });
-        connections
-            .chain(&self.drains)
-            .filter(|(id, joint)| joint.has_backlog() && !self.is_held(**id))
-            .filter_map(|(id, joint)| Some((*id, joint.stream()?)))
+    /// Whether bytes of the guest are kept for a descriptor.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        let connections =
+            self.connections.values().filter_map(|connection| match &connection.end {
+                End::Nameless(_) => None,
+                End::Joined(joint) => Some(joint),
+            });
+        connections.chain(self.drains.values()).any(Joint::has_backlog)
     }
 
-    /// Forgets all connections: the driver has begun anew. WALL and INNER stay what they were, once
-    /// for all.
-    pub fn forget(&mut self) {
-        self.connections.clear();
-        self.names.clear();
-        self.drains.clear();
-        self.nameless.clear();
-        self.ready.clear();
+    /// Parts all connections: the driver has begun anew. What it has sent before is written all the
+    /// same. WALL and INNER stay what they were, once for all.
+    pub fn part_all(&mut self, now: Instant) {
+        while let Some((&id, _)) = self.connections.first_key_value() {
+            self.part(id, now);
+        }
         self.resets.clear();
-        self.held_until = None;
-        self.inner_id = None;
     }
 
     /// What was refused as no honest driver's.
@@ -242,11 +237,10 @@ impl<H: HostStream> Muxer<H> {
 
     fn connect(&mut self, ports: Ports, request: &Header) {
         self.wall_asked |= ports.host == port::WALL;
-        let id = Id(self.next_id);
-        let next = self.next_id.checked_add(1);
-        let Some(next) = next.filter(|_| self.connections.len() < MAX_CONNECTIONS) else {
+        if self.connections.len() + self.drains.len() >= MAX_CONNECTIONS {
             return self.refuse(request);
-        };
+        }
+        let id = self.free_id();
         let end = match ports.host {
             port::WALL => self.wall.take().map(|wall| joined(wall, Direction::Both, id)),
             port::INNER => self.inner.take().map(|inner| {
@@ -260,15 +254,13 @@ impl<H: HostStream> Muxer<H> {
             _ => None,
         };
         let Some(end) = end else { return self.refuse(request) };
-        self.next_id = next;
         self.connections.insert(id, Connection::new(ports, end, request));
         self.names.insert(ports, id);
         self.enqueue(id);
         if self.nameless.len() > MAX_NAMELESS
             && let Some(oldest) = self.nameless.pop_front()
-            && let Some(connection) = self.connections.remove(&oldest)
+            && let Some(connection) = self.remove(oldest)
         {
-            self.names.remove(&connection.ports);
             self.refuse(&Header {
                 source_cid: GUEST_CID,
                 destination_cid: HOST_CID,
@@ -277,6 +269,18 @@ impl<H: HostStream> Muxer<H> {
                 kind: STREAM,
                 ..Header::default()
             });
+        }
+    }
+
+    /// A name that nobody has. INNER's is never given away: what waits goes by it.
+    fn free_id(&mut self) -> Id {
+        loop {
+            let id = Id(self.next_id);
+            self.next_id = (self.next_id + 1) % TOKENS;
+            let taken = self.connections.contains_key(&id) || self.drains.contains_key(&id);
+            if !taken && self.inner_id != Some(id) {
+                return id;
+            }
         }
     }
 
@@ -303,10 +307,13 @@ impl<H: HostStream> Muxer<H> {
         }
         let way =
             if self.inner_id == Some(id) && self.hold(now) { Way::Held } else { Way::Through };
-        match self.connections.get_mut(&id) {
+        let taken = match self.connections.get_mut(&id) {
             Some(connection) => connection.take(rest, way),
             None => Ok(()),
-        }
+        };
+        // If nobody reads it any more, INNER has waited for it.
+        self.release(now);
+        taken
     }
 
     /// Answers a packet with RST, unless it is one.
@@ -319,8 +326,7 @@ impl<H: HostStream> Muxer<H> {
     /// Ends a connection. What the guest has sent is written all the same: the RST of Linux is no
     /// more than the end of its patience with a closed socket.
     fn part(&mut self, id: Id, now: Instant) {
-        let Some(connection) = self.connections.remove(&id) else { return };
-        self.names.remove(&connection.ports);
+        let Some(connection) = self.remove(id) else { return };
         match connection.end {
             End::Nameless(_) => self.nameless.retain(|&nameless| nameless != id),
             End::Joined(mut joint) => {
@@ -331,6 +337,17 @@ impl<H: HostStream> Muxer<H> {
             }
         }
         self.release(now);
+    }
+
+    /// Takes a connection out of everything but the row of those without a token.
+    fn remove(&mut self, id: Id) -> Option<Connection<H>> {
+        let connection = self.connections.remove(&id)?;
+        self.names.remove(&connection.ports);
+        if connection.queued {
+            // The row is as long as there are connections, whether its guest fetches anything or not.
+            self.ready.retain(|&ready| ready != id);
+        }
+        Some(connection)
     }
 
     fn drop_drained(&mut self, id: Id) {

@@ -248,6 +248,17 @@ fn who_connects_and_says_nothing_makes_room_for_the_next() {
 }
 
 #[test]
+fn who_connects_and_hangs_up_without_an_end_and_fetches_nothing_piles_nothing_up() {
+    let mut scene = Scene::new();
+    for _ in 0..10_000 {
+        scene.say(5, port::STREAM, Op::Request);
+        scene.say(5, port::STREAM, Op::Reset);
+    }
+    let held = scene.muxer.census();
+    assert_eq!((held.connections, held.ready, held.resets), (0, 0, 0));
+}
+
+#[test]
 fn there_are_no_more_connections_than_there_may_be() {
     let mut scene = Scene::new();
     let streams: Vec<_> =
@@ -281,7 +292,7 @@ fn what_a_full_descriptor_does_not_take_is_kept_and_counted() {
     assert_eq!(scene.ops(), [Op::CreditUpdate], "half of it has gone");
     scene.drain(&other, ENDLESS);
     assert_eq!(output(&other), bytes);
-    assert!(!scene.muxer.backlogged().any(|_| true));
+    assert!(!scene.muxer.has_backlog());
 }
 
 #[test]
@@ -349,7 +360,7 @@ fn empty_packets_are_passed_over() {
         scene.send(from, port::STREAM, &[]);
     }
     assert_eq!(scene.ops(), []);
-    assert!(!scene.muxer.backlogged().any(|_| true));
+    assert!(!scene.muxer.has_backlog());
     assert_eq!(output(&other), b"");
 }
 
@@ -377,7 +388,7 @@ fn empty_packets_to_anybody_cost_nothing() {
     }
     let held = scene.muxer.census();
     assert_eq!((held.connections, held.nameless, held.largest_backlog), (4, 1, 4));
-    assert!(held.ready <= 4 && held.stale == 0 && held.resets <= MAX_RESETS, "{held:?}");
+    assert!(held.ready <= 4 && held.resets <= MAX_RESETS, "{held:?}");
     assert!(scene.ops().iter().all(|op| *op == Op::Reset), "only who is not there is answered");
     assert_eq!(scene.muxer.violations(), 0);
 }
@@ -478,7 +489,7 @@ fn a_reader_that_goes_is_noticed_though_nothing_is_written() {
     let (header, _) = scene.packets(4096)[0];
     assert_eq!((header.op, header.flags), (Op::Shutdown.number(), shutdown::BOTH));
     assert!(other.with(|state| state.closed));
-    assert!(!scene.muxer.backlogged().any(|_| true));
+    assert!(!scene.muxer.has_backlog());
     scene.say(from, port::STREAM, Op::Reset);
     assert_eq!(scene.ops(), []);
 }

@@ -10,12 +10,14 @@ use super::progress::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS
 use super::{Facts, Keeper, Transport, Wiring, register};
 use crate::bell::Bell;
 use crate::memory;
-use crate::virtio::{Activation, Active, Device, Fault, Interrupt, Status, feature};
+use crate::virtio::{Activation, Active, Device, Fault, Interrupt, Status, Waits, feature};
 use crate::watch::Watch;
 
 /// A device that only says what it is.
 #[derive(Debug)]
 struct Dummy;
+
+impl Waits for Dummy {}
 
 impl Device for Dummy {
     fn kind(&self) -> u32 {
@@ -150,7 +152,11 @@ fn a_driver_as_linux_has_it_gets_a_device_with_all_it_set_up() {
     assert_eq!(sizes, [16, 8]);
     bench.write(register::QUEUE_NOTIFY, 1);
     assert_eq!([bench.bells[0].hear(), bench.bells[1].hear()], [false, true]);
-    assert_eq!(bench.status.violations(), 0);
+    // Its end, as Linux' `vm_del_vqs`.
+    bench.write(register::STATUS, 0);
+    bench.write(register::QUEUE_SEL, 1);
+    bench.write(register::QUEUE_READY, 0);
+    assert_eq!((bench.read(register::QUEUE_READY), bench.status.violations()), (0, 0));
 }
 
 #[test]
@@ -216,6 +222,22 @@ fn a_driver_without_version_1_is_not_taken() {
     assert_eq!(bench.progress(), ACKNOWLEDGE | DRIVER);
     bench.advance(DRIVER_OK);
     assert!(bench.given.try_recv().is_err());
+}
+
+#[test]
+fn a_driver_that_takes_what_is_not_offered_is_not_taken() {
+    let mut bench = Bench::new();
+    bench.advance(ACKNOWLEDGE | DRIVER);
+    for (half, taken) in [(1, 1), (0, 1 << 6)] {
+        bench.write(register::DRIVER_FEATURES_SEL, half);
+        bench.write(register::DRIVER_FEATURES, taken);
+    }
+    bench.advance(FEATURES_OK);
+    assert_eq!((bench.progress(), bench.status.violations()), (ACKNOWLEDGE | DRIVER, 1));
+    // It may think again.
+    bench.write(register::DRIVER_FEATURES, 1 << 5);
+    bench.advance(FEATURES_OK);
+    assert_eq!(bench.progress(), ACKNOWLEDGE | DRIVER | FEATURES_OK);
 }
 
 /// What a hostile driver does: mostly registers that there are.

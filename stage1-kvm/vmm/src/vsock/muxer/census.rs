@@ -13,8 +13,6 @@ pub struct Census {
     pub nameless: usize,
     /// The row of those who may have something for the guest.
     pub ready: usize,
-    /// Places in it of connections that are no more.
-    pub stale: usize,
     /// Refusals on their way.
     pub resets: usize,
     /// The most bytes kept for one descriptor.
@@ -46,6 +44,8 @@ impl<H: HostStream> Muxer<H> {
             let connection = self.connections.get(id).expect("who has no token is there");
             assert!(matches!(connection.end, End::Nameless(_)));
         }
+        let gone = self.ready.iter().find(|id| !self.connections.contains_key(id));
+        assert_eq!(gone, None, "who has a turn is there");
         for (id, connection) in &self.connections {
             let times = self.ready.iter().filter(|ready| *ready == id).count();
             assert_eq!(times, usize::from(connection.queued), "each is in the row once");
@@ -62,7 +62,6 @@ impl<H: HostStream> Muxer<H> {
             connections: self.connections.len(),
             nameless: self.nameless.len(),
             ready: self.ready.len(),
-            stale: self.ready.iter().filter(|id| !self.connections.contains_key(id)).count(),
             resets: self.resets.len(),
             largest_backlog: backlogs
                 .chain(self.drains.values().map(Joint::backlog))
