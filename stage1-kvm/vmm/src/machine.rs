@@ -148,7 +148,8 @@ impl Machine {
         let vm = Vm::new(kvm::adopt(given.kvm()?), memory).map_err(fault)?;
 
         let ending = Arc::new(Ending::open().map_err(fault)?);
-        let mut services = Services { main: service()?, disks: service()? };
+        let [main, disks] = [Service::new().map_err(fault)?, Service::new().map_err(fault)?];
+        let mut services = Services { main, disks };
         let mut transports = Vec::new();
         for ((thread, device), index) in devices.into_iter().zip(0..) {
             transports.push(services.attach(&vm, thread, device, index)?);
@@ -354,10 +355,6 @@ fn rounds(main: &mut Service, host: &Mutex<Host>, ending: &Ending) -> Result<(),
         main.serve(&ready)?;
     }
     Ok(())
-}
-
-fn service() -> Result<Service, Fault> {
-    Service::new().map_err(fault)
 }
 
 fn fault(error: impl std::fmt::Display) -> Fault {

@@ -46,15 +46,10 @@ pub trait Plugs: Send + fmt::Debug {
 /// The device.
 #[derive(Debug)]
 pub struct Vsock {
-    streams: Streams,
+    muxer: Box<Muxer<Descriptor>>,
     plugs: Box<dyn Plugs>,
-}
-
-/// What a device keeps when its driver resets it.
-#[derive(Debug)]
-enum Streams {
-    New { wall: OwnedFd, inner: OwnedFd },
-    Used(Box<Muxer<Descriptor>>),
+    /// What WALL and INNER end in, until the first driver is ready.
+    ends: Option<(OwnedFd, OwnedFd)>,
 }
 
 #[derive(Debug)]
@@ -79,38 +74,27 @@ impl Vsock {
     /// behind STREAM.
     #[must_use]
     pub fn new(wall: OwnedFd, inner: OwnedFd, plugs: Box<dyn Plugs>) -> Self {
-        Self { streams: Streams::New { wall, inner }, plugs }
-    }
-
-    fn used(&self) -> Option<&Muxer<Descriptor>> {
-        match &self.streams {
-            Streams::New { .. } => None,
-            Streams::Used(muxer) => Some(muxer),
-        }
+        Self { muxer: Box::new(Muxer::unopened()), plugs, ends: Some((wall, inner)) }
     }
 }
 
 impl Waits for Vsock {
     fn ready(&mut self, token: u32, flags: EventFlags) -> Result<(), Fault> {
-        if let Streams::Used(muxer) = &mut self.streams {
-            muxer.report(Id(token), readiness(flags), Instant::now());
-        }
+        self.muxer.report(Id(token), readiness(flags), Instant::now());
         Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.used().and_then(Muxer::deadline)
+        self.muxer.deadline()
     }
 
     fn timed_out(&mut self, now: Instant) -> Result<(), Fault> {
-        if let Streams::Used(muxer) = &mut self.streams {
-            muxer.tick(now);
-        }
+        self.muxer.tick(now);
         Ok(())
     }
 
     fn unfinished(&self) -> bool {
-        self.used().is_some_and(Muxer::has_backlog)
+        self.muxer.has_backlog()
     }
 }
 
@@ -135,13 +119,11 @@ impl Device for Vsock {
     fn activate(self: Box<Self>, activation: Activation) -> Result<Box<dyn Active>, Fault> {
         let Activation { memory, queues, interrupt, watch, .. } = activation;
         let mut queues = queues.into_iter();
-        let muxer = match self.streams {
-            Streams::New { wall, inner } => Box::new(Muxer::new(
-                Descriptor::new(wall, watch.clone()),
-                Descriptor::new(inner, watch.clone()),
-            )),
-            Streams::Used(muxer) => muxer,
-        };
+        let mut muxer = self.muxer;
+        if let Some((wall, inner)) = self.ends {
+            let end = |end| Descriptor::new(end, watch.clone());
+            muxer.open(end(wall), end(inner));
+        }
         Ok(Box::new(Driven {
             greeted: muxer.was_greeted(),
             counted: muxer.violations(),
@@ -171,7 +153,7 @@ impl Active for Driven {
         // A kernel that is switched off may reset its devices, and what it has sent before was said
         // to be under way: it is written while the device has no driver.
         self.muxer.part_all(Instant::now());
-        Box::new(Vsock { streams: Streams::Used(self.muxer), plugs: self.plugs })
+        Box::new(Vsock { muxer: self.muxer, plugs: self.plugs, ends: None })
     }
 }
 

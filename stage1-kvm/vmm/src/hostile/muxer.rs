@@ -75,8 +75,10 @@ impl World {
         let (inner, inner_other) = pair(0);
         streams.push(Stream::new(wall_other, None));
         streams.push(Stream::new(inner_other, None));
+        let mut muxer = Muxer::unopened();
+        muxer.open(wall, inner);
         Self {
-            muxer: Muxer::new(wall, inner),
+            muxer,
             streams,
             bound: BTreeMap::new(),
             now: Instant::now(),

@@ -119,12 +119,6 @@ impl Facts {
             queue_sizes: device.queue_sizes(),
         }
     }
-
-    /// The longest each queue may be.
-    #[must_use]
-    pub fn queue_sizes(&self) -> &'static [u16] {
-        self.queue_sizes
-    }
 }
 
 /// What goes into an [`Activation`] that is known beforehand.

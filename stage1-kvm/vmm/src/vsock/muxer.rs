@@ -48,12 +48,12 @@ pub struct Muxer<H> {
 }
 
 impl<H: HostStream> Muxer<H> {
-    /// Begins with what the ports WALL and INNER end in.
+    /// Begins without anything behind the ports WALL and INNER.
     #[must_use]
-    pub const fn new(wall: H, inner: H) -> Self {
+    pub const fn unopened() -> Self {
         Self {
-            wall: Some(wall),
-            inner: Some(inner),
+            wall: None,
+            inner: None,
             connections: BTreeMap::new(),
             names: BTreeMap::new(),
             drains: BTreeMap::new(),
@@ -66,6 +66,11 @@ impl<H: HostStream> Muxer<H> {
             violations: 0,
             wall_asked: false,
         }
+    }
+
+    /// Puts streams behind WALL and INNER, for the one connection that either may have.
+    pub fn open(&mut self, wall: H, inner: H) {
+        (self.wall, self.inner) = (Some(wall), Some(inner));
     }
 
     /// Takes a packet of the guest, whose bytes are `payload`.

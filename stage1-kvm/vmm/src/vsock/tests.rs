@@ -33,8 +33,10 @@ impl Scene {
     fn new() -> Self {
         let (wall, wall_other) = pair(ENDLESS);
         let (inner, inner_other) = pair(ENDLESS);
+        let mut muxer = Muxer::unopened();
+        muxer.open(wall, inner);
         Self {
-            muxer: Muxer::new(wall, inner),
+            muxer,
             wall: wall_other,
             inner: inner_other,
             plugs: Vec::new(),
