@@ -7,6 +7,7 @@ use std::fs;
 
 use pod_abi::finding::{Finding, State};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, statfs};
+use rustix::mount::{FsOpenFlags, fsopen};
 
 use crate::cgroup;
 use crate::cli::DoctorArgs;
@@ -147,10 +148,11 @@ fn kernel() -> Finding {
 
 fn overlay() -> Finding {
     let known = host::text("/proc/filesystems").lines().any(|line| line.ends_with("\toverlay"));
-    let module = fs::exists("/sys/module/overlay").unwrap_or(false);
+    // The kernel loads the module for whoever asks, as it will for the first pod.
+    let loads = || fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok();
     tried(
         "overlay file system",
-        (known || module).then(|| "yes".to_owned()),
+        (known || loads()).then(|| "yes".to_owned()),
         State::Missing,
         "`modprobe overlay`",
     )
