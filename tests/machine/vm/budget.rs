@@ -88,8 +88,8 @@ fn boot(place: &str) -> Value {
     }
     let description = json!({
         "memory": 256 << 20, "vcpus": 1, "commandLine": command_line(),
-        "images": [{ "offset": 0, "length": length }], "scratch": true, "nic": null,
-        "shares": [], "user": null,
+        "images": [{ "offset": 0, "length": length }], "scratch": true, "nics": [],
+        "shares": [],
     });
     fs::write(format!("{place}/description"), description.to_string()).expect("it can be written");
     let (helm, its_helm) = UnixDatagram::pair().expect("a pair of sockets");

@@ -112,7 +112,7 @@ impl Ours {
         let description = tempfile::NamedTempFile::new()?;
         let text = json!({
             "memory": MEMORY << 20, "vcpus": 1, "commandLine": line, "images": [], "scratch": false,
-            "nic": null, "shares": [], "user": null,
+            "nics": [], "shares": [],
         });
         fs::write(description.path(), text.to_string())?;
         let (helm, theirs) = pair(SockType::SeqPacket)?;
