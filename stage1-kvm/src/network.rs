@@ -23,6 +23,8 @@ use pod_sys::open_tap;
 use supervisor::{During, Failure};
 use vmm::description::Nic;
 
+use crate::plan::Refusal;
+
 /// The code of what goes wrong here.
 const CODE: &str = "network.kernel";
 
@@ -80,10 +82,7 @@ fn wire_here() -> Result<Vec<Wire>, Failure> {
     let mut socket = Socket::open().map_err(refused)?;
     let found = find(&mut socket)?;
     if found.len() > MAX_LINKS {
-        let what = format!("the pod has more than {MAX_LINKS} network interfaces");
-        return Err(Failure::new(what)
-            .code(CODE)
-            .hint("join fewer networks, or use `--stage1 ns`"));
+        return Err(Refusal::ManyLinks.failure("the pod"));
     }
     let wires = found.into_iter().zip(0..);
     wires.map(|(Found { index, link }, number)| lay(&mut socket, index, link, number)).collect()

@@ -264,3 +264,31 @@ fn what_a_namespace_holds_ends_with_its_last_holder() {
         assert!(gone, "the link of a pod that has ended is still there");
     });
 }
+
+#[test]
+fn a_machine_has_eight_interfaces_and_no_more() {
+    on_a_host(|| {
+        let pod = Namespace::make().unwrap();
+        let mut inside = Socket::open_in(pod.as_fd()).unwrap();
+        // Both ends of each pair are interfaces of the pod.
+        for (number, named) in (0_u8..).zip(["a", "b", "c", "d"]) {
+            let end = |which: u8| VethEnd {
+                name: format!("{named}{which}"),
+                mac: Mac([2, 0, 0, 0, number, which]),
+            };
+            let pair = Veth { near: end(1), far: end(2), mtu: None };
+            ask(&mut inside, &[netlink::add_veth(&pair, pod.as_fd())]);
+            ask(
+                &mut inside,
+                &[pair.near.name, pair.far.name].map(|name| netlink::set_up(&name.as_str().into())),
+            );
+        }
+        let wires = pod.wire().unwrap();
+        assert_eq!(wires.len(), MAX_LINKS);
+        drop(wires);
+        ask(&mut inside, &[netlink::add_bridge("one-more"), netlink::set_up(&"one-more".into())]);
+        let report = pod.wire().unwrap_err().report();
+        assert_eq!(report.code, "stage1.not-given");
+        assert!(report.message.contains("more than 8 network interfaces"), "{report:?}");
+    });
+}

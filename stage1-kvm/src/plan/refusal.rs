@@ -40,6 +40,8 @@ pub(crate) enum Refusal {
     LateWriting,
     /// Too many volumes of the host.
     ManyShares,
+    /// Too many network interfaces.
+    ManyLinks,
     /// Too many layers.
     ManyLayers,
     /// Too many layers in the life of a machine, in `pod app add`.
@@ -68,7 +70,7 @@ pub(crate) struct Row {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::HostNetwork,
         Self::HostIpc,
         Self::HostProcesses,
@@ -79,6 +81,7 @@ impl Refusal {
         Self::LateVolume,
         Self::LateWriting,
         Self::ManyShares,
+        Self::ManyLinks,
         Self::ManyLayers,
         Self::LateLayers,
         Self::LargeLayers,
@@ -139,6 +142,11 @@ impl Refusal {
                 "more than 8 volumes of the host",
                 "each is a device of the machine with an interrupt of its own",
                 "share a directory around several, or use `--stage1 ns`",
+            ),
+            Self::ManyLinks => (
+                "more than 8 network interfaces",
+                "each is a device of the machine with an interrupt of its own",
+                "join fewer networks, or use `--stage1 ns`",
             ),
             Self::ManyLayers => (
                 "more than 255 layers",
