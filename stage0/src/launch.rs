@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pod_abi::app::{AppSpec, Stdio as AppStdio};
@@ -13,7 +14,7 @@ use pod_abi::manifest::{Journal, PodManifest, Userns};
 use pod_abi::phase::Home;
 use pod_abi::stage::{AppOrder, Order, Output, Service};
 use pod_abi::{exit, version};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::attend::{Attendance, Manner, Outcome, Signals, Wishes};
@@ -31,6 +32,9 @@ use crate::{
     credentials, failure, fetch, host, ids, layers, leftovers, rundir, sockets, supervision,
     systemd, ui,
 };
+
+/// How long a supervisor whose pod is over may take to be gone: it takes back what the pod held.
+const REAPING: Duration = Duration::from_secs(10);
 
 /// What a launch works with.
 #[derive(Debug)]
@@ -229,34 +233,35 @@ impl Launcher<'_> {
         if heard == Heard::Word {
             let signals = Signals::block()?;
             let ending = started.ending()?;
-            let mut connection = Connection::of_pod(self.run_root.as_fd(), &reader.id)?;
-            let Client { pump, raw } = client::attach(&mut connection, audience)?;
-            let mut attendance = Attendance {
-                manner: if raw.is_some() { Manner::OnTerminal } else { Manner::Foreground },
-                target: audience.target(),
-                connection: &mut connection,
-                signals: &signals,
-                pump,
-                on_terminal: audience.stdio == AppStdio::Terminal,
-                raw,
-                wishes: audience.wishes(),
-            };
-            let attended = attendance.attend();
-            let Attendance { mut wishes, pump, raw, .. } = attendance;
-            // The pod's end may wait for nobody: what an app still writes finds its pipe closed.
-            drop((pump, raw));
-            match attended {
-                Ok(Outcome::Ended(_) | Outcome::PodEnded) => {}
-                Ok(Outcome::Detached) => return Ok(0),
-                Ok(Outcome::Left(signal)) => return Ok(exit::by_signal(signal)),
-                // Nobody reads what the app writes: it ends, as it would in a pipe of a shell.
-                Err(error) if error.kind() == Kind::OutputClosed => {
-                    connection.request(&Request::Shutdown { grace_ms: None }, &[])?;
+            if let Some((mut connection, client)) = self.connect(reader, audience, &ending)? {
+                let Client { pump, raw } = client;
+                let mut attendance = Attendance {
+                    manner: if raw.is_some() { Manner::OnTerminal } else { Manner::Foreground },
+                    target: audience.target(),
+                    connection: &mut connection,
+                    signals: &signals,
+                    pump,
+                    on_terminal: audience.stdio == AppStdio::Terminal,
+                    raw,
+                    wishes: audience.wishes(),
+                };
+                let attended = attendance.attend();
+                let Attendance { mut wishes, pump, raw, .. } = attendance;
+                // The pod's end may wait for nobody: what an app still writes finds its pipe closed.
+                drop((pump, raw));
+                match attended {
+                    Ok(Outcome::Ended(_) | Outcome::PodEnded) => {}
+                    Ok(Outcome::Detached) => return Ok(0),
+                    Ok(Outcome::Left(signal)) => return Ok(exit::by_signal(signal)),
+                    // Nobody reads what the app writes: it ends, as it would in a pipe of a shell.
+                    Err(error) if error.kind() == Kind::OutputClosed => {
+                        connection.request(&Request::Shutdown { grace_ms: None }, &[])?;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
+                await_end(&ending, &mut connection, &signals, &mut wishes)?;
+                stopped = wishes.status();
             }
-            await_end(&ending, &mut connection, &signals, &mut wishes)?;
-            stopped = wishes.status();
         }
         let Some(code) = started.end()? else {
             let sentence = format!("the supervisor of pod `{}` was killed", reader.id);
@@ -270,6 +275,24 @@ impl Launcher<'_> {
         Ok(stopped.unwrap_or(code))
     }
 
+    /// Attaches to a pod that was held for it; `None` if it has ended by now, which tells more.
+    fn connect(
+        &self,
+        pod: &Pod,
+        audience: &Audience,
+        ending: &OwnedFd,
+    ) -> Result<Option<(Connection, Client)>> {
+        let connected = Connection::of_pod(self.run_root.as_fd(), &pod.id).and_then(|mut it| {
+            let client = client::attach(&mut it, audience)?;
+            Ok((it, client))
+        });
+        match connected {
+            // What could not be had was refused between our look and our word.
+            Err(error) if error.code() == "pod.unreachable" && ends_soon(ending)? => Ok(None),
+            connected => connected.map(Some),
+        }
+    }
+
     fn start<'s>(
         &'s self,
         pod: &'s Pod,
@@ -278,6 +301,22 @@ impl Launcher<'_> {
     ) -> Result<Box<dyn Started + 's>> {
         let (context, pods, run_root) = (self.context, self.pods, self.run_root.as_fd());
         self.supervision.start(Start { context, pods, run_root, pod, draft, begin })
+    }
+}
+
+/// Tells whether a supervisor that does not answer has ended, or does within [`REAPING`].
+fn ends_soon(ending: &OwnedFd) -> Result<bool> {
+    let deadline = Instant::now() + REAPING;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(ending, PollFlags::IN)], left.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                return Err(error).context(|| "cannot wait for the supervisor".to_owned());
+            }
+        }
     }
 }
 
