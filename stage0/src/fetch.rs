@@ -98,8 +98,7 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
         )),
         ErrorKind::Ambiguous => made.hint("`pod image ls --digests` shows ids in full"),
         ErrorKind::Untrusted => made.hint(
-            "the policy is that of `--signature-policy`, `/etc/pod/policy.json` or \
-             `/etc/containers/policy.json`; `--insecure-options image` gives it up",
+            "`--signature-policy FILE` names another policy; `--insecure-options image` does without",
         ),
         ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-options http`"),
         ErrorKind::Platform => made.hint("`--platform OS/ARCH` chooses another"),

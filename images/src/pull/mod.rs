@@ -185,7 +185,7 @@ impl Store {
         progress.event(Event::Resolving { reference: reference.to_string() });
         let chosen = choose::choose(source, reference, &options.platform)?;
         let verified = match trusted::policy(&options.policies)? {
-            Some(policy) => trusted::check(&policy, reference, source, &chosen)?,
+            Some((path, policy)) => trusted::check((path, &policy), reference, source, &chosen)?,
             None => source.verified(),
         };
         let digest = chosen.manifest_digest().clone();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pod_abi::app::Verified;
 
@@ -12,12 +12,12 @@ use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 use crate::trust::{self, MAX_POLICY, Named, Policy, Refusal, Requirement, Subject, judge};
 
-/// Reads the policy, if there is one.
+/// Reads the policy, if there is one; returns where it lies, too, for people.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Untrusted`]: one that cannot be read, or is none, lets nothing pass.
-pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<Policy>, Error> {
+pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<(&Path, Policy)>, Error> {
     for path in candidates {
         let unusable = || format!("policy `{}` cannot be used", path.display());
         let file = match File::open(path) {
@@ -31,7 +31,7 @@ pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<Policy>, Error> {
             .read_to_end(&mut bytes)
             .map_err(|error| Error::caused(ErrorKind::Untrusted, unusable(), error))?;
         return Policy::parse(&bytes)
-            .map(Some)
+            .map(|policy| Some((path.as_path(), policy)))
             .map_err(|error| Error::caused(ErrorKind::Untrusted, unusable(), error));
     }
     Ok(None)
@@ -45,7 +45,7 @@ pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<Policy>, Error> {
 /// [`ErrorKind::Untrusted`] says which requirement does not hold and where it stands; those of
 /// fetching signatures.
 pub(super) fn check(
-    policy: &Policy,
+    (path, policy): (&Path, &Policy),
     reference: &Reference,
     source: &dyn Source,
     chosen: &Chosen,
@@ -70,6 +70,7 @@ pub(super) fn check(
             Err(_) => {}
         }
     }
-    let sentence = refused.map_or_else(String::new, |refusal| refusal.to_string());
+    let why = refused.map_or_else(String::new, |refusal| refusal.to_string());
+    let sentence = format!("policy `{}` does not let it run: {why}", path.display());
     Err(Error::new(ErrorKind::Untrusted, sentence))
 }

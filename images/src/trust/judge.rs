@@ -125,7 +125,7 @@ fn sigstore_signed(
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the policy does not let it run: {} ({})", self.why, self.place)?;
+        write!(f, "{} ({})", self.why, self.place)?;
         self.causes.iter().try_for_each(|cause| write!(f, "; {cause}"))
     }
 }
