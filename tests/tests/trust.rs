@@ -89,8 +89,10 @@ fn only_what_the_policy_lets_pass_is_fetched_and_run() {
         let flags = ["--signature-policy", &policy, "-q", reference, "echo", "trusted"];
         sandbox.pod([&["run", "--rm"], &flags[..]].concat())
     };
-    run(&reference)
-        .refuses(125, &[&policy, "no signature the policy asks for", "--insecure-options image"]);
+    run(&reference).refuses(
+        125,
+        &["[SANDBOX]/policy.json", "no signature the policy asks for", "--insecure-options image"],
+    );
     let listed = sandbox.pod(["image", "ls"]).success();
     assert!(!listed.contains("team/app"), "{listed}");
     run(&format!("oci:{}:app", layout.display())).refuses(125, &["rejected", "policy's default"]);
