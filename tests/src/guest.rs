@@ -50,6 +50,8 @@ pub enum ToGuest {
     Size(Size),
     /// It has run too long: kill it, and all its process group.
     Kill,
+    /// Whether anybody is there. A machine that hangs is found by its silence.
+    Ping,
 }
 
 /// What the machine tells.
@@ -65,6 +67,8 @@ pub enum FromGuest {
     Ended(u8),
     /// It could not be run, and this is why.
     Refused(String),
+    /// The answer to [`ToGuest::Ping`], whatever the command does.
+    Pong,
 }
 
 impl ToGuest {
@@ -80,6 +84,7 @@ impl ToGuest {
             Self::EndOfInput => frame(to, b'.', &[]),
             Self::Size(size) => frame(to, b'#', &serde_json::to_vec(size)?),
             Self::Kill => frame(to, b'k', &[]),
+            Self::Ping => frame(to, b'p', &[]),
         }
     }
 
@@ -96,6 +101,7 @@ impl ToGuest {
             b'.' => Self::EndOfInput,
             b'#' => Self::Size(serde_json::from_slice(&content)?),
             b'k' => Self::Kill,
+            b'p' => Self::Ping,
             _ => return Err(unknown(kind)),
         }))
     }
@@ -114,6 +120,7 @@ impl FromGuest {
             Self::Taken => frame(to, b'+', &[]),
             Self::Ended(code) => frame(to, b'=', &[*code]),
             Self::Refused(why) => frame(to, b'-', why.as_bytes()),
+            Self::Pong => frame(to, b'P', &[]),
         }
     }
 
@@ -129,6 +136,7 @@ impl FromGuest {
             (b'2', _) => Self::Errors(content),
             (b'+', []) => Self::Taken,
             (b'=', [code]) => Self::Ended(*code),
+            (b'P', []) => Self::Pong,
             (b'-', _) => Self::Refused(String::from_utf8_lossy(&content).into_owned()),
             _ => return Err(unknown(kind)),
         }))
@@ -217,6 +225,7 @@ mod tests {
             ToGuest::EndOfInput,
             ToGuest::Size(size),
             ToGuest::Kill,
+            ToGuest::Ping,
         ];
         let mut bytes = Vec::new();
         orders.iter().for_each(|order| order.write(&mut bytes).expect("memory is writable"));
@@ -232,6 +241,7 @@ mod tests {
             FromGuest::Taken,
             FromGuest::Ended(137),
             FromGuest::Refused("there is no such file".to_owned()),
+            FromGuest::Pong,
         ];
         let mut bytes = Vec::new();
         reports.iter().for_each(|report| report.write(&mut bytes).expect("memory is writable"));

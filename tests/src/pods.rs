@@ -48,11 +48,18 @@ impl Sandbox {
     /// When it says nothing.
     #[must_use]
     pub fn status(&self, name: &str) -> PodStatus {
+        self.status_if_told(name).expect("the pod has told its status")
+    }
+
+    /// Returns what `pod status` says of pod `name`; `None` before there is one that has told.
+    #[must_use]
+    pub fn status_if_told(&self, name: &str) -> Option<PodStatus> {
         #[derive(Deserialize)]
         struct Shown {
-            status: PodStatus,
+            status: Option<PodStatus>,
         }
-        self.pod(["status", "-o", "json", name]).json::<Shown>().status
+        let said = self.pod(["status", "-o", "json", name]);
+        serde_json::from_str::<Shown>(&said.raw).ok()?.status
     }
 
     /// Runs the probe in the fixture `app` with `flags`, and returns what it saw.

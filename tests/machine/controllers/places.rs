@@ -79,9 +79,8 @@ fn a_unit_that_comes_back_is_limited_again_and_its_old_pod_takes_nothing_away() 
     let first = pod.status();
     machine.program("systemctl").args(["kill", "--signal=KILL", "back"]).run().success();
     let second = pod.wait_for("it is back", || {
-        let said = pod.pod(&["status", "-o", "json", "back"]);
-        let there = said.code == 0 && said.raw.contains("\"running\"");
-        there.then(|| pod.status()).filter(|status| status.supervisor != first.supervisor)
+        let told = machine.status_if_told("back");
+        told.filter(|status| status.supervisor != first.supervisor)
     });
     pod.wait_for("it runs", || (pod.app("web").state == AppState::Running).then_some(()));
     assert_eq!(second.cgroup, first.cgroup);

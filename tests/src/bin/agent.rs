@@ -62,6 +62,7 @@ fn serve() -> io::Result<()> {
             (ToGuest::EndOfInput, Some(running)) => running.input = None,
             (ToGuest::Size(size), Some(running)) => running.resize(size),
             (ToGuest::Kill, Some(running)) => running.kill(),
+            (ToGuest::Ping, _) => tell(&host, &FromGuest::Pong)?,
             (ToGuest::EndOfInput | ToGuest::Size(_) | ToGuest::Kill, None) => {}
         }
     }

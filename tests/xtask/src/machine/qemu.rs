@@ -8,7 +8,7 @@
 //! afterwards. QEMU ends with us in any case, and then all of the machine is gone.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
@@ -19,14 +19,17 @@ use harness::guest;
 use crate::error::Error;
 use crate::machine::tier::{Machine, Reboot, Streams};
 use crate::packages;
+use crate::say;
 
 use accelerator::Accelerator;
 use disk::Disk;
 use line::{End, Line};
+use monitor::Monitor;
 
 mod accelerator;
 mod disk;
 mod line;
+mod monitor;
 
 /// How long a boot may take on a host with other things to do, and how long a way down.
 const BOOT: Duration = Duration::from_secs(240);
@@ -63,6 +66,7 @@ const IN_A_SCOPE: [&str; 9] = [
 pub(crate) struct Qemu {
     qemu: Child,
     line: Line,
+    monitor: Monitor,
     /// A file without a name: everything the kernel, systemd and QEMU itself have said.
     console: File,
     console_path: PathBuf,
@@ -70,6 +74,8 @@ pub(crate) struct Qemu {
     boot: String,
     kernel: PathBuf,
     disk: Disk,
+    /// It hangs, or has ended by itself.
+    lost: bool,
 }
 
 impl Qemu {
@@ -81,9 +87,12 @@ impl Qemu {
         let console = tempfile::tempfile().map_err(|error| not_started(&error))?;
         let console_path =
             PathBuf::from(format!("/proc/{}/fd/{}", process::id(), console.as_raw_fd()));
-        let (qemu, line) = start(&kernel, &disk, &console)?;
+        let monitor = Monitor::new().map_err(|error| not_started(&error))?;
+        let (qemu, line) = start(&kernel, &disk, &console, &monitor)?;
         let boot = String::new();
-        let mut machine = Self { qemu, line, console, console_path, boot, kernel, disk };
+        let lost = false;
+        let mut machine =
+            Self { qemu, line, monitor, console, console_path, boot, kernel, disk, lost };
         machine.come_up()?;
         Ok(machine)
     }
@@ -133,7 +142,9 @@ impl Qemu {
         limit: Option<Duration>,
     ) -> Result<u8, Error> {
         let line = words.join(" ");
-        match self.line.run(words, streams, limit).map_err(|error| self.lost(&error))? {
+        let shake = || shake(&self.monitor, &self.console_path);
+        let ended = self.line.run(words, streams, limit, &shake);
+        match ended.map_err(|error| self.lost(&error))? {
             End::Code(code) => Ok(code),
             End::Refused(why) => Err(Error::new(why)),
             End::TooLong => Err(Error::new(format!("`{line}` took longer than its limit"))),
@@ -143,13 +154,37 @@ impl Qemu {
     }
 
     /// What to say when there is no machine to talk to any more.
-    fn lost(&self, why: &dyn std::fmt::Display) -> Error {
+    fn lost(&mut self, why: &dyn std::fmt::Display) -> Error {
+        self.lost = true;
         let bytes = fs::read(&self.console_path).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n");
         Error::of("the machine is lost", &format!("{why}; its console ends with\n{last}"))
     }
+}
+
+impl Qemu {
+    /// Boots from the same disk when QEMU has ended.
+    fn start_again(&mut self) -> Result<(), Error> {
+        self.qemu.wait().map_err(|error| not_started(&error))?;
+        let (kernel, disk) = (&self.kernel, &self.disk);
+        (self.qemu, self.line) = start(kernel, disk, &self.console, &self.monitor)?;
+        self.lost = false;
+        self.come_up()
+    }
+}
+
+/// Writes down what a machine does that does not answer, and shakes it.
+fn shake(monitor: &Monitor, console: &Path) {
+    let state = monitor.state().unwrap_or_else(|error| format!("QEMU does not answer: {error}"));
+    let shaken = monitor.shake().map_or_else(|error| error.to_string(), |()| String::new());
+    // What is written here is for people; nothing stands or falls with it.
+    let _ = File::options()
+        .append(true)
+        .open(console)
+        .and_then(|mut console| writeln!(console, "the machine does not answer\n{state}{shaken}"));
+    say::note("the machine does not answer, and was stopped and started");
 }
 
 impl Machine for Qemu {
@@ -169,9 +204,17 @@ impl Machine for Qemu {
         if !self.line.await_end(DOWN).map_err(|error| self.lost(&error))? {
             return Err(self.lost(&format!("it has not gone down in {} s", DOWN.as_secs())));
         }
-        self.qemu.wait().map_err(|error| not_started(&error))?;
-        (self.qemu, self.line) = start(&self.kernel, &self.disk, &self.console)?;
-        self.come_up()
+        self.start_again()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    fn revive(&mut self) -> Result<(), Error> {
+        // It may have ended meanwhile.
+        let _ = self.qemu.kill();
+        self.start_again()
     }
 
     fn console(&self) -> &Path {
@@ -201,9 +244,15 @@ fn not_started(error: &io::Error) -> Error {
     Error::of("cannot start QEMU", error)
 }
 
-fn start(kernel: &Path, disk: &Disk, console: &File) -> Result<(Child, Line), Error> {
+fn start(
+    kernel: &Path,
+    disk: &Disk,
+    console: &File,
+    monitor: &Monitor,
+) -> Result<(Child, Line), Error> {
     let (line, theirs) = Line::new().map_err(|error| not_started(&error))?;
     let mut command = command(kernel, &disk.path());
+    command.args(monitor.arguments());
     command.stdin(Stdio::from(OwnedFd::from(
         theirs.try_clone().map_err(|error| not_started(&error))?,
     )));
@@ -218,7 +267,7 @@ fn command(kernel: &Path, disk: &Path) -> Command {
     command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
     command.args(Accelerator::find().arguments());
     command.args(["-M", "q35", "-smp", PROCESSORS, "-m", MEMORY, "-nodefaults", "-no-reboot"]);
-    command.args(["-display", "none", "-monitor", "none"]);
+    command.args(["-display", "none"]);
     command.arg("-kernel").arg(kernel).args(["-append", KERNEL]);
     let mut drive = std::ffi::OsString::from("if=none,id=root,format=qcow2,cache=unsafe,file=");
     drive.push(disk);

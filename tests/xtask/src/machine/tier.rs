@@ -99,6 +99,16 @@ pub(crate) trait Machine {
     /// Reboots; what is on the disk stays.
     fn reboot(&mut self, how: Reboot) -> Result<(), Error>;
 
+    /// Returns whether it no longer answers.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// Pulls the plug of a machine that is lost, and boots it again; what is on the disk stays.
+    fn revive(&mut self) -> Result<(), Error> {
+        self.reboot(Reboot::Sudden)
+    }
+
     /// Names the file that holds what was said on the console, as long as the machine lives.
     fn console(&self) -> &Path;
 }

@@ -10,21 +10,21 @@
 //! ```
 //!
 //! What the test program says is passed through; when something failed, the ends of journal and
-//! console are shown below it. A machine that hangs is killed when its time is over.
+//! console are shown below it. A machine that hangs is booted again from its disk, once, and the
+//! tests that have no result yet are run there; the one it hung in is run from its beginning.
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, PipeReader, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::parity::{Found, MOST_BOOTS, RESULTS, Wall};
 use harness::programs::IN_MACHINE;
 use harness::random::SEED;
 use harness::said::SLOWNESS;
+use tempfile::NamedTempFile;
 
 use crate::build;
 use crate::count::Count;
@@ -34,6 +34,13 @@ use crate::machine::root;
 use crate::machine::tier::{Machine, Reboot, Streams, Tier};
 use crate::say;
 
+use heard::{Heard, Listener};
+
+mod heard;
+
+/// How often a machine may hang: the emulation of a computer that has guests of its own is itself
+/// not without fault. A test that hangs it twice has failed.
+const MOST_HANGS: u32 = 1;
 /// How many lines of the journal and of the console are shown after a failure.
 const SHOWN: usize = 60;
 /// How long a machine has to hand over what it recorded.
@@ -114,12 +121,11 @@ pub(crate) fn run(
     }
     let log = File::create(results.join("tests.log")).map_err(failed)?;
     let mut count = Count::default();
-    let end = Instant::now() + budget;
+    let mut trial = Trial { machine, tier, log, end: Instant::now() + budget, hangs: 0 };
     for step in steps {
-        let left = end.saturating_duration_since(Instant::now());
         let done = match step {
-            Step::Reboot(how) => machine.reboot(*how).map(|()| Count::default()),
-            Step::Tests(args) => test(machine, tier, args, &log, left),
+            Step::Reboot(how) => trial.machine.reboot(*how).map(|()| Count::default()),
+            Step::Tests(args) => trial.test_to_the_end(args),
         };
         match done {
             Ok(more) => count = count.plus(more),
@@ -131,7 +137,10 @@ pub(crate) fn run(
             }
         }
     }
-    bring_back(machine, &results);
+    bring_back(trial.machine, &results);
+    if trial.hangs > 0 {
+        say::fact("machines that hung", &format!("{}, of at most {MOST_HANGS}", trial.hangs));
+    }
     if let Some(boots) = boots(&results.join("parity")) {
         say::fact("virtual machines booted", &format!("{boots}, of at most {MOST_BOOTS}"));
         if boots > MOST_BOOTS {
@@ -151,75 +160,93 @@ pub(crate) fn results(tier: Tier) -> PathBuf {
     root::directory().join("results").join(tier.to_string())
 }
 
-/// Runs the test program once.
-fn test(
-    machine: &mut dyn Machine,
+/// Tests that run in a machine.
+struct Trial<'a> {
+    machine: &'a mut dyn Machine,
     tier: Tier,
-    args: &[String],
-    log: &File,
-    limit: Duration,
-) -> Result<Count, Error> {
-    let failed = |error: io::Error| Error::of("cannot hear the tests of a machine", &error);
-    let (read, write) = io::pipe().map_err(failed)?;
-    let errors = write.try_clone().map_err(failed)?;
-    let log = log.try_clone().map_err(failed)?;
-    let begun = Arc::new(Mutex::new(Vec::new()));
-    let line = begun.clone();
-    let listener = thread::spawn(move || listen(read, log, &line));
-
-    let program = format!("{IN_MACHINE}/{PROGRAM}");
-    let slowness = format!("{SLOWNESS}={}", if tier == Tier::Qemu { 10 } else { 1 });
-    let core_files =
-        format!("mkdir -p {CORES} && cd {CORES} && ulimit -c unlimited && exec \"$@\"");
-    let mut words = vec!["sh", "-c", &core_files, "sh", "env", &slowness, "RUST_BACKTRACE=1"];
-    words.extend(["INSTA_WORKSPACE_ROOT=/", "INSTA_UPDATE=no"]);
-    let seed = env::var(SEED).map(|seed| format!("{SEED}={seed}"));
-    words.extend(seed.as_deref());
-    words.extend([program.as_str(), "--test-threads=1"]);
-    words.extend(args.iter().map(String::as_str));
-    let streams = Streams::Into { output: write.into(), errors: errors.into() };
-    let ended = machine.run(&words, streams, Some(limit));
-    let code = match ended {
-        Ok(code) => code,
-        Err(error) => {
-            // Nobody waits for the listener: what hangs in there holds the other end open. The
-            // line that has begun names the test that hangs.
-            let line = begun.lock().unwrap_or_else(PoisonError::into_inner);
-            let line = String::from_utf8_lossy(&line);
-            return Err(Error::of(
-                &format!("the tests did not end: `{}`", line.trim_end()),
-                &error,
-            ));
-        }
-    };
-    let count = listener.join().unwrap_or(Count::FAILED);
-    // A test program that died reports no result; and where nothing may be skipped, ignoring is.
-    let silent = code != 0 && count.failed == 0;
-    let ignored = Count { failed: count.ignored, ..Count::default() };
-    let count = Count { ignored: 0, ..count }.plus(ignored);
-    Ok(if silent { count.plus(Count::FAILED) } else { count })
+    log: File,
+    end: Instant,
+    /// How often the machine was lost and booted again.
+    hangs: u32,
 }
 
-/// Passes lines through, records them, and adds up what they count; `begun` is the line that has
-/// not ended yet.
-fn listen(mut read: PipeReader, mut log: File, begun: &Mutex<Vec<u8>>) -> Count {
-    let mut count = Count::default();
-    let mut chunk = [0; 8192];
-    loop {
-        let heard = match read.read(&mut chunk) {
-            Ok(0) | Err(_) => return count,
-            Ok(heard) => &chunk[..heard],
+/// How a run of the test program ended.
+enum Run {
+    /// As it should; this is what it counted.
+    Ended(Count),
+    /// Not at all: what it had said by then, and why.
+    Cut(Heard, Error),
+}
+
+impl Trial<'_> {
+    /// Runs the tests that `args` choose, and in a machine that hung and was booted again those
+    /// that have no result yet.
+    fn test_to_the_end(&mut self, args: &[String]) -> Result<Count, Error> {
+        let (heard, error) = match self.test(args)? {
+            Run::Ended(count) => return Ok(count),
+            Run::Cut(heard, error) => (heard, error),
         };
-        // The log is for people; tests must not fail for want of it.
-        let _ = log.write_all(heard);
-        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.extend_from_slice(heard);
-        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = begun.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line[..end]);
-            say::plain(&line);
-            count = count.plus(Count::of_line(&line));
+        if !self.machine.is_lost() || self.hangs == MOST_HANGS {
+            return Err(error);
         }
+        self.hangs += 1;
+        say::error(&error);
+        self.machine.revive()?;
+        let left = self.tests(args)?.into_iter().filter(|test| !heard.knows(test));
+        let left: Vec<String> = left.collect();
+        say::note(&format!("the machine has been booted again for {} tests", left.len()));
+        if left.is_empty() {
+            return Ok(heard.sum());
+        }
+        let more = self.test_to_the_end(&[&["--exact".to_owned()], &left[..]].concat())?;
+        Ok(heard.sum().plus(more))
+    }
+
+    /// Names the tests that `args` choose.
+    fn tests(&mut self, args: &[String]) -> Result<Vec<String>, Error> {
+        let failed = |error: io::Error| Error::of("cannot list the tests of a machine", &error);
+        let list = NamedTempFile::new().map_err(failed)?;
+        let program = format!("{IN_MACHINE}/{PROGRAM}");
+        let mut words = vec![program.as_str(), "--list", "--format=terse"];
+        words.extend(args.iter().map(String::as_str));
+        fetch(self.machine, &words, list.path())?;
+        let text = fs::read_to_string(list.path()).map_err(failed)?;
+        Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    }
+
+    /// Runs the test program once.
+    fn test(&mut self, args: &[String]) -> Result<Run, Error> {
+        let failed = |error: io::Error| Error::of("cannot hear the tests of a machine", &error);
+        let (read, write) = io::pipe().map_err(failed)?;
+        let errors = write.try_clone().map_err(failed)?;
+        let listener = Listener::to(read, self.log.try_clone().map_err(failed)?);
+
+        let program = format!("{IN_MACHINE}/{PROGRAM}");
+        let slowness = format!("{SLOWNESS}={}", if self.tier == Tier::Qemu { 10 } else { 1 });
+        let core_files =
+            format!("mkdir -p {CORES} && cd {CORES} && ulimit -c unlimited && exec \"$@\"");
+        let mut words = vec!["sh", "-c", &core_files, "sh", "env", &slowness, "RUST_BACKTRACE=1"];
+        words.extend(["INSTA_WORKSPACE_ROOT=/", "INSTA_UPDATE=no"]);
+        let seed = env::var(SEED).map(|seed| format!("{SEED}={seed}"));
+        words.extend(seed.as_deref());
+        words.extend([program.as_str(), "--test-threads=1"]);
+        words.extend(args.iter().map(String::as_str));
+        let streams = Streams::Into { output: write.into(), errors: errors.into() };
+        let left = self.end.saturating_duration_since(Instant::now());
+        let code = match self.machine.run(&words, streams, Some(left)) {
+            Ok(code) => code,
+            Err(error) => {
+                let heard = listener.so_far();
+                let what = format!("the tests did not end: `{}`", heard.begun());
+                return Ok(Run::Cut(heard, Error::of(&what, &error)));
+            }
+        };
+        let count = listener.all().counted();
+        // A test program that died reports no result; and where nothing may be skipped, ignoring is.
+        let silent = code != 0 && count.failed == 0;
+        let ignored = Count { failed: count.ignored, ..Count::default() };
+        let count = Count { ignored: 0, ..count }.plus(ignored);
+        Ok(Run::Ended(if silent { count.plus(Count::FAILED) } else { count }))
     }
 }
 

@@ -17,6 +17,10 @@ use crate::machine::tier::Streams;
 
 /// How often to look whether the terminal has another size, in milliseconds.
 const LOOK: u16 = 250;
+/// How long a command may be silent until the machine is asked whether it lives, and how long it
+/// may take to answer, busy as it and its host may be.
+const SILENCE: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(60);
 /// How long a killed command may take to end, and the rest of a frame to come.
 const LAST_BREATH: Duration = Duration::from_secs(20);
 
@@ -33,7 +37,7 @@ pub(super) enum End {
     Refused(String),
     /// It took longer than its limit and was killed.
     TooLong,
-    /// The machine has said nothing of its end, nor that it was killed: it hangs.
+    /// The machine does not answer: it hangs.
     Silent,
     /// The machine is no more.
     Gone,
@@ -74,19 +78,22 @@ impl Line {
         ToGuest::Start(Start { words, terminal: None }).write(&mut self.0)
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end. A machine that does not answer meanwhile is heard once more after
+    /// `shake`; only on a terminal of ours it is left to the person there to lose patience.
     pub(super) fn run(
         &mut self,
         words: Vec<String>,
         streams: Streams,
         limit: Option<Duration>,
+        shake: &dyn Fn(),
     ) -> io::Result<End> {
         let end = limit.map(|limit| Instant::now() + limit);
         match streams {
             Streams::Into { output, errors } => {
                 self.order(words)?;
                 ToGuest::EndOfInput.write(&mut self.0)?;
-                self.follow(&mut File::from(output), &mut File::from(errors), end, || ())
+                let watch = Watch { end, shake: Some(shake) };
+                self.follow(&mut File::from(output), &mut File::from(errors), watch, || ())
             }
             Streams::Ours => self.run_on_ours(words, end),
         }
@@ -104,7 +111,8 @@ impl Line {
         let mut sending = self.0.try_clone()?;
         thread::scope(|scope| {
             scope.spawn(move || send_input(&mut sending, &credit, &stop, size));
-            let ended = self.follow(&mut io::stdout(), &mut io::stderr(), end, || {
+            let watch = Watch { end, shake: None };
+            let ended = self.follow(&mut io::stdout(), &mut io::stderr(), watch, || {
                 // The thread has ended with the input.
                 let _ = taken.send(());
             });
@@ -119,25 +127,42 @@ impl Line {
         &mut self,
         output: &mut dyn Write,
         errors: &mut dyn Write,
-        end: Option<Instant>,
+        watch: Watch<'_>,
         taken: impl Fn(),
     ) -> io::Result<End> {
-        let mut end = end;
+        let Watch { mut end, shake } = watch;
         let mut killed = false;
+        let mut heard = Hearing::Well;
         loop {
-            if !await_something(&self.0, end)? {
+            let next = shake.filter(|_| !killed).map(|_| Instant::now() + heard.patience());
+            if !await_something(&self.0, end.into_iter().chain(next).min())? {
                 if killed {
                     return Ok(End::Silent);
                 }
-                ToGuest::Kill.write(&mut self.0)?;
-                end = Some(Instant::now() + LAST_BREATH);
-                killed = true;
+                if end.is_some_and(|end| end <= Instant::now()) {
+                    ToGuest::Kill.write(&mut self.0)?;
+                    end = Some(Instant::now() + LAST_BREATH);
+                    killed = true;
+                    continue;
+                }
+                heard = match heard {
+                    Hearing::Well => Hearing::Asked,
+                    Hearing::Asked => {
+                        shake.inspect(|shake| shake());
+                        Hearing::Shaken
+                    }
+                    Hearing::Shaken => return Ok(End::Silent),
+                };
+                ToGuest::Ping.write(&mut self.0)?;
                 continue;
             }
+            heard = Hearing::Well;
             match FromGuest::read(&mut self.0) {
                 Ok(Some(FromGuest::Output(bytes))) => pass_on(output, &bytes),
                 Ok(Some(FromGuest::Errors(bytes))) => pass_on(errors, &bytes),
                 Ok(Some(FromGuest::Taken)) => taken(),
+                // To what was asked before it was heard again.
+                Ok(Some(FromGuest::Pong)) => {}
                 Ok(Some(_)) if killed => return Ok(End::TooLong),
                 Ok(Some(FromGuest::Ended(code))) => return Ok(End::Code(code)),
                 Ok(Some(FromGuest::Refused(why))) => return Ok(End::Refused(why)),
@@ -145,6 +170,36 @@ impl Line {
                 Err(error) if is_timeout(&error) => return Ok(End::Silent),
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+/// What is watched while a command runs.
+#[derive(Clone, Copy)]
+struct Watch<'a> {
+    /// When it is killed.
+    end: Option<Instant>,
+    /// What may bring a machine back that does not answer. Without it, it is not asked.
+    shake: Option<&'a dyn Fn()>,
+}
+
+/// How a machine was last heard.
+#[derive(Clone, Copy)]
+enum Hearing {
+    /// It says something now and then.
+    Well,
+    /// It was silent and was asked whether it lives.
+    Asked,
+    /// It did not answer, and was shaken.
+    Shaken,
+}
+
+impl Hearing {
+    /// How long to wait for the next word.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Well => SILENCE,
+            Self::Asked | Self::Shaken => ANSWER,
         }
     }
 }
