@@ -48,7 +48,8 @@ impl Sandbox {
     /// When it says nothing.
     #[must_use]
     pub fn status(&self, name: &str) -> PodStatus {
-        self.status_if_told(name).expect("the pod has told its status")
+        self.status_if_told(name)
+            .unwrap_or_else(|| panic!("it tells nothing:\n{}", self.pod(["status", name])))
     }
 
     /// Returns what `pod status` says of pod `name`; `None` before there is one that has told.
