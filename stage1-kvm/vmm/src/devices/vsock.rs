@@ -151,8 +151,11 @@ impl Active for Driven {
 
     fn reset(mut self: Box<Self>) -> Box<dyn Device> {
         // A kernel that is switched off may reset its devices, and what it has sent before was said
-        // to be under way: it is written while the device has no driver.
-        self.muxer.part_all(Instant::now());
+        // to be under way, also what was not looked at yet: it is written while the device has no
+        // driver. A queue that is broken has nothing more to say.
+        let now = Instant::now();
+        let _ = self.take(now);
+        self.muxer.part_all(now);
         Box::new(Vsock { muxer: self.muxer, plugs: self.plugs, ends: None })
     }
 }
@@ -600,7 +603,9 @@ mod tests {
         let mut guest = Guest::new([(TOKEN, writer, Direction::Out)]);
         guest.join();
         guest.send(port::STREAM, &[1; 60_000]);
-        guest.send(port::STREAM, &[2; 60_000]);
+        // The device was not told of this yet.
+        let header = Header { length: 60_000, ..guest.header(port::STREAM, Op::Data) };
+        guest.rig.drivers[SEND].put(&[&header.encode(), &[2; 60_000]], &[]);
         let begun = Instant::now();
         let mut device = guest.device.reset();
         assert!(begun.elapsed() < Duration::from_secs(1), "it waits for no reader");
