@@ -8,7 +8,8 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as Inherit};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pod_abi::app::Stdio;
 use pod_abi::control::WindowSize;
@@ -355,11 +356,24 @@ impl Host {
         let points = mounts.lines().filter(|line| line.starts_with("cgroup2 "));
         for point in points.filter_map(|line| line.split(' ').nth(1)) {
             let own = Path::new(point).join(layout::cgroup(&self.order.pod.uuid));
-            for leaf in fs::read_dir(own.join("pod")).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir(leaf.path());
+            // The last processes of a pod end a moment after it.
+            let _ = fs::write(own.join("cgroup.kill"), "1");
+            let deadline = Instant::now() + PATIENCE;
+            while !is_removed(&own) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(10));
             }
-            let _ = fs::remove_dir(own.join("pod"));
-            let _ = fs::remove_dir(own);
         }
+    }
+}
+
+/// Removes the cgroup of a pod, innermost directories first; tells whether it is gone.
+fn is_removed(own: &Path) -> bool {
+    for leaf in fs::read_dir(own.join("pod")).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(leaf.path());
+    }
+    let _ = fs::remove_dir(own.join("pod"));
+    match fs::remove_dir(own) {
+        Ok(()) => true,
+        Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
