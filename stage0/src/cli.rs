@@ -126,6 +126,9 @@ pub(crate) enum Verb {
     /// Print this grammar as JSON, for what is written about it
     #[command(hide = true)]
     InternalGrammar,
+    /// Join the networks of a pod
+    #[command(hide = true)]
+    InternalAttach(AttachNetworksArgs),
     /// Tell machined of a pod
     #[command(hide = true)]
     InternalRegister(RegisterArgs),
@@ -821,6 +824,19 @@ pub(crate) struct ReapArgs {
     #[arg(long, value_name = "STATUS", default_value_t = 0)]
     pub(crate) code: u8,
     /// Name, id, or start of an id
+    pub(crate) pod: String,
+}
+
+/// `pod internal-attach`.
+#[derive(Args, Debug)]
+pub(crate) struct AttachNetworksArgs {
+    /// The pod's directory
+    #[arg(long = "pod", value_name = "PATH")]
+    pub(crate) directory: PathBuf,
+    /// The pod's network namespace
+    #[arg(long, value_name = "PATH")]
+    pub(crate) netns: PathBuf,
+    /// The pod's id
     pub(crate) pod: String,
 }
 

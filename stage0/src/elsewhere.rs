@@ -4,10 +4,16 @@
 /// Flags: the commands they are typed behind, their names as clap shows them, and the way out.
 const FLAGS: &[(&[&str], &[&str], &str)] = &[
     (
-        RUNS,
-        &["-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--mac-address"],
-        NO_NETWORK,
+        &["run", "prepare", "sandbox"],
+        &["-P", "--publish-all", "--expose"],
+        "ports are published one by one, or in ranges: `-p HOST:POD`",
     ),
+    (
+        &["app add"],
+        &["-p", "--publish", "-P", "--publish-all", "--expose", "--net", "--ip", "--mac-address"],
+        "apps share the network of their pod, which `pod run` has joined with `--net` and `-p`",
+    ),
+    (&["run", "prepare", "sandbox"], &["--network-alias"], "a pod is known by its `--name`"),
     (
         RUNS,
         &["--shm-size"],
@@ -145,9 +151,6 @@ const RUNS: &[&str] = &["run", "prepare", "sandbox", "app add"];
 /// The commands that fetch images.
 const FETCHES: &[&str] = &["run", "prepare", "app add", "fetch", "image pull"];
 
-const NO_NETWORK: &str =
-    "a pod has its own loopback and nothing else; `--net host` gives it the host's network";
-
 /// Commands: the noun before them, empty for none, their names, and the way out.
 const COMMANDS: &[(&str, &[&str], &str)] = &[
     ("", &["create"], "`pod prepare` lays a pod out, and `pod start` starts it"),
@@ -174,7 +177,7 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ),
     ("", &["resume"], "`pod unpause POD` lets a paused pod go on"),
     ("", &["rename"], "a pod keeps the name that `--name` has given it"),
-    ("", &["port", "network"], NO_NETWORK),
+    ("", &["port", "network"], "`pod status POD` shows what networks a pod has joined"),
     (
         "",
         &["health", "healthcheck"],

@@ -6,6 +6,7 @@
 
 mod resources;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -83,9 +84,8 @@ pub(crate) struct PodFlags {
     /// Hostname of the pod [default: its name]
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// Network of the pod: `none` or `host` [default: none]
-    #[arg(long, value_name = "KIND", alias = "network")]
-    pub(crate) net: Option<String>,
+    #[command(flatten)]
+    pub(crate) joining: NetFlags,
     /// Name server, `host` for the host's resolv.conf, `none` for an empty one (repeatable)
     #[arg(long, value_name = "IP|host|none")]
     pub(crate) dns: Vec<String>,
@@ -146,6 +146,24 @@ pub(crate) struct PodFlags {
     /// With `--spec`: start the pod of that name again if it is the one described, else replace it
     #[arg(long)]
     pub(crate) reuse: bool,
+}
+
+/// Flags of a pod about networks.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct NetFlags {
+    /// Networks of the pod, `default`, `default-restricted` or any of CNI in `/etc/cni/net.d`; or
+    /// `none`, `host`, or the namespace at a path (repeatable) [default: none, with `-p` `default`]
+    #[arg(long, value_name = "none|host|ns:PATH|NAME[:KEY=VALUE;…],…", alias = "network")]
+    pub(crate) net: Vec<String>,
+    /// Have a port of the host lead to one of the pod; both may be ranges (repeatable)
+    #[arg(short, long, value_name = "[IP:]HOST:POD[/tcp|udp]")]
+    pub(crate) publish: Vec<String>,
+    /// Address of the pod in its one network (repeatable, once for each family)
+    #[arg(long, value_name = "IP", alias = "ip6")]
+    pub(crate) ip: Vec<IpAddr>,
+    /// Hardware address of the pod in its one network
+    #[arg(long, value_name = "MAC", alias = "mac")]
+    pub(crate) mac_address: Option<String>,
 }
 
 /// Flags of whatever may fetch an image.

@@ -432,7 +432,7 @@ mod tests {
     fn pod_flags_are_read_before_the_first_image() {
         let line = line("-d --rm --net host --hostname h --label a=b --root /x alpine");
         assert!(line.pod.detach && line.pod.rm);
-        assert_eq!(line.pod.net.as_deref(), Some("host"));
+        assert_eq!(line.pod.joining.net, ["host"]);
         assert_eq!(line.pod.label, ["a=b"]);
         assert_eq!(line.pod.globals.root.unwrap().to_str(), Some("/x"));
     }
@@ -485,7 +485,7 @@ mod tests {
             let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
             parse("run", &words).unwrap_err().report().hints.join("; ")
         };
-        assert!(hints("alpine -p 80:80").contains("`--net host`"));
+        assert!(hints("alpine -P").contains("`-p HOST:POD`"));
         assert!(hints("--shm-size=1g alpine").contains("--tmpfs /dev/shm"));
         assert!(!hints("-x alpine").contains("to pass"));
     }

@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::control::Connection;
 use crate::error::{CommandError, Context as _, Kind, Result};
 use crate::leftovers::Claim;
+use crate::networks;
 use crate::notify::Heard;
 use crate::pods::{Draft, Lock, Pod, Pods};
 use crate::stage1::{self, Handover, Stage1};
@@ -84,6 +85,7 @@ impl Launcher<'_> {
     ) -> Result<Infallible> {
         let Launch { manifest, mut apps, attempt, output, hold, service } = launch;
         check_unit_properties(&manifest, service.as_ref())?;
+        networks::check(&manifest.sandbox.network, &manifest.sandbox.ports)?;
         let sockets = &self.context.sockets;
         sockets::settle(&mut apps, &sockets.names)?;
         let (credentials, secrets): (Vec<_>, Vec<_>) =

@@ -13,6 +13,7 @@ use pod_abi::phase::Home;
 use crate::cgroup;
 use crate::error::Result;
 use crate::ids;
+use crate::networks::Networks;
 use crate::pods::{Lock, Pod, Pods};
 use crate::rundir::{self, Marked};
 
@@ -43,6 +44,7 @@ pub(crate) fn sweep(pods: &Pods, run_root: BorrowedFd<'_>) -> Result<Vec<PodId>>
             None => {}
         }
     }
+    Networks::of(pods)?.sweep()?;
     Ok(dead)
 }
 

@@ -39,6 +39,7 @@ mod limits;
 mod logs;
 mod named_volumes;
 mod nearest;
+mod networks;
 mod notify;
 mod pods;
 mod prompt;
@@ -350,6 +351,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Doctor(args) => commands::doctor(&context, &args),
         Verb::Version => version(&context),
         Verb::Reap(args) => commands::reap(&context, &args),
+        Verb::InternalAttach(args) => commands::attach_networks(&args),
         Verb::InternalRegister(args) => commands::register(&args),
         Verb::InternalUnpack => Err(CommandError::usage("`internal-unpack` is not for people")),
     }

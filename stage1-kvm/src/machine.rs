@@ -26,7 +26,7 @@ use pod_abi::processes::Listing;
 use pod_abi::stage::{AppOrder, Order};
 use pod_abi::stats::{AppUsage, Usage};
 use pod_abi::{AppName, Report, VolumeName};
-use supervisor::{Added, Born, Failure, Parcel, Terminal, UNSEEN, Wall};
+use supervisor::{Added, Born, Failure, Networks, Parcel, Terminal, UNSEEN, Wall};
 
 use crate::OVERHEAD;
 use crate::alarm::Alarm;
@@ -325,8 +325,8 @@ impl Wall for Machine<'_> {
         self.enclosure.path().map(str::to_owned)
     }
 
-    fn raise(&mut self) -> Result<Born, Failure> {
-        self.boot()
+    fn raise(&mut self, networks: &dyn Networks) -> Result<Born, Failure> {
+        self.boot(networks)
     }
 
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {

@@ -47,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) shares: Vec<Sharing>,
     /// Whom the monitor is to the host: never its root.
     pub(crate) user: u32,
-    /// Whether it is in any network.
+    /// Whether it joins networks.
     pub(crate) networked: bool,
     /// Bytes of the disk that is kept, if there is one.
     pub(crate) scratch: Option<u64>,
@@ -92,7 +92,7 @@ pub(crate) fn of(order: &Order, host: Host) -> Result<Plan, Failure> {
         layers,
         shares,
         user: user(order)?,
-        networked: !matches!(order.pod.sandbox.network, Network::None | Network::Host),
+        networked: matches!(order.pod.sandbox.network, Network::Joined(_)),
         scratch: order.pod.sandbox.scratch,
     })
 }

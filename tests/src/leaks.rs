@@ -124,6 +124,12 @@ fn durable(sandbox: &World<'_>, found: &mut Vec<String>) {
     }
     let names = entries(&root.join("names")).into_iter().filter(|name| !name.starts_with('.'));
     found.extend(names.map(|name| format!("name {name}")));
+    let joined = entries(&root.join("network/cni/attachments"));
+    found.extend(joined.iter().map(|name| format!("network/cni/attachments/{name}")));
+    let ledger = fs::read_to_string(root.join("network/ledger.json")).unwrap_or_default();
+    if !ledger.is_empty() && !ledger.contains("\"entries\":[]") {
+        found.push(format!("network/ledger.json {ledger}"));
+    }
     for place in ["tmp", "trash", "leases"] {
         let left = entries(&root.join("images").join(place));
         let left = left.iter().filter(|name| !name.starts_with('.'));

@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("archive", &[]),
     ("images", &["pod-abi"]),
     ("cni", &[]),
-    ("stage0", &["images", "archive", "pod-abi", "pod-sys"]),
+    ("stage0", &["images", "archive", "cni", "network", "pod-abi", "pod-sys"]),
     ("netlink", &[]),
     ("network", &["cni", "netlink", "pod-abi"]),
     ("supervisor", &["pod-abi", "pod-sys"]),

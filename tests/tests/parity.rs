@@ -47,6 +47,7 @@ groups! {
     restarts "restarts",
     starts "starts",
     apps_that_come "comings",
+    networks "network",
     a_storm "storm",
     kills "kills",
 }

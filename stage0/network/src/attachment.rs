@@ -1,17 +1,14 @@
 //! What is asked for and what comes of it: one link of one pod in one of the built-in networks.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pod_abi::PodId;
+use pod_abi::network::{MAX_PORTS, Publication};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use netlink::Mac;
-
-/// The most ports one attachment may publish. Each is an element of a map, in the kernel and on
-/// disk; whoever needs more wants the host's network.
-pub const MOST_PORTS: usize = 4096;
 
 /// A network that needs no configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,72 +61,6 @@ impl fmt::Display for Owner {
     }
 }
 
-/// What a port speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// Ports of the host that lead to ports of the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Publication {
-    /// At which address of the host. None is every address of both families; `0.0.0.0` and `::`
-    /// are every address of one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_address: Option<IpAddr>,
-    /// The first port of the host.
-    pub host_port: u16,
-    /// The first port of the pod.
-    pub pod_port: u16,
-    /// How many ports, each leading to the one at its place.
-    pub count: u16,
-    /// What they speak.
-    pub protocol: Protocol,
-}
-
-impl Publication {
-    /// Returns the pairs of host's and pod's port.
-    pub fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
-        let (host, pod) = (self.host_port, self.pod_port);
-        (0..self.count).map(move |step| (host.saturating_add(step), pod.saturating_add(step)))
-    }
-
-    /// Returns the last port of the host.
-    #[must_use]
-    pub fn last_host_port(&self) -> u16 {
-        self.host_port.saturating_add(self.count.saturating_sub(1))
-    }
-}
-
-impl fmt::Display for Publication {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host_address {
-            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
-            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
-            None => {}
-        }
-        write!(f, "{}", self.host_port)?;
-        if self.count > 1 {
-            write!(f, "-{}", self.last_host_port())?;
-        }
-        write!(f, "/{}", self.protocol)
-    }
-}
-
 /// A link that is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -179,10 +110,10 @@ impl Request {
                 return invalid(format!("there are no such ports: {ports} to {}", ports.pod_port));
             }
         }
-        if self.ports.iter().map(|ports| usize::from(ports.count)).sum::<usize>() > MOST_PORTS {
+        if self.ports.iter().map(|ports| usize::from(ports.count)).sum::<usize>() > MAX_PORTS {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("more than {MOST_PORTS} ports are published"),
+                format!("more than {MAX_PORTS} ports are published"),
             )
             .hint("`--net host` publishes all of them"));
         }
@@ -237,6 +168,7 @@ pub struct Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pod_abi::network::Protocol;
 
     fn request() -> Request {
         let pod = PodId::parse("00000000-0000-4000-8000-000000000001").unwrap();

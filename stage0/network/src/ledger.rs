@@ -23,7 +23,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::attachment::{Network, Owner, Publication};
+use pod_abi::network::Publication;
+
+use crate::attachment::{Network, Owner};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// The version of the file.

@@ -26,10 +26,9 @@ pub mod plugin;
 mod ports;
 mod subnet;
 
-pub use attachment::{
-    Attached, Leg, MOST_PORTS, Network, Owner, Protocol, Publication, Request, Work,
-};
+pub use attachment::{Attached, Leg, Network, Owner, Request, Work};
 pub use error::{Error, ErrorKind, Result};
 pub use host::{Host, Namespace, Swept, prepare};
 pub use ledger::Entry;
+pub use pod_abi::network::{MAX_PORTS, Protocol, Publication};
 pub use subnet::{Subnet, Subnet4, Subnet6, Subnets};

@@ -16,7 +16,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
-use crate::attachment::{Leg, Network, Owner, Publication, Request};
+use pod_abi::network::Publication;
+
+use crate::attachment::{Leg, Network, Owner, Request};
 use crate::ledger::Entry;
 use crate::subnet::Subnet;
 use netlink::namespace::Setting;
@@ -189,7 +191,7 @@ mod tests {
     use pod_abi::PodId;
 
     use super::*;
-    use crate::attachment::Protocol;
+    use pod_abi::network::Protocol;
 
     fn owner(interface: &str) -> Owner {
         let pod = PodId::parse("1a2b3c4d-0000-4000-8000-000000000000").unwrap();

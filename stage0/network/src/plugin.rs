@@ -17,7 +17,9 @@ use pod_abi::PodId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::attachment::{Attached, Leg, Network, Owner, Protocol, Publication, Request};
+use pod_abi::network::{Protocol, Publication};
+
+use crate::attachment::{Attached, Leg, Network, Owner, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, Namespace};
 use netlink::{Mac, Prefix};
@@ -272,24 +274,35 @@ fn open_namespace(subject: &Subject) -> std::result::Result<File, PluginError> {
     open().map_err(|error| told(&error))
 }
 
-/// An error in the words of CNI: the sentence, and behind it what the system said and the way out.
+/// The kinds of errors that have a code of our own, in the order of their codes.
+const OWN_KINDS: [ErrorKind; 9] = [
+    ErrorKind::AddressTaken,
+    ErrorKind::PortTaken,
+    ErrorKind::Exhausted,
+    ErrorKind::NoSubnet,
+    ErrorKind::Namespace,
+    ErrorKind::Kernel,
+    ErrorKind::Firewall,
+    ErrorKind::Storage,
+    ErrorKind::Broken,
+];
+
+/// Returns the kind of error this plugin means by a code, if it is one of its own.
+#[must_use]
+pub fn kind_of(code: u32) -> Option<ErrorKind> {
+    let at = usize::try_from(code.checked_sub(OWN_CODES)?).ok()?;
+    OWN_KINDS.get(at).copied()
+}
+
+/// An error in the words of CNI: the sentence with what the system said, and the way out as details.
 fn told(error: &Error) -> PluginError {
-    let code = match error.kind() {
-        ErrorKind::Invalid => PluginError::INVALID_CONFIGURATION,
-        ErrorKind::AddressTaken => OWN_CODES,
-        ErrorKind::PortTaken => OWN_CODES + 1,
-        ErrorKind::Exhausted => OWN_CODES + 2,
-        ErrorKind::NoSubnet => OWN_CODES + 3,
-        ErrorKind::Namespace => OWN_CODES + 4,
-        ErrorKind::Kernel => OWN_CODES + 5,
-        ErrorKind::Firewall => OWN_CODES + 6,
-        ErrorKind::Storage => OWN_CODES + 7,
-        ErrorKind::Broken => OWN_CODES + 8,
+    let at = (0..).zip(OWN_KINDS).find(|(_, kind)| *kind == error.kind());
+    let code = at.map_or(PluginError::INVALID_CONFIGURATION, |(at, _): (u32, _)| OWN_CODES + at);
+    let message = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     };
-    let source = std::error::Error::source(error).map(ToString::to_string);
-    let details: Vec<String> =
-        source.into_iter().chain(error.way_out().map(str::to_owned)).collect();
-    PluginError::new(code, error.to_string()).details(details.join("; "))
+    PluginError::new(code, message).details(error.way_out().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-use crate::attachment::{Owner, Protocol, Publication};
+use pod_abi::network::{Protocol, Publication};
+
+use crate::attachment::Owner;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::leases::Living;
 use crate::ledger::{Entry, Ledger};

@@ -1,6 +1,7 @@
 //! What the types of single fields cannot hold: what must be true of a whole pod, or a whole app.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::app::{
     AppSpec, MAX_ID, MAX_LOG_FILES, MIN_LOG_BYTES, MountSource, PidMode, Restart, Role,
@@ -11,6 +12,7 @@ use crate::credential::{
 use crate::isolators::Capability;
 use crate::manifest::{Dns, ExitPolicy, Ipc, Network, PodSpec, Sandbox, Userns};
 use crate::name::{AppName, VolumeName};
+use crate::network::{Attachment, MAX_NETWORKS, MAX_PORTS, NetworkName, Protocol, Publication};
 use crate::path::PodPath;
 use crate::readiness::{Check, Readiness};
 use crate::version;
@@ -93,6 +95,22 @@ pub enum SpecError {
     ForeignSysctl(String),
     #[error("setting `{0}` belongs to the host, whose namespace the pod shares")]
     SharedSysctl(String),
+    #[error("the pod joins {0} networks; at most {MAX_NETWORKS} are possible")]
+    TooManyNetworks(usize),
+    #[error("the pod joins network `{0}` twice")]
+    DuplicateNetwork(NetworkName),
+    #[error("the pod asks for two addresses of one family in network `{0}`")]
+    TwoAddresses(NetworkName),
+    #[error("`{0}` is no absolute path of a network namespace")]
+    RelativeNetwork(String),
+    #[error("ports are published, and the pod joins no network that they could lead into")]
+    NowhereToPublish,
+    #[error("more than {MAX_PORTS} ports are published")]
+    TooManyPorts,
+    #[error("port 0 is published, or one beyond 65535")]
+    NoPort,
+    #[error("port {port}/{protocol} of the host is published twice")]
+    DuplicatePort { port: u16, protocol: Protocol },
     #[error("`{0}` is no word of `resolv.conf` or `hosts`")]
     Resolver(String),
     #[error(
@@ -262,6 +280,7 @@ impl Sandbox {
                 return Err(SpecError::SharedSysctl(name.clone()));
             }
         }
+        self.check_network()?;
         if !self.resources.is_sound() {
             return Err(SpecError::PodLimit);
         }
@@ -283,6 +302,75 @@ impl Sandbox {
             }
         }
         Ok(())
+    }
+}
+
+impl Sandbox {
+    fn check_network(&self) -> Result<(), SpecError> {
+        match &self.network {
+            Network::Joined(networks) => check_attachments(networks)?,
+            _ if !self.ports.is_empty() => return Err(SpecError::NowhereToPublish),
+            Network::None | Network::Host => {}
+            Network::Path(path) => {
+                let text = path.to_string_lossy();
+                if !path.is_absolute() || text.contains('\0') {
+                    return Err(SpecError::RelativeNetwork(text.chars().take(80).collect()));
+                }
+            }
+        }
+        check_ports(&self.ports)
+    }
+}
+
+fn check_attachments(networks: &[Attachment]) -> Result<(), SpecError> {
+    if networks.is_empty() || networks.len() > MAX_NETWORKS {
+        return Err(SpecError::TooManyNetworks(networks.len()));
+    }
+    let mut names = BTreeSet::new();
+    for one in networks {
+        if !names.insert(&one.network) {
+            return Err(SpecError::DuplicateNetwork(one.network.clone()));
+        }
+        let v4 = one.addresses.iter().filter(|address| address.is_ipv4()).count();
+        if v4 > 1 || one.addresses.len() - v4 > 1 {
+            return Err(SpecError::TwoAddresses(one.network.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn check_ports(ports: &[Publication]) -> Result<(), SpecError> {
+    if ports.iter().map(|ports| usize::from(ports.count)).sum::<usize>() > MAX_PORTS {
+        return Err(SpecError::TooManyPorts);
+    }
+    let mut held: BTreeMap<(Protocol, u16), Vec<Option<IpAddr>>> = BTreeMap::new();
+    for ports in ports {
+        let last = |first: u16| u32::from(first) + u32::from(ports.count.saturating_sub(1));
+        let ends = [last(ports.host_port), last(ports.pod_port)];
+        let begins = [ports.host_port, ports.pod_port, ports.count];
+        if begins.contains(&0) || ends.iter().any(|end| *end > u32::from(u16::MAX)) {
+            return Err(SpecError::NoPort);
+        }
+        for (port, _) in ports.pairs() {
+            let others = held.entry((ports.protocol, port)).or_default();
+            if others.iter().any(|other| meet(*other, ports.host_address)) {
+                return Err(SpecError::DuplicatePort { port, protocol: ports.protocol });
+            }
+            others.push(ports.host_address);
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether two addresses of the host to listen at have one in common.
+fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    match (one, other) {
+        (None, _) | (_, None) => true,
+        (Some(one), Some(other)) => {
+            one == other
+                || (one.is_ipv4() == other.is_ipv4()
+                    && (one.is_unspecified() || other.is_unspecified()))
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub mod isolators;
 pub mod layout;
 pub mod manifest;
 pub mod name;
+pub mod network;
 pub mod path;
 pub mod phase;
 pub mod processes;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use crate::app::AppSpec;
 use crate::fields::is_default;
 use crate::isolators::Resources;
 use crate::name::{AppName, PodId, PodName};
+use crate::network::{Attachment, Publication};
 use crate::time::Timestamp;
 use crate::volume::Volume;
 
@@ -92,6 +94,9 @@ pub struct Sandbox {
     /// a virtual machine. Without one they write to the machine's memory. Since version 4.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scratch: Option<u64>,
+    /// Ports of the host that lead to it. Since version 5.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ports: Vec<Publication>,
 }
 
 /// `limits.json`: limits of a pod that were changed after it was made. Replaces
@@ -169,7 +174,7 @@ pub enum Userns {
 }
 
 /// What network a pod has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// A loopback interface of its own and nothing else.
@@ -177,6 +182,10 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+    /// Its own, with an interface in each of these networks. Since version 5.
+    Joined(Vec<Attachment>),
+    /// Somebody else's: the network namespace at this path. Since version 5.
+    Path(PathBuf),
 }
 
 /// Whose System V IPC, message queues and `/dev/shm` a pod sees.

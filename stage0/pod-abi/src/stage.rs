@@ -30,8 +30,9 @@ use crate::app::AppSpec;
 use crate::credential::{CredentialName, SocketName};
 use crate::fields::is_default;
 use crate::isolators::Resources;
-use crate::manifest::PodManifest;
+use crate::manifest::{Dns, PodManifest};
 use crate::name::{PodId, PodName};
+use crate::network::Joined;
 use crate::version::AbiRange;
 
 /// Numbers of inherited descriptors.
@@ -221,6 +222,39 @@ pub enum Output {
     /// It is also written to the standard streams: byte for byte if there is one app, else line
     /// by line under the app's name.
     Shown,
+}
+
+/// What is in files of apps about names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// `/etc/hosts`.
+    pub hosts: String,
+}
+
+impl Order {
+    /// Returns what apps are to know of names once the pod has joined its networks: its own stands
+    /// for its addresses, and the networks' servers are asked, unless servers were named.
+    #[must_use]
+    pub fn names(&self, joined: &Joined) -> Names {
+        let sandbox = &self.pod.sandbox;
+        let hostname = sandbox.hostname.as_ref().unwrap_or(&self.pod.name);
+        let names_servers = |dns: &Dns| !dns.servers.is_empty() || *dns == Dns::default();
+        let resolv_conf = match &sandbox.dns {
+            Some(dns) if names_servers(dns) => self.resolv_conf.clone(),
+            _ => joined.resolv_conf(&self.resolv_conf),
+        };
+        Names { resolv_conf, hosts: joined.hosts(&self.hosts, hostname.as_str()) }
+    }
+}
+
+/// Returns the arguments by which a supervisor has `pod` join the networks of pod `id` in `netns`; it
+/// prints an [`Answer`](crate::network::Answer). All paths lead to descriptors of the supervisor: of
+/// the pod's directory and its network namespace.
+#[must_use]
+pub fn attach_argv(id: &PodId, pod: &str, netns: &str) -> Vec<String> {
+    ["internal-attach", "--pod", pod, "--netns", netns, id.as_str()].map(str::to_owned).into()
 }
 
 /// Returns the arguments by which `pod` tells machined of pod `name`, whose PID 1 is `leader`. It

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Ended;
 use crate::fields::is_default;
 use crate::name::AppName;
+use crate::network::Joined;
 use crate::report::Report;
 use crate::stage::IdRange;
 use crate::time::Timestamp;
@@ -52,6 +53,9 @@ pub struct PodStatus {
     /// of the supervisor.
     #[serde(default, skip_serializing_if = "is_default")]
     pub host_stopped: bool,
+    /// What came of joining networks, if it joins any. Since version 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
 }
 
 /// What is known of one app's run.

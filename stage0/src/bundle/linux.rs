@@ -47,7 +47,7 @@ fn namespaces(what: &Surrounded) -> Result<Vec<oci::LinuxNamespace>> {
         (Kind::User, what.ids.is_some()),
         (Kind::Pid, what.app.pid != PidMode::Host),
         (Kind::Ipc, what.ipc == Ipc::Pod),
-        (Kind::Network, what.network == Network::None),
+        (Kind::Network, what.network != Network::Host),
         (Kind::Uts, true),
         (Kind::Mount, true),
         (Kind::Cgroup, true),

@@ -83,7 +83,7 @@ fn surrounded(pod: &Pod, manifest: &PodManifest, word: Option<&str>) -> Result<S
     Ok(Surrounded {
         hostname: sandbox.hostname.as_ref().unwrap_or(&manifest.name).to_string(),
         ids,
-        network: sandbox.network,
+        network: sandbox.network.clone(),
         ipc: sandbox.ipc,
         sysctls: sandbox.sysctls.clone(),
         volumes: sandbox.volumes.iter().filter(|volume| mounts(volume)).cloned().collect(),

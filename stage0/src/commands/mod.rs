@@ -3,6 +3,7 @@
 
 mod app;
 mod attach;
+mod attach_networks;
 mod bundle;
 mod completion;
 mod cp;
@@ -52,6 +53,7 @@ use crate::{fetch, leftovers, supervision};
 
 pub(crate) use app::{add as add_app, app};
 pub(crate) use attach::attach_to as attach;
+pub(crate) use attach_networks::attach as attach_networks;
 pub(crate) use bundle::bundle;
 pub(crate) use completion::completion;
 pub(crate) use cp::cp;

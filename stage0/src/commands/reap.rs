@@ -22,6 +22,7 @@ use crate::cli::ReapArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::history::History;
+use crate::networks::{self, Networks};
 use crate::pods::{Lock, Pod, Pods, Query};
 use crate::ui::{self, Format};
 use crate::{failure, ids, leftovers, rundir, systemd};
@@ -73,6 +74,10 @@ fn reap_inherited(held: Inherited, args: &ReapArgs, id: PodId) -> Result<()> {
         problems.extend(cgroup::remove_recorded(recorded, &pod.id).err());
     } else if status.is_none() {
         problems.extend(cgroup::remove_everywhere(&BTreeSet::from([pod.id.clone()])).err());
+    }
+    if networks::has_joined(&pod) {
+        let pods = parent(pod.dir(), "../../..").and_then(Pods::open);
+        problems.extend(pods.and_then(|pods| Networks::of(&pods)?.leave(&pod.id)).err());
     }
     if let Some(lease) = &held.ids
         && let Some(base) = base_of(lease)
@@ -131,6 +136,9 @@ fn reap_ended(context: &Context, args: &ReapArgs) -> Result<u8> {
         return Ok(args.code);
     }
     leftovers::take_back(&pod, session.run_root())?;
+    if networks::has_joined(&pod) {
+        Networks::of(&session.pods)?.leave(&pod.id)?;
+    }
     if args.show_error {
         failure::show(&pod, context.format);
     }

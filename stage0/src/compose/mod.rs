@@ -95,7 +95,7 @@ pub(crate) fn compose(
             hostname: request.hostname.clone(),
             stage1: request.stage1.clone(),
             userns: request.userns.unwrap_or_default(),
-            network: request.network.unwrap_or_default(),
+            network: request.network.clone().unwrap_or_default(),
             volumes: volumes.into_list(),
             apps: apps.iter().map(|app| app.name.clone()).collect(),
             exit_policy: request.exit_policy.clone(),
@@ -111,6 +111,7 @@ pub(crate) fn compose(
             oom_policy: request.oom_policy,
             journal: request.journal,
             scratch: request.scratch,
+            ports: request.ports.clone(),
         },
         apps,
     };

@@ -45,6 +45,7 @@ fn make(pods: &Pods, name: &str, home: Home) -> crate::error::Result<Pod> {
             unit_properties: Vec::new(),
             journal: Default::default(),
             scratch: None,
+            ports: Vec::new(),
         },
     };
     draft.lay_out(&manifest, &[])?;

@@ -30,6 +30,8 @@ pub(super) fn settle(pod: &mut PodRequest, caller: &Caller<'_>) -> Result<()> {
     }
     let asked = [
         (matches!(pod.network, Some(Network::None)), "--net none"),
+        (matches!(pod.network, Some(Network::Joined(_))), "--net NAME"),
+        (matches!(pod.network, Some(Network::Path(_))), "--net ns:PATH"),
         (pod.userns == Some(Userns::Auto), "--userns auto"),
         (pod.ipc == Some(Ipc::Pod), "--ipc pod"),
         (pod.hostname.is_some(), "--hostname"),

@@ -25,6 +25,7 @@ pub(super) fn check(pod: &PodRequest) -> Result<()> {
     }
     refuse(&[
         (matches!(pod.network, Some(Network::Host)), "--net host"),
+        (matches!(pod.network, Some(Network::Path(_))), "--net ns:PATH"),
         (pod.ipc == Some(Ipc::Host), "--ipc host"),
     ])?;
     pod.apps.iter().try_for_each(check_app)

@@ -9,6 +9,7 @@ mod capabilities;
 mod environment;
 mod fly;
 mod insecure;
+mod joining;
 mod kvm;
 mod limits;
 mod mounts;
@@ -26,15 +27,18 @@ use pod_abi::isolators::Resources;
 use pod_abi::manifest::{
     Dns, ExitPolicy, HostEntry, Insecure, Ipc, Journal, Network, OomPolicy, Sandbox, Userns,
 };
+use pod_abi::network::Publication;
 
 use crate::caller::Caller;
 use crate::error::{CommandError, Result};
 use crate::flags::{FetchFlags, PodFlags};
 use crate::grammar::{AppLine, Line};
+use crate::networks;
 use crate::systemd;
 use crate::ui::Telling;
 
 use insecure::{check_only_fetches, read_insecure};
+use joining::read_joining;
 use network::{read_dns, read_host};
 use words::{choice, contradiction, pairs, size, word};
 
@@ -107,6 +111,7 @@ pub(crate) struct PodRequest {
     pub(crate) hostname: Option<PodName>,
     /// What the stage1 gives, if not given; so it is with all that may be `None`.
     pub(crate) network: Option<Network>,
+    pub(crate) ports: Vec<Publication>,
     pub(crate) userns: Option<Userns>,
     pub(crate) exit_policy: ExitPolicy,
     pub(crate) journal: Journal,
@@ -261,6 +266,10 @@ fn read_hostname(text: &str) -> Result<PodName> {
 
 fn read_pod(pod: PodFlags, apps: Vec<AppRequest>, caller: &Caller<'_>) -> Result<PodRequest> {
     let dns = read_dns(&pod)?;
+    let joining = read_joining(&pod.joining)?;
+    if let Some(network) = &joining.network {
+        networks::check(network, &joining.ports)?;
+    }
     let insecure = read_insecure(&pod.fetch)?;
     let resources = read_resources(&pod.resources.0, caller)?.beside(&Resources::default())?;
     let stage1 = pod.stage1.unwrap_or_else(|| "ns".to_owned());
@@ -272,7 +281,8 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>, caller: &Caller<'_>) -> Result
     let scratch = read_scratch(pod.scratch.as_deref(), &stage1)?;
     Ok(PodRequest {
         hostname: pod.hostname.as_deref().map(read_hostname).transpose()?,
-        network: choice("--net", pod.net.as_deref(), NETWORKS)?,
+        network: joining.network,
+        ports: joining.ports,
         userns: choice("--userns", pod.userns.as_deref(), USERNS)?,
         exit_policy: pod.exit_policy.as_deref().map(word).transpose()?.unwrap_or_default(),
         journal: choice("--journal", pod.journal.as_deref(), JOURNALS)?.unwrap_or_default(),
@@ -354,7 +364,6 @@ fn policies(flags: &FetchFlags, given_up: &BTreeSet<Insecure>) -> Result<Vec<Pat
     }
 }
 
-const NETWORKS: &[(&str, Network)] = &[("none", Network::None), ("host", Network::Host)];
 const USERNS: &[(&str, Userns)] = &[("auto", Userns::Auto), ("host", Userns::Host)];
 const IPCS: &[(&str, Ipc)] = &[("pod", Ipc::Pod), ("host", Ipc::Host)];
 const JOURNALS: &[(&str, Journal)] = &[("auto", Journal::Auto), ("off", Journal::Off)];
@@ -385,7 +394,10 @@ fn check_reuse(pod: &PodFlags) -> Result<()> {
 fn check_beside_spec(pod: &PodFlags) -> Result<()> {
     let given = [
         ("--hostname", pod.hostname.is_some()),
-        ("--net", pod.net.is_some()),
+        ("--net", !pod.joining.net.is_empty()),
+        ("--publish", !pod.joining.publish.is_empty()),
+        ("--ip", !pod.joining.ip.is_empty()),
+        ("--mac-address", pod.joining.mac_address.is_some()),
         ("--userns", pod.userns.is_some()),
         ("--exit-policy", pod.exit_policy.is_some()),
         ("--journal", pod.journal.is_some()),

@@ -127,7 +127,9 @@ fn resolvers_are_given_or_the_hosts() {
 #[test]
 fn wrong_values_are_refused_with_their_word() {
     let table = [
-        ("--net bridge x", "`bridge` is no value of `--net`"),
+        ("--net br!dge x", "`br!dge` is no name of a network"),
+        ("--net host,default x", "`--net host` and `--net default` contradict each other"),
+        ("-p 80 x", "`80` publishes no port"),
         ("--userns on x", "`on` is no value of `--userns`"),
         ("--ipc shareable x", "`shareable` is no value of `--ipc`"),
         ("--pid container:x x", "`container:x` is no value of `--pid`"),

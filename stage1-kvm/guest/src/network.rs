@@ -9,15 +9,26 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink::namespace::{self, Setting};
 use netlink::{LinkId, Mac, Prefix, Request, Route, Socket};
 use pod_abi::guest::{Link, MAX_LINKS};
-use supervisor::{During, Failure};
+use pod_abi::network::Joined;
+use supervisor::{During, Failure, Networks};
 
 /// What an order of nonsense is called.
 const NONSENSE: &str = "stage1.order";
+
+/// The networks there are in a machine: none. Its pod has joined them on the host.
+#[derive(Debug)]
+pub(crate) struct NoNetworks;
+
+impl Networks for NoNetworks {
+    fn join(&self, _: BorrowedFd<'_>) -> Result<Joined, Failure> {
+        Err(Failure::new("a machine has no networks to join").code(NONSENSE))
+    }
+}
 
 /// Puts interfaces into the network namespace of a process.
 ///

@@ -16,10 +16,12 @@ use namespaces::open_program;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::guest::{Configure, Extent, Hello, Scratch, Share as Told, ToGuest};
+use pod_abi::network::Joined;
+use pod_abi::stage::Names;
 use pod_abi::{Timestamp, VolumeName, version};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use supervisor::{Born, During, Failure};
+use supervisor::{Born, During, Failure, Networks};
 use vmm::description::{Description, fd};
 
 use super::{Crew, Line, Machine};
@@ -39,14 +41,15 @@ struct Parts {
     images: Vec<(Extent, OwnedFd)>,
     scratch: Option<OwnedFd>,
     shares: Vec<Share>,
+    joined: Option<Joined>,
     wires: Vec<Wire>,
 }
 
 impl Machine<'_> {
-    pub(super) fn boot(&mut self) -> Result<Born, Failure> {
+    pub(super) fn boot(&mut self, networks: &dyn Networks) -> Result<Born, Failure> {
         let plan = self.plan()?.clone();
         self.signals = Some(self.ending_signals()?);
-        let parts = self.open(&plan)?;
+        let parts = self.open(&plan, networks)?;
         self.shared = parts.shares.iter().map(|one| (one.volume.clone(), one.read_only)).collect();
         let leaf = self.enclosure.make()?;
         let inner = self.start(&plan, &parts, leaf.as_ref())?;
@@ -67,23 +70,24 @@ impl Machine<'_> {
         let crew = self.crew.get_mut();
         let monitor = crew.monitor.as_ref().ok_or_else(|| Failure::new("there is no monitor"))?;
         let end = monitor.pidfd().try_clone().during(|| "cannot copy a descriptor")?;
-        Ok(Born { channel: inner, end, pid: Some(monitor.pid()) })
+        Ok(Born { channel: inner, end, pid: Some(monitor.pid()), joined: parts.joined })
     }
 
-    fn open(&mut self, plan: &Plan) -> Result<Parts, Failure> {
+    fn open(&mut self, plan: &Plan, networks: &dyn Networks) -> Result<Parts, Failure> {
         // What the order asks for first: it may be refused on a host that has no kernel for guests.
         let shares = plan.shares.iter().map(share::open).collect::<Result<_, _>>()?;
         let images = self.open_layers(self.ground.layers.as_fd(), &plan.layers)?;
         let scratch = plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes));
         let scratch = scratch.transpose()?;
         let ready = (self.ready)(self.signals.as_ref().map(AsFd::as_fd))?;
-        let wires = if plan.networked { self.join_networks()? } else { Vec::new() };
-        Ok(Parts { ready, images, scratch, shares, wires })
-    }
-
-    /// Makes the pod's network namespace, and runs a wire from all that is in it.
-    fn join_networks(&mut self) -> Result<Vec<Wire>, Failure> {
-        self.network.insert(Namespace::make()?).wire()
+        let mut parts = Parts { ready, images, scratch, shares, joined: None, wires: Vec::new() };
+        if plan.networked {
+            // What is in it and leads to it ends with the machine.
+            let namespace = self.network.insert(Namespace::make()?);
+            parts.joined = Some(networks.join(namespace.as_fd())?);
+            parts.wires = namespace.wire()?;
+        }
+        Ok(parts)
     }
 
     /// Starts the servers and the monitor; returns our end of port INNER.
@@ -190,11 +194,16 @@ impl Machine<'_> {
             tag: share::tag(number),
             read_only: share.read_only,
         };
+        let mut order = guest_order(self.order, &files);
+        if let Some(joined) = &parts.joined {
+            let Names { resolv_conf, hosts } = self.order.names(joined);
+            (order.resolv_conf, order.hosts) = (resolv_conf, hosts);
+        }
         Ok(Configure {
             version: version::GUEST,
             now: now(),
             entropy: token::digits(&token::random::<64>()?),
-            order: Box::new(guest_order(self.order, &files)),
+            order: Box::new(order),
             layers: self.disk.map_of(&plan.layers),
             shares: parts.shares.iter().enumerate().map(told).collect(),
             scratch: if parts.scratch.is_some() { Scratch::Disk } else { Scratch::Memory },

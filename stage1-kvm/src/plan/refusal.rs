@@ -20,8 +20,8 @@ pub(crate) const MAX_LAYERS: usize = 255;
 /// Something no pod in a machine can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// `--net host`
-    HostNetwork,
+    /// `--net host`, `--net ns:PATH`
+    OthersNetwork,
     /// `--ipc host`
     HostIpc,
     /// `--pid host`
@@ -71,7 +71,7 @@ pub(crate) struct Row {
 impl Refusal {
     /// All of them.
     pub(crate) const ALL: [Self; 17] = [
-        Self::HostNetwork,
+        Self::OthersNetwork,
         Self::HostIpc,
         Self::HostProcesses,
         Self::Tracing,
@@ -93,10 +93,10 @@ impl Refusal {
     /// Returns its row.
     pub(crate) const fn row(self) -> Row {
         let (what, why, way_out) = match self {
-            Self::HostNetwork => (
-                "the host's network",
+            Self::OthersNetwork => (
+                "the host's network, or that of a namespace",
                 "a guest's kernel has network interfaces of its own",
-                "leave `--net host` away, or use `--stage1 ns`",
+                "name networks with `--net`, or use `--stage1 ns`",
             ),
             Self::HostIpc => (
                 "the host's IPC",
@@ -195,7 +195,7 @@ impl Refusal {
 pub(crate) fn check_order(order: &Order) -> Result<(), Failure> {
     let sandbox = &order.pod.sandbox;
     let of_pod = [
-        (sandbox.network == Network::Host, Refusal::HostNetwork),
+        (matches!(sandbox.network, Network::Host | Network::Path(_)), Refusal::OthersNetwork),
         (sandbox.ipc == Ipc::Host, Refusal::HostIpc),
     ];
     if let Some((_, refusal)) = of_pod.into_iter().find(|(asked, _)| *asked) {

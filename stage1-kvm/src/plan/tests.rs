@@ -90,7 +90,8 @@ fn what_no_guest_can_be_is_refused_with_the_way_out() {
     };
     let none = json!({});
     let cases = [
-        (json!({ "network": "host" }), none.clone(), Refusal::HostNetwork),
+        (json!({ "network": "host" }), none.clone(), Refusal::OthersNetwork),
+        (json!({ "network": { "path": "/x" } }), none.clone(), Refusal::OthersNetwork),
         (json!({ "ipc": "host" }), none.clone(), Refusal::HostIpc),
         (none.clone(), json!({ "pid": "host" }), Refusal::HostProcesses),
         (none.clone(), tracing("pod"), Refusal::Tracing),

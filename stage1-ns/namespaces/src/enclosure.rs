@@ -55,6 +55,7 @@ impl Enclosure {
             quotas: quotas::of(&self.limits),
             passed_on: Vec::new(),
             namespaces: Vec::new(),
+            network_of: None,
             ids: None,
             sysctls: Vec::new(),
             staging: Vec::new(),

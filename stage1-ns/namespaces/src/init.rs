@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::AtFlags;
 use nix::sys::signal::SigSet;
@@ -23,6 +24,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use supervisor::{Born, During, Failure};
 
 use crate::plan::{Namespace, Plan};
@@ -50,7 +52,15 @@ pub(crate) fn start(
         socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .during(|| "cannot make a channel to PID 1, socketpair()")?;
     let flags = plan.namespaces.iter().fold(CloneFlags::NONE, |flags, one| flags | flag(*one));
-    let born = clone3(flags, cgroup.map(AsFd::as_fd)).map_err(|error| refused(plan, error))?;
+    let own = match &plan.network_of {
+        Some(path) => Some(enter(path)?),
+        None => None,
+    };
+    let born = clone3(flags, cgroup.map(AsFd::as_fd)).map_err(|error| refused(plan, error));
+    if let (Some(own), Ok(Forked::Parent { .. }) | Err(_)) = (&own, &born) {
+        join(own).during(|| "cannot go back to the host's network")?;
+    }
+    let born = born?;
     let Forked::Parent { pid, pidfd } = born else {
         // The end of ours must be held by the supervisor alone, or its death goes unnoticed.
         drop(ours);
@@ -62,7 +72,22 @@ pub(crate) fn start(
         init.write_maps(ids)?;
     }
     let end = init.pidfd.try_clone().during(|| "cannot copy a descriptor")?;
-    Ok(Born { channel: ours, end, pid: Some(pid) })
+    Ok(Born { channel: ours, end, pid: Some(pid), joined: None })
+}
+
+/// Enters the network namespace at `path`, for a child to be born there; returns that left behind.
+fn enter(path: &Path) -> Result<OwnedFd, Failure> {
+    let open = |path: &Path| openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let refused = || format!("cannot have the network namespace `{}`", path.display());
+    let hint = "`ip netns add NAME` makes one, at `/run/netns/NAME`";
+    let own = open(Path::new("/proc/self/ns/net")).during(|| "cannot open `/proc/self/ns/net`")?;
+    let entered = open(path).and_then(|namespace| join(&namespace));
+    entered.during(refused).map_err(|failure| failure.code("network.namespace").hint(hint))?;
+    Ok(own)
+}
+
+fn join(namespace: &OwnedFd) -> rustix::io::Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
 }
 
 fn flag(namespace: Namespace) -> CloneFlags {
@@ -119,9 +144,9 @@ impl Init {
         Ok(())
     }
 
-    /// Opens the pod's user namespace.
-    pub(crate) fn user_namespace(&self) -> Result<OwnedFd, Failure> {
-        let path = format!("/proc/{}/ns/user", self.pid);
+    /// Opens the namespace of this kind that it is in, as `/proc` calls kinds.
+    pub(crate) fn namespace(&self, kind: &str) -> Result<OwnedFd, Failure> {
+        let path = format!("/proc/{}/ns/{kind}", self.pid);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         openat(CWD, &path, flags, Mode::empty()).during(|| format!("cannot open `{path}`"))
     }

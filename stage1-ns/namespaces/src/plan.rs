@@ -8,12 +8,14 @@
 //! before inner ones, the root read-only after the last mount, nothing after the old root is gone.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use pod_abi::AppName;
 use pod_abi::app::AppSpec;
 use pod_abi::isolators::Device;
 use pod_abi::manifest::{Ipc, Network};
-use pod_abi::stage::{AppOrder, IdRange, Order};
+use pod_abi::network::Joined;
+use pod_abi::stage::{AppOrder, IdRange, Names, Order};
 use supervisor::Failure;
 
 use crate::device_rules;
@@ -47,6 +49,8 @@ pub struct Plan {
     pub(crate) passed_on: Vec<Quota>,
     /// The namespaces PID 1 is born into.
     pub(crate) namespaces: Vec<Namespace>,
+    /// Whose network namespace it is born into, if somebody else has made it.
+    pub(crate) network_of: Option<PathBuf>,
     /// The ids of the pod, if it has its own.
     pub(crate) ids: Option<IdRange>,
     /// Kernel settings of the pod's namespaces, by their dotted names.
@@ -55,6 +59,20 @@ pub struct Plan {
     pub(crate) staging: Vec<StagingStep>,
     /// The tree of each app.
     pub(crate) apps: Vec<AppPlan>,
+}
+
+impl Plan {
+    /// Has the apps of an order know by which names and addresses the pod can be reached.
+    pub(crate) fn tell(&mut self, order: &Order, joined: &Joined) {
+        let Names { resolv_conf, hosts } = order.names(joined);
+        for step in &mut self.staging {
+            match step {
+                StagingStep::File(EtcFile::ResolvConf, text) => text.clone_from(&resolv_conf),
+                StagingStep::File(EtcFile::Hosts, text) => text.clone_from(&hosts),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// The tree of one app.
@@ -80,7 +98,12 @@ pub(crate) struct AppPlan {
 fn plan(order: &Order) -> Result<Plan, Failure> {
     let mut namespaces: Vec<_> = order.ids.map(|_| Namespace::User).into_iter().collect();
     namespaces.push(Namespace::Pid);
-    namespaces.extend(shared(order));
+    let network_of = match &order.pod.sandbox.network {
+        Network::Path(path) => Some(path.clone()),
+        _ => None,
+    };
+    let is_there = |one: &Namespace| *one == Namespace::Network && network_of.is_some();
+    namespaces.extend(shared(order).into_iter().filter(|one| !is_there(one)));
     namespaces.push(Namespace::Mount);
     let apps = order.apps.iter().map(|app| app_plan(order, app)).collect::<Result<_, _>>()?;
     let (staging, cgroups) = (staging(order)?, cgroups(order));
@@ -89,7 +112,17 @@ fn plan(order: &Order) -> Result<Plan, Failure> {
     let quotas = quotas::of(&order.pod.sandbox.resources);
     let limits = order.apps.iter().map(|app| &app.spec.resources);
     let passed_on = quotas::passing_on(limits).collect();
-    Ok(Plan { cgroups, quotas, passed_on, namespaces, ids: order.ids, sysctls, staging, apps })
+    Ok(Plan {
+        cgroups,
+        quotas,
+        passed_on,
+        namespaces,
+        network_of,
+        ids: order.ids,
+        sysctls,
+        staging,
+        apps,
+    })
 }
 
 /// Returns the pod's namespaces that all its processes share.
@@ -100,7 +133,7 @@ fn shared(order: &Order) -> Vec<Namespace> {
         shared.push(Namespace::Ipc);
     }
     shared.push(Namespace::Uts);
-    if sandbox.network == Network::None {
+    if sandbox.network != Network::Host {
         shared.push(Namespace::Network);
     }
     shared

@@ -8,6 +8,7 @@ use pod_abi::app::{AppSpec, Stdio};
 use pod_abi::control::WindowSize;
 use pod_abi::inner::AppFds;
 use pod_abi::isolators::Resources;
+use pod_abi::manifest::Network;
 use pod_abi::stage::{AppOrder, Order};
 use pod_abi::stats::Usage;
 use pod_abi::volume::Volume;
@@ -16,7 +17,7 @@ use pod_sys::wait_pidfd;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fcntl_setfl, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpid, pidfd_send_signal, set_child_subreaper};
-use supervisor::{Added, AppStdio, Born, During, Failure, Terminal, UNSEEN, Wall};
+use supervisor::{Added, AppStdio, Born, During, Failure, Networks, Terminal, UNSEEN, Wall};
 
 use crate::cgroup::{self, Cgroup};
 use crate::credentials::Secrets;
@@ -139,7 +140,7 @@ impl<'a> Namespaces<'a> {
 
     /// Stages what `plan` shares; the layers lie beneath `layers`.
     fn stage(&mut self, init: &Init, plan: &Plan, layers: BorrowedFd<'_>) -> Result<(), Failure> {
-        let user_namespace = self.order.ids.map(|_| init.user_namespace()).transpose()?;
+        let user_namespace = self.order.ids.map(|_| init.namespace("user")).transpose()?;
         let ground = staging::Ground {
             pod: self.ground.pod,
             run: self.ground.run,
@@ -271,7 +272,7 @@ impl Wall for Namespaces<'_> {
         !self.has_pid_namespace()
     }
 
-    fn raise(&mut self) -> Result<Born, Failure> {
+    fn raise(&mut self, networks: &dyn Networks) -> Result<Born, Failure> {
         self.plan()?;
         let leaf = match &mut self.cgroup {
             None => None,
@@ -286,10 +287,16 @@ impl Wall for Namespaces<'_> {
         let mut init = None;
         let born = init::start(self.plan()?, leaf.as_ref(), &mut init);
         self.init = init;
-        if let (Ok(plan), Some(init), Ok(_)) = (&self.plan, &self.init, &born) {
+        let mut born = born?;
+        if let (Ok(plan), Some(init)) = (&mut self.plan, &self.init) {
+            if matches!(self.order.pod.sandbox.network, Network::Joined(_)) {
+                let joined = networks.join(init.namespace("net")?.as_fd())?;
+                plan.tell(self.order, &joined);
+                born.joined = Some(joined);
+            }
             sysctl::set(plan, &init.pidfd)?;
         }
-        born
+        Ok(born)
     }
 
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {

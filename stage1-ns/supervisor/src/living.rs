@@ -36,6 +36,7 @@ use crate::handover::Inherited;
 use crate::journal::Journal;
 use crate::link::Link;
 use crate::log::Log;
+use crate::networks::OfHost;
 use crate::notify::Notify;
 use crate::outputs::Outputs;
 use crate::pod::Pod;
@@ -224,15 +225,17 @@ impl<'a, W: Wall> Living<'a, W> {
 
     /// Raises the wall, lays the apps out and lets them run.
     fn start(&mut self) -> Result<(), Failure> {
-        let Born { channel, end, pid } = self.wall.raise()?;
+        let networks = OfHost { order: self.order, inherited: self.inherited };
+        let Born { channel, end, pid, joined } = self.wall.raise(&networks)?;
         let link = Link::new(channel);
         self.pod.status.init = pid;
+        self.pod.status.joined = joined;
         let sandbox = &self.order.pod.sandbox;
         let hostname = sandbox.hostname.as_ref().unwrap_or(&self.order.pod.name);
         let setup = Setup {
             version: version::INNER,
             hostname: hostname.to_string(),
-            own_network: sandbox.network != Network::Host,
+            own_network: !matches!(sandbox.network, Network::Host | Network::Path(_)),
             exit_policy: sandbox.exit_policy.clone(),
             shares_processes: self.wall.shares_processes(),
         };

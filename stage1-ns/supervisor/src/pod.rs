@@ -100,6 +100,7 @@ impl Pod {
             unit: order.service.as_ref().map(|service| service.unit.clone()),
             paused: false,
             host_stopped: false,
+            joined: None,
         };
         Self {
             name: order.pod.name.clone(),

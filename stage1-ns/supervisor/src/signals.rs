@@ -68,6 +68,14 @@ impl AsFd for Signals {
     }
 }
 
+/// Returns a descriptor that is readable once somebody wants the pod to end, by a lost terminal as
+/// well if `or_hangup`. The signals are blocked and read elsewhere: here they are only seen.
+pub(crate) fn ending(or_hangup: bool) -> io::Result<SignalFd> {
+    let asks = |signal: &&Signal| or_hangup || **signal != Signal::SIGHUP;
+    let set: SigSet = ENDING.iter().filter(asks).copied().collect();
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Into::into)
+}
+
 /// Empties the signal mask, as whoever is executed next expects it.
 pub(crate) fn restore() -> io::Result<()> {
     SigSet::empty().thread_set_mask().map_err(io::Error::from)

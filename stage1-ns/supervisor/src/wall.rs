@@ -11,11 +11,13 @@ use pod_abi::control::WindowSize;
 use pod_abi::frame;
 use pod_abi::inner::{AppFds, FromInit, ToInit};
 use pod_abi::isolators::Resources;
+use pod_abi::network::Joined;
 use pod_abi::processes::Listing;
 use pod_abi::stage::AppOrder;
 use pod_abi::stats::{AppUsage, Usage};
 
 use crate::error::Failure;
+use crate::networks::Networks;
 use crate::terminal::{Master, Terminal};
 
 /// What isolates one pod.
@@ -30,12 +32,13 @@ pub trait Wall {
         false
     }
 
-    /// Starts PID 1, which waits for the first frame on its channel.
+    /// Starts PID 1, which waits for the first frame on its channel. `networks` are those the pod is
+    /// to join, if its order says so.
     ///
     /// # Errors
     ///
     /// What could not be done; [`Wall::take_down`] is still to be called.
-    fn raise(&mut self) -> Result<Born, Failure>;
+    fn raise(&mut self, networks: &dyn Networks) -> Result<Born, Failure>;
 
     /// Lays out the apps, in the order given; nothing of them runs yet. Called after
     /// [`Wall::raise`] and after the first frame has been sent.
@@ -210,6 +213,8 @@ pub struct Born {
     pub end: OwnedFd,
     /// Its process id on the host, where it has one.
     pub pid: Option<u32>,
+    /// What came of joining networks, if it has joined any.
+    pub joined: Option<Joined>,
 }
 
 /// An app that was laid out.

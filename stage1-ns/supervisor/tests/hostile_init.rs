@@ -24,7 +24,9 @@ use pod_abi::status::{AppState, PodStatus};
 use pod_abi::{AppName, Report, version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use supervisor::{Added, AppStdio, Born, Failure, Inherited, Master, Terminal, Wall, supervise};
+use supervisor::{
+    Added, AppStdio, Born, Failure, Inherited, Master, Networks, Terminal, Wall, supervise,
+};
 
 /// PID 1's end of things.
 struct Init {
@@ -97,7 +99,7 @@ impl Wall for Stage {
         None
     }
 
-    fn raise(&mut self) -> Result<Born, Failure> {
+    fn raise(&mut self, _: &dyn Networks) -> Result<Born, Failure> {
         let (ours, its) = UnixStream::pair().unwrap();
         let (end, its_end) = rustix::pipe::pipe().unwrap();
         let (stdout, its_stdout) = rustix::pipe::pipe().unwrap();
@@ -116,7 +118,7 @@ impl Wall for Stage {
         };
         let script = self.script.take().unwrap();
         self.init = Some(thread::spawn(move || script(init)));
-        Ok(Born { channel: ours.into(), end, pid: Some(1) })
+        Ok(Born { channel: ours.into(), end, pid: Some(1), joined: None })
     }
 
     fn add_apps(&mut self, apps: &[AppOrder]) -> Result<Vec<Added>, Failure> {

@@ -40,6 +40,7 @@ groups! {
     restarts "restarts",
     starts "starts",
     apps_that_come "comings",
+    networks "network",
     limits "limits",
     memory "memory",
     a_storm "storm",

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod attempts;
 pub mod look;
+pub mod net;
 pub mod streams;
 
 /// Everything the probe sees.

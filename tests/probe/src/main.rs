@@ -12,6 +12,8 @@
 //! probe serve                says `ready`, accepts one connection on each of the sockets it was
 //!                            handed (`sd_listen_fds(3)`), again and again, and answers each with
 //!                            the socket's name
+//! probe tell PORT            says `ready`, and tells whoever asks at the port what address it has
+//! probe ask ADDRESS…         asks such servers, answers as JSON
 //! probe notify MESSAGE…     says each message to whoever `NOTIFY_SOCKET` names
 //! probe fill PATH BYTES      writes BYTES bytes to PATH and answers with the errno or `ok`
 //! ```
@@ -31,7 +33,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{MsgFlags, accept, send};
 use nix::unistd::{Pid, close, pause};
-use probe::{attempts, look, streams};
+use probe::{attempts, look, net, streams};
 use serde::Serialize;
 
 /// What the probe exits with when it was called wrongly; none of pod's own statuses.
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         (Some("wait"), []) => wait(),
         (Some("stay"), []) => stay(),
         (Some("serve"), []) => serve(),
+        (Some("tell"), [port]) => tell(port),
+        (Some("ask"), servers) => said(&net::ask(servers)),
         (Some("notify"), messages) => notify(messages),
         (Some("fill"), [path, bytes]) => fill(path, bytes),
         _ => ExitCode::from(USAGE),
@@ -100,6 +104,16 @@ fn stay() -> ExitCode {
     let _ = (ignored.thread_block(), say("ready"));
     loop {
         pause();
+    }
+}
+
+fn tell(port: &str) -> ExitCode {
+    let Ok(port) = port.parse() else { return ExitCode::from(USAGE) };
+    match net::tell_clients(port, || {
+        say("ready");
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

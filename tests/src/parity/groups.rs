@@ -8,6 +8,7 @@ mod endings;
 mod limits;
 mod living;
 mod many;
+mod network;
 mod order;
 mod process;
 mod streams;
@@ -28,6 +29,7 @@ pub(super) const ALL: &[Group] = &[
     again::RESTARTS,
     again::STARTS,
     comings::GROUP,
+    network::GROUP,
     limits::GROUP,
     limits::MEMORY,
     many::STORM,

@@ -114,10 +114,10 @@ fn the_host_and_the_program_are_described() {
     hint: `pod image export --help` tells what it takes
     --- exit 2 ---
     ");
-    insta::assert_snapshot!(sandbox.pod(["run", "--publish", "80:80", "box"]), @"
+    insta::assert_snapshot!(sandbox.pod(["run", "--publish-all", "box"]), @"
     --- stderr ---
-    error: unexpected argument `--publish` found
-    hint: a pod has its own loopback and nothing else; `--net host` gives it the host's network
+    error: unexpected argument `--publish-all` found
+    hint: ports are published one by one, or in ranges: `-p HOST:POD`
     hint: `pod run --help` tells what it takes
     --- exit 125 ---
     ");

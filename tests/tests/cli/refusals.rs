@@ -108,10 +108,19 @@ fn an_image_that_cannot_be_had_is_refused_with_the_way_out() {
 #[test]
 fn values_that_are_none_are_refused_before_anything_is_done() {
     let sandbox = sandbox!();
-    insta::assert_snapshot!(sandbox.pod(["run", "--net", "weird", "x"]), @"
+    let networks = sandbox.path("net.d");
+    let weird = sandbox.call().env("NETCONFPATH", &networks.display().to_string());
+    insta::assert_snapshot!(weird.args(["run", "--net", "weird", "x"]).run(), @"
     --- stderr ---
-    error: `weird` is no value of `--net`
-    hint: `--net` takes `none` or `host`
+    error: there is no network `weird` in `[SANDBOX]/net.d`
+    hint: put its `.conflist` into `[SANDBOX]/net.d`
+    hint: `--net default` needs no configuration
+    --- exit 125 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["run", "-p", "80", "x"]), @"
+    --- stderr ---
+    error: `80` publishes no port
+    hint: `--publish` takes [IP:]HOST:POD[/tcp|udp], such as `8080:80` or `[::1]:53:53/udp`
     --- exit 125 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["run", "--rm", "--restart", "always", "x"]), @"

@@ -15,7 +15,9 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::attachment::{Network, Protocol, Publication};
+use pod_abi::network::{Protocol, Publication};
+
+use crate::attachment::Network;
 use crate::ledger::Entry;
 use crate::subnet::Subnets;
 

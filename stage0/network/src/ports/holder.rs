@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 
-use crate::attachment::Protocol;
+use pod_abi::network::Protocol;
 
 /// A process, as a person knows it.
 #[derive(Debug, PartialEq, Eq)]

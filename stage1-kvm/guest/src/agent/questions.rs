@@ -82,7 +82,7 @@ impl<M: Machine> Agent<'_, M> {
             return Err(Failure::new("the pod has a PID 1 already"));
         }
         let host = Wire::new(self.machine.connect(port::INNER)?, &[]);
-        let born = limits::as_an_app_has_them(|| self.namespaces.raise())?;
+        let born = limits::as_an_app_has_them(|| self.namespaces.raise(&network::NoNetworks))?;
         let pid = born.pid.ok_or_else(|| Failure::new("PID 1 of the pod has no number"))?;
         network::attach(self.links, pid)?;
         let init = InitLink::new(born.channel);

@@ -100,6 +100,7 @@ pub(crate) fn order(apps: Vec<AppOrder>, volumes: Vec<Volume>) -> Order {
         unit_properties: Vec::new(),
         journal: Default::default(),
         scratch: None,
+        ports: Vec::new(),
     };
     Order {
         abi: pod_abi::version::STAGE_ABI,

@@ -103,6 +103,7 @@ fn order(mounts: Vec<Mount>) -> Order {
         unit_properties: Vec::new(),
         journal: Default::default(),
         scratch: None,
+        ports: Vec::new(),
     };
     Order {
         abi: 3,
