@@ -6,6 +6,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::cgroup::Cgroup;
 use crate::said::Said;
@@ -94,10 +96,20 @@ fn seen(sandbox: &World<'_>, file: &str) -> String {
 }
 
 fn links(sandbox: &World<'_>, found: &mut Vec<String>) {
+    // The kernel takes a namespace apart, and the links in it, in its own time.
+    let deadline = Instant::now() + Duration::from_millis(LAST_BREATH.into());
+    let mut left = names_of_links(sandbox);
+    while !left.is_empty() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+        left = names_of_links(sandbox);
+    }
+    found.extend(left.iter().map(|name| format!("network interface {name}")));
+}
+
+fn names_of_links(sandbox: &World<'_>) -> Vec<String> {
     let table = seen(sandbox, "net/dev");
     let names = table.lines().skip(2).filter_map(|line| line.split_once(':'));
-    let others = names.map(|(name, _)| name.trim()).filter(|name| *name != "lo");
-    found.extend(others.map(|name| format!("network interface {name}")));
+    names.map(|(name, _)| name.trim().to_owned()).filter(|name| name != "lo").collect()
 }
 
 /// What must be gone with the pod: cgroups, the run directory, temporary files.
