@@ -5,8 +5,6 @@
 //! (`cni::Executor`, `network::Host`), and counts only as long as the pod lives: a pod that ends
 //! leaves its networks, and what a killed one has left is taken back by the next who looks.
 
-use std::env;
-use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -31,7 +29,8 @@ use crate::rundir;
 
 /// Where all that is remembered of networks lies, beneath the root.
 const STATE: &str = "network";
-/// Where plugins find the programs they run, if this program was not told.
+/// Where plugins find the programs they run. Like the places of plugins and configurations it is the
+/// same for all who join and undo, whatever their environment: a supervisor has none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long one call of a plugin may take: one that asks for a lease by DHCP takes its time.
 const CALL: Duration = Duration::from_secs(60);
@@ -182,12 +181,10 @@ impl<'a> Networks<'a> {
         let lives = |id: &PodId| self.lives(id);
         let host = Host { state: &self.state, table: &self.table, living: &lives };
         let built_in = Plugin { host, notice: &|_| {} };
-        let directories = env::var("CNI_PATH").unwrap_or_else(|_| cni::DIRECTORIES.to_owned());
-        let path = env::var_os("PATH").unwrap_or_else(|| OsString::from(PATH));
         let caller = Caller {
-            plugin_path: PluginPath::parse(&directories).map_err(|error| told(&error))?,
+            plugin_path: PluginPath::parse(cni::DIRECTORIES).map_err(|error| told(&error))?,
             built_in: vec![&built_in],
-            environment: vec![("PATH".into(), path)],
+            environment: vec![("PATH".into(), PATH.into())],
             time: CALL,
             log: None,
         };
@@ -221,16 +218,11 @@ fn configuration(asked: &Asked) -> Result<Network> {
         return Network::parse(text.as_bytes()).map_err(|error| told(&error));
     }
     let name = NetworkName::parse(name).map_err(|error| told(&error))?;
-    let found = cni::network_named(&directory(), &name);
+    let found = cni::network_named(Path::new(cni::DIRECTORY), &name);
     found.map_err(|error| match error.kind() {
         cni::ErrorKind::NotFound => told(&error).hint("`--net default` needs no configuration"),
         _ => told(&error),
     })
-}
-
-/// Returns where networks are configured: `NETCONFPATH`, as CNI's own tools have it.
-fn directory() -> PathBuf {
-    env::var_os("NETCONFPATH").map_or_else(|| cni::DIRECTORY.into(), PathBuf::from)
 }
 
 fn mappings(ports: &[Publication]) -> Vec<PortMapping> {
