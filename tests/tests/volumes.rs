@@ -453,7 +453,14 @@ fn pods_that_start_at_once_all_find_their_volume_whole() {
     fs::write(sandbox.path("spec.json"), spec.to_string()).unwrap();
     let one = || sandbox.call().args(["run", "--rm", "--spec", "spec.json"]).start();
     let pods: Vec<_> = (0..6).map(|_| one()).collect();
+    let (own, within) = FILLED.split_once('\n').unwrap();
+    let (undated, dated) = own.split_once(" 1000000").unwrap();
     for pod in pods {
-        assert_eq!(pod.wait().success(), FILLED);
+        let said = pod.wait().success();
+        let (itself, rest) = said.split_once('\n').unwrap();
+        assert_eq!(rest, within, "{said}");
+        // Who starts between the last two deeds of a filling sees the date of now.
+        assert!(itself.starts_with(undated) && itself.ends_with(dated), "{said}");
     }
+    assert_eq!(run(&sandbox, &spec).success(), FILLED);
 }

@@ -8,7 +8,8 @@
 //! A kill at any point leaves one of the two, and the next start throws the first away and goes on
 //! with the second. `.pod-fill` is locked by whoever fills, so that a second pod waits for a whole
 //! volume; it belongs to nobody of any pod, so that no app that lives with the volume can hold the
-//! lock. Each pod looks once, at its first start: what an app has emptied stays empty.
+//! lock. The volume's own date comes last, as the area's going changes it: a pod that starts in
+//! between finds all else, and the present date. Each pod looks once, at its first start: what an app has emptied stays empty.
 //!
 //! Ids are those on the disk on both sides, which are the pod's. Everything is reached by
 //! descriptor, one name at a time and never through a link: the image is hostile, and a volume may
@@ -172,7 +173,12 @@ impl State {
 fn transfer(from: &OwnedFd, volume: &OwnedFd, filling: &Filling) -> Result<(), Failure> {
     let name = &filling.volume;
     let during = || format!("cannot fill volume `{name}` from `{}` of the image", filling.path);
-    let Some((area, resumed)) = area(volume).during(during)? else { return Ok(()) };
+    let (area, resumed) = match area(volume).during(during)? {
+        Found::Used => return Ok(()),
+        Found::UsedByNow => return copy::date(from, volume).during(during),
+        Found::Copied(area) => (area, true),
+        Found::Empty(area) => (area, false),
+    };
     if !resumed {
         let copied = copy_whole(from, &area, filling);
         if copied.is_err() {
@@ -203,15 +209,30 @@ fn copy_whole(from: &OwnedFd, area: &OwnedFd, filling: &Filling) -> Result<(), F
     renameat(area, CONTENT, area, WHOLE).during(during)
 }
 
-/// Makes and locks the area, unless the volume is used by now; tells whether all was copied.
-fn area(volume: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
+/// What there is to do in a volume, with the area, locked, where there is something.
+#[derive(Debug)]
+enum Found {
+    /// Nothing; it was not touched.
+    Used,
+    /// Nothing, but an area was made and removed again before that showed.
+    UsedByNow,
+    /// All of it.
+    Empty(OwnedFd),
+    /// What is behind the copying.
+    Copied(OwnedFd),
+}
+
+/// Makes and locks the area, unless the volume is used by now.
+fn area(volume: &OwnedFd) -> rustix::io::Result<Found> {
     for _ in 0..TRIES {
-        if State::of(volume)? == State::Used {
-            return Ok(None);
-        }
-        match make_area(volume) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
+        match State::of(volume)? {
+            State::Used => return Ok(Found::Used),
+            // Made now, it might come into a volume that somebody has just filled.
+            State::Filling => {}
+            State::Empty => match make_area(volume) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            },
         }
         let area = match openat(volume, AREA, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => continue,
@@ -227,18 +248,18 @@ fn area(volume: &OwnedFd) -> rustix::io::Result<Option<(OwnedFd, bool)>> {
             continue; // whoever held it has filled the volume, and removed it
         }
         if accessat(&area, WHOLE, Access::EXISTS, AtFlags::empty()).is_ok() {
-            return Ok(Some((area, true)));
+            return Ok(Found::Copied(area));
         }
         let others = Dir::read_from(volume)?.filter_map(Result::ok).any(|entry| {
             let name = entry.file_name().to_bytes();
             ![b"." as &[u8], b"..", b"lost+found", AREA.as_bytes()].contains(&name)
         });
         if !others {
-            return Ok(Some((area, false)));
+            return Ok(Found::Empty(area));
         }
         remove(&area, CONTENT, AREA_DEPTH)?;
         remove_area(volume)?;
-        return Ok(None);
+        return Ok(Found::UsedByNow);
     }
     Err(Errno::BUSY)
 }
