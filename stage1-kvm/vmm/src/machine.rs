@@ -322,7 +322,7 @@ fn start_processor(
         match cpu.run(&*board) {
             Stopped::Told => {}
             Stopped::TripleFault => {
-                ending.tell(EndClass::Crashed, "the guest's kernel has crashed: a triple fault");
+                ending.tell(EndClass::Crashed, "a triple fault");
             }
             Stopped::Failed(why) => {
                 ending.tell(

@@ -184,7 +184,7 @@ fn shake(monitor: &Monitor, console: &Path) {
         .append(true)
         .open(console)
         .and_then(|mut console| writeln!(console, "the machine does not answer\n{state}{shaken}"));
-    say::note("the machine does not answer, and was stopped and started");
+    say::note("the machine does not answer, and was given an interrupt");
 }
 
 impl Machine for Qemu {

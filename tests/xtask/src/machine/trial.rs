@@ -11,7 +11,8 @@
 //!
 //! What the test program says is passed through; when something failed, the ends of journal and
 //! console are shown below it. A machine that hangs is booted again from its disk, once, and the
-//! tests that have no result yet are run there; the one it hung in is run from its beginning.
+//! tests that have not passed yet are run there; the one it hung in is run from its beginning. Tests
+//! whose guests an emulated processor has lost are run once more, and counted beside the result.
 
 use std::env;
 use std::fs::{self, File};
@@ -121,7 +122,8 @@ pub(crate) fn run(
     }
     let log = File::create(results.join("tests.log")).map_err(failed)?;
     let mut count = Count::default();
-    let mut trial = Trial { machine, tier, log, end: Instant::now() + budget, hangs: 0 };
+    let end = Instant::now() + budget;
+    let mut trial = Trial { machine, tier, log, end, hangs: 0, lost_guests: 0 };
     for step in steps {
         let done = match step {
             Step::Reboot(how) => trial.machine.reboot(*how).map(|()| Count::default()),
@@ -140,6 +142,9 @@ pub(crate) fn run(
     bring_back(trial.machine, &results);
     if trial.hangs > 0 {
         say::fact("machines that hung", &format!("{}, of at most {MOST_HANGS}", trial.hangs));
+    }
+    if trial.lost_guests > 0 {
+        say::fact("tests run again for a lost guest", &trial.lost_guests.to_string());
     }
     if let Some(boots) = boots(&results.join("parity")) {
         say::fact("virtual machines booted", &format!("{boots}, of at most {MOST_BOOTS}"));
@@ -168,22 +173,24 @@ struct Trial<'a> {
     end: Instant,
     /// How often the machine was lost and booted again.
     hangs: u32,
+    /// How many tests were run again because a guest was lost.
+    lost_guests: u32,
 }
 
 /// How a run of the test program ended.
 enum Run {
-    /// As it should; this is what it counted.
-    Ended(Count),
+    /// As it should; this is what it had said, and what it counted.
+    Ended(Heard, Count),
     /// Not at all: what it had said by then, and why.
     Cut(Heard, Error),
 }
 
 impl Trial<'_> {
     /// Runs the tests that `args` choose, and in a machine that hung and was booted again those
-    /// that have no result yet.
+    /// that have not passed yet.
     fn test_to_the_end(&mut self, args: &[String]) -> Result<Count, Error> {
         let (heard, error) = match self.test(args)? {
-            Run::Ended(count) => return Ok(count),
+            Run::Ended(heard, count) => return self.with_guests_again(&heard, count),
             Run::Cut(heard, error) => (heard, error),
         };
         if !self.machine.is_lost() || self.hangs == MOST_HANGS {
@@ -192,14 +199,30 @@ impl Trial<'_> {
         self.hangs += 1;
         say::error(&error);
         self.machine.revive()?;
-        let left = self.tests(args)?.into_iter().filter(|test| !heard.knows(test));
+        let left = self.tests(args)?.into_iter().filter(|test| !heard.has_passed(test));
         let left: Vec<String> = left.collect();
         say::note(&format!("the machine has been booted again for {} tests", left.len()));
         if left.is_empty() {
-            return Ok(heard.sum());
+            return Ok(heard.passed());
         }
         let more = self.test_to_the_end(&[&["--exact".to_owned()], &left[..]].concat())?;
-        Ok(heard.sum().plus(more))
+        Ok(heard.passed().plus(more))
+    }
+
+    /// Runs tests that lost their guests once more; what is found then counts.
+    fn with_guests_again(&mut self, heard: &Heard, count: Count) -> Result<Count, Error> {
+        let lost = heard.lost_guests();
+        if lost.is_empty() || self.lost_guests > 0 {
+            return Ok(count);
+        }
+        self.lost_guests = u32::try_from(lost.len()).unwrap_or(u32::MAX);
+        say::note(&format!("a guest was lost in {}: once more", lost.join(", ")));
+        let more = match self.test(&[&["--exact".to_owned()], lost].concat())? {
+            Run::Ended(_, more) => more,
+            Run::Cut(_, error) => return Err(error),
+        };
+        let failed = count.failed.saturating_sub(self.lost_guests);
+        Ok(Count { failed, ..count }.plus(more))
     }
 
     /// Names the tests that `args` choose.
@@ -241,12 +264,13 @@ impl Trial<'_> {
                 return Ok(Run::Cut(heard, Error::of(&what, &error)));
             }
         };
-        let count = listener.all().counted();
+        let heard = listener.all();
+        let count = heard.counted();
         // A test program that died reports no result; and where nothing may be skipped, ignoring is.
         let silent = code != 0 && count.failed == 0;
         let ignored = Count { failed: count.ignored, ..Count::default() };
         let count = Count { ignored: 0, ..count }.plus(ignored);
-        Ok(Run::Ended(if silent { count.plus(Count::FAILED) } else { count }))
+        Ok(Run::Ended(heard, if silent { count.plus(Count::FAILED) } else { count }))
     }
 }
 

@@ -1,5 +1,9 @@
-//! QEMU's own monitor, for a machine that no longer answers: what its processors do, and a stop and
-//! a start that give both a chance to see an interrupt they have missed.
+//! QEMU's own monitor, for a machine that no longer answers: what its processors do, and an interrupt
+//! that is none's, by which both see those they have missed.
+//!
+//! Where processors with guests are emulated, a guest's end and an interrupt from outside may come at
+//! one moment and change the same word, each as if alone: the interrupt is recorded in the processor's
+//! controller (`IRR`), and the processor never looks. The next interrupt of any kind has it look.
 //!
 //! Its socket has a name in the abstract namespace, so there is no file to leave behind.
 
@@ -43,9 +47,10 @@ impl Monitor {
         self.say(&STATE)
     }
 
-    /// Stops all processors and lets them go on: each looks anew at what waits for it.
+    /// Gives the machine a non-maskable interrupt. Its kernel says that it does not know why, which is
+    /// all it does, and sends interrupts to itself and to others to say so.
     pub(super) fn shake(&self) -> io::Result<()> {
-        self.say(&["stop", "cont"]).map(drop)
+        self.say(&["nmi"]).map(drop)
     }
 
     fn say(&self, commands: &[&str]) -> io::Result<String> {
