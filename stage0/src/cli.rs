@@ -1,11 +1,13 @@
 //! The grammar of the command line but for `run`, `prepare`, `sandbox` and `app add`, whose lines
 //! [`crate::grammar`] reads. A table of flags, as long as there are commands.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::flags::{AppResources, FetchFlags, Globals, ProcessFlags};
+use crate::ports::{self, Behind, Pair};
 use crate::signal;
 use crate::span::{Span, duration};
 
@@ -69,6 +71,10 @@ pub(crate) enum Verb {
     Exec(ExecArgs),
     /// Copy files between the host and an app of a running pod
     Cp(CpArgs),
+    /// Show which ports of this host lead into a running pod
+    Port(PortArgs),
+    /// Have ports of this host lead to ports of a running pod, for as long as this runs
+    PortForward(PortForwardArgs),
     /// Connect your terminal or streams to an app of a running pod
     Attach(AttachArgs),
     /// Stop pods in order
@@ -99,10 +105,18 @@ pub(crate) enum Verb {
     /// Volumes that outlive pods
     #[command(subcommand)]
     Volume(VolumeVerb),
+    /// Networks that pods can join
+    #[command(subcommand)]
+    Network(NetworkVerb),
+    /// What the signature policy says of images
+    #[command(subcommand)]
+    Trust(TrustVerb),
     /// Keep a user and a password for a registry
     Login(LoginArgs),
     /// Forget what is kept for a registry
     Logout(LogoutArgs),
+    /// Answer for the names of pods, and pass other questions on
+    Dns(DnsArgs),
     /// Tell what this host can do and what to change
     Doctor(DoctorArgs),
     /// Tell versions, places, and how much is stored
@@ -558,6 +572,54 @@ pub(crate) struct AttachArgs {
     pub(crate) pod: String,
 }
 
+/// `pod port`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  pod port shop 80")]
+pub(crate) struct PortArgs {
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    /// Show only where this port of the pod is
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    pub(crate) port: Option<Behind>,
+}
+
+/// `pod port-forward`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  pod port-forward shop 8080:80")]
+pub(crate) struct PortForwardArgs {
+    /// Address of this host to listen at (repeatable)
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) address: Vec<IpAddr>,
+    /// Name, id, or start of an id
+    pub(crate) pod: String,
+    /// `LOCAL:REMOTE`, `PORT` for the same on both sides, or `:REMOTE` for any that is free
+    #[arg(required = true, value_name = "PORTS", value_parser = ports::pair)]
+    pub(crate) ports: Vec<Pair>,
+}
+
+/// `pod dns`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --listen it serves the sockets that systemd hands over, as `pod-dns.socket` does.
+
+Example:
+  pod dns --listen 127.0.0.1:5353")]
+pub(crate) struct DnsArgs {
+    /// Listen here and go on for ever (repeatable)
+    #[arg(long, value_name = "IP[:PORT]", value_parser = ports::place)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Pass questions on to this server (repeatable) [default: the host's resolvers]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = ports::place)]
+    pub(crate) upstream: Vec<SocketAddr>,
+    /// End when nothing was asked for this long
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = duration, conflicts_with = "listen")]
+    pub(crate) idle: u64,
+}
+
 /// `pod stop`.
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
@@ -661,6 +723,46 @@ pub(crate) enum VolumeVerb {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// `pod trust …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrustVerb {
+    /// Tell what is asked of an image, and whether it would be let in, and keep nothing of it
+    Test(TrustTestArgs),
+}
+
+/// `pod trust test`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The status is 0 if the image would be let in, and 1 if not.
+
+Example:
+  pod trust test registry.example.org/team/app:1")]
+pub(crate) struct TrustTestArgs {
+    #[command(flatten)]
+    pub(crate) fetch: FetchFlags,
+    /// `registry/repository[:tag][@digest]`, `oci:DIR[:tag]`, `oci-archive:FILE` or `docker-archive:FILE`
+    pub(crate) image: String,
+}
+
+/// `pod network …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkVerb {
+    /// List networks, and the pods that have joined them
+    #[command(alias = "list")]
+    Ls {
+        /// Print names only
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show what is known of a network and of the pods in it, as JSON
+    Inspect {
+        /// Its name
+        name: String,
+    },
+    /// Write the rules of `default` and `default-restricted` anew, and have firewalls of others let pods through
+    Reload,
 }
 
 /// Several volumes.

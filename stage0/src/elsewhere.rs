@@ -177,7 +177,6 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ),
     ("", &["resume"], "`pod unpause POD` lets a paused pod go on"),
     ("", &["rename"], "a pod keeps the name that `--name` has given it"),
-    ("", &["port", "network"], "`pod status POD` shows what networks a pod has joined"),
     (
         "",
         &["health", "healthcheck"],
@@ -191,6 +190,12 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
         "",
         &["kube", "play"],
         "`pod run --dry-run` prints what would run, and `pod run --spec FILE` runs it",
+    ),
+    (
+        "network",
+        &["create", "rm", "connect", "disconnect", "prune"],
+        "networks beside the built-in ones are files of CNI in `/etc/cni/net.d`, and a pod joins \
+         them when it starts, with `--net`",
     ),
     ("image", &["prune"], "`pod image gc` removes what no image and no pod needs"),
     ("image", &["history"], "`pod image inspect IMAGE` shows all that is known of an image"),

@@ -37,6 +37,24 @@ pub(crate) fn obtain(
     reference: &Reference,
     request: &FetchRequest,
 ) -> Result<Image> {
+    let options = options_of(request)?;
+    let progress = pulling::Progress::new(request.telling);
+    store.pull(reference, &options, lease, &progress).map_err(|error| {
+        // Where fetching it is what has just been tried, it is no hint.
+        match (request.pull, error.kind()) {
+            (Pull::Never, _) => told(&error, reference),
+            (_, ErrorKind::NotFound) => failed(&error),
+            _ => told(&error, reference),
+        }
+    })
+}
+
+/// Returns how images come in that are fetched as `request` says.
+///
+/// # Errors
+///
+/// A usage error for what is no platform.
+pub(crate) fn options_of(request: &FetchRequest) -> Result<PullOptions> {
     let mut options = options(request.platform.as_deref())?;
     options.policy = match request.pull {
         Pull::Missing => PullPolicy::Missing,
@@ -48,15 +66,7 @@ pub(crate) fn obtain(
     if request.insecure_http {
         options.transport = Transport::InsecureHttp;
     }
-    let progress = pulling::Progress::new(request.telling);
-    store.pull(reference, &options, lease, &progress).map_err(|error| {
-        // Where fetching it is what has just been tried, it is no hint.
-        match (request.pull, error.kind()) {
-            (Pull::Never, _) => told(&error, reference),
-            (_, ErrorKind::NotFound) => failed(&error),
-            _ => told(&error, reference),
-        }
-    })
+    Ok(options)
 }
 
 /// Returns how images come in: unpacked by this program, for `platform` or for this host.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pod_abi::manifest::{Dns, HostEntry, PodManifest};
+use pod_abi::manifest::{Dns, HostEntry, Network, PodManifest};
 use pod_abi::status::PodStatus;
 use pod_abi::{PodName, Timestamp};
 
@@ -54,10 +54,30 @@ pub(crate) fn hosts(manifest: &PodManifest) -> String {
     text
 }
 
-/// Returns `/etc/resolv.conf` for the apps of a pod: `host`'s, byte for byte, if the pod has none
+/// Returns `/etc/resolv.conf` for the apps of a pod: what it has said, and otherwise the host's. Where
+/// that leads to systemd-resolved on a loopback which is not the pod's, whom that asks is asked.
+pub(crate) fn resolv_conf(manifest: &PodManifest) -> String {
+    let mut host = text("/etc/resolv.conf");
+    if manifest.sandbox.network != Network::Host && asks_resolved_alone(&host) {
+        let behind = text("/run/systemd/resolve/resolv.conf");
+        host = if behind.is_empty() { host } else { behind };
+    }
+    with_host(manifest.sandbox.dns.as_ref(), &host)
+}
+
+/// Tells whether systemd-resolved at its own addresses is all that is asked
+/// (systemd-resolved.service(8), "/etc/resolv.conf").
+fn asks_resolved_alone(text: &str) -> bool {
+    let servers = lines_of(text, &["nameserver"]);
+    let mut servers = servers.lines().filter_map(|line| line.split_ascii_whitespace().nth(1));
+    let is_stub = |server: &str| ["127.0.0.53", "127.0.0.54"].contains(&server);
+    servers.next().is_some_and(is_stub) && servers.all(is_stub)
+}
+
+/// Puts a pod's `resolv.conf(5)` and `host`'s together: that byte for byte, if the pod has none
 /// of its own; empty if it has one that says nothing. What the pod's does not name is the host's:
 /// its servers, or its domains and options, as the keywords of `resolv.conf(5)`.
-pub(crate) fn resolv_conf(dns: Option<&Dns>, host: &str) -> String {
+fn with_host(dns: Option<&Dns>, host: &str) -> String {
     let Some(dns) = dns else { return host.to_owned() };
     if *dns == Dns::default() {
         return String::new();
@@ -101,6 +121,14 @@ mod tests {
     }
 
     #[test]
+    fn resolved_is_told_from_servers_a_pod_can_reach() {
+        assert!(asks_resolved_alone("# stub\nnameserver 127.0.0.53\noptions edns0\n"));
+        for other in ["", "nameserver 127.0.0.53\nnameserver 9.9.9.9\n", HOST] {
+            assert!(!asks_resolved_alone(other), "{other}");
+        }
+    }
+
+    #[test]
     fn resolvers_are_the_hosts_the_pods_or_both() {
         let table = [
             (None, HOST),
@@ -115,7 +143,7 @@ mod tests {
             ),
         ];
         for (dns, expected) in table {
-            assert_eq!(resolv_conf(dns.as_ref(), HOST), expected, "{dns:?}");
+            assert_eq!(with_host(dns.as_ref(), HOST), expected, "{dns:?}");
         }
     }
 }

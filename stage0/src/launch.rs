@@ -116,10 +116,7 @@ impl Launcher<'_> {
         let mut order = Order {
             abi: version::STAGE_ABI,
             hosts: host::hosts(&manifest),
-            resolv_conf: host::resolv_conf(
-                manifest.sandbox.dns.as_ref(),
-                &host::text("/etc/resolv.conf"),
-            ),
+            resolv_conf: host::resolv_conf(&manifest),
             pod: manifest,
             apps,
             attempt,

@@ -20,6 +20,7 @@ mod context;
 mod control;
 mod copies;
 mod credentials;
+mod directory;
 mod elsewhere;
 mod ending;
 mod error;
@@ -42,6 +43,7 @@ mod nearest;
 mod networks;
 mod notify;
 mod pods;
+mod ports;
 mod prompt;
 mod pulling;
 mod pump;
@@ -320,6 +322,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
         Verb::Cp(args) => commands::cp(&open("cp")?, &args),
+        Verb::Port(args) => commands::port(&open("port")?, &args),
+        Verb::PortForward(args) => commands::port_forward(&open("port-forward")?, &args),
+        Verb::Dns(args) => {
+            commands::dns(&Session::open(context.clone().with_sockets()?, "dns")?, &args)
+        }
         Verb::Attach(args) => commands::attach(&open("attach")?, &args),
         Verb::Events(args) => commands::events(&open("events")?, &args),
         Verb::Top(args) => commands::top(&open("top")?, &args),
@@ -341,11 +348,13 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Fetch(args) => commands::fetch_images(&open("fetch")?, &args),
         Verb::Image(verb) => commands::image(&open("image")?, &verb),
         Verb::Volume(verb) => commands::volume(&open("volume")?, &verb),
+        Verb::Network(verb) => commands::network(&open("network")?, &verb),
         Verb::Images(args) => commands::image(&open("images")?, &ImageVerb::Ls(args)),
         Verb::Rmi(args) => commands::image(&open("rmi")?, &ImageVerb::Rm(args)),
         Verb::Info => commands::info(&open("info")?),
         Verb::Completion(args) => commands::completion(&grammar_of_all(), args.shell),
         Verb::InternalGrammar => commands::grammar(&grammar_of_all()),
+        Verb::Trust(verb) => commands::trust(&context, &verb),
         Verb::Login(args) => commands::login(&context, &args),
         Verb::Logout(args) => commands::logout(&context, &args),
         Verb::Doctor(args) => commands::doctor(&context, &args),

@@ -5,37 +5,40 @@
 //! (`cni::Executor`, `network::Host`), and counts only as long as the pod lives: a pod that ends
 //! leaves its networks, and what a killed one has left is taken back by the next who looks.
 
+mod asked;
+
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cni::{
-    AddResult, Args, Attachment, Caller, Capabilities, Cidr, ContainerId, Executor, IfName,
-    Network, NetworkName, PluginPath, PortMapping, Request,
-};
-use network::Host;
+use cni::{Attachment, Caller, Executor, PluginPath};
 use network::plugin::{self, Plugin};
+use network::{Health, Host, Reloaded, Subnets};
 use pod_abi::PodId;
+use pod_abi::layout;
 use pod_abi::manifest::Network as Wanted;
-use pod_abi::network::{Attachment as Asked, Interface, Joined, Protocol, Publication};
+use pod_abi::network::{Attachment as Asked, Joined, Publication};
 use pod_abi::phase::Phase;
 
 use crate::error::{CommandError, Context as _, Result};
 use crate::pods::{Pod, Pods};
-use pod_abi::layout;
-
 use crate::rundir;
+
+use asked::{
+    configuration, container, interface, mappings, name_servers, receiver_of_ports, request, told,
+};
 
 /// Where all that is remembered of networks lies, beneath the root.
 const STATE: &str = "network";
-/// Where plugins find the programs they run. Like the places of plugins and configurations it is the
-/// same for all who join and undo, whatever their environment: a supervisor has none.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long one call of a plugin may take: one that asks for a lease by DHCP takes its time.
 const CALL: Duration = Duration::from_secs(60);
 /// How long to wait for others who work on the same pod or network.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an administrator does about a firewall that has no place for rules of others.
+pub(crate) const LET_PODS_THROUGH: &str =
+    "have it accept what is forwarded to links `pod-*` and from them";
 
 /// The networks of one root.
 pub(crate) struct Networks<'a> {
@@ -66,6 +69,11 @@ impl<'a> Networks<'a> {
             format!("pod-{}", rundir::mark_of(pods.root())?.replace(':', "-"))
         };
         Ok(Self { pods, state: Path::new(&root).join(STATE), table })
+    }
+
+    /// Tells whether a pod of `root` has ever joined a network.
+    pub(crate) fn were_used(root: &Path) -> bool {
+        root.join(STATE).exists()
     }
 
     /// Joins a pod to all of `asked`, in this order, as `eth0` and so on. The first that takes ports
@@ -141,6 +149,46 @@ impl<'a> Networks<'a> {
         })
     }
 
+    /// Writes the rules of our own networks anew, and has other firewalls let pods through.
+    ///
+    /// # Errors
+    ///
+    /// `network.…`: what keeps them from being written; `storage`.
+    pub(crate) fn reload(&self) -> Result<Reloaded> {
+        self.with_host(|host| host.reload())
+    }
+
+    /// Looks what keeps packets from pods in our own networks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reload`].
+    pub(crate) fn health(&self) -> Result<Health> {
+        self.with_host(|host| host.health())
+    }
+
+    /// Returns the subnets of our own networks, once a pod has joined one.
+    ///
+    /// # Errors
+    ///
+    /// `storage`.
+    pub(crate) fn subnets(&self) -> Result<Option<Subnets>> {
+        self.with_host(|host| host.subnets())
+    }
+
+    /// Asks our own networks. Where no pod of this root ever had one, there is nothing to tell.
+    fn with_host<T: Default>(&self, ask: impl FnOnce(Host<'_>) -> network::Result<T>) -> Result<T> {
+        if !self.state.exists() {
+            return Ok(T::default());
+        }
+        let lives = |id: &PodId| self.lives(id);
+        let host = Host { state: &self.state, table: &self.table, living: &lives };
+        ask(host).map_err(|error| {
+            let told = CommandError::of(error.kind().code(), &error);
+            error.way_out().into_iter().fold(told, |told, hint| told.hint(hint))
+        })
+    }
+
     /// Tells why a network was not joined. What a network of ours says, it says to the user: a plugin
     /// is how it is called, and is nobody's concern.
     fn refused(&self, asked: &Asked, error: &cni::Error) -> CommandError {
@@ -184,7 +232,9 @@ impl<'a> Networks<'a> {
         let caller = Caller {
             plugin_path: PluginPath::parse(cni::DIRECTORIES).map_err(|error| told(&error))?,
             built_in: vec![&built_in],
-            environment: vec![("PATH".into(), PATH.into())],
+            // Like the places of plugins and configurations it is the same for all who join and undo,
+            // whatever their environment: a supervisor has none.
+            environment: vec![("PATH".into(), network::PATH.into())],
             time: CALL,
             log: None,
         };
@@ -204,107 +254,17 @@ pub(crate) fn check(network: &Wanted, ports: &[Publication]) -> Result<()> {
     receiver_of_ports(&configured, &mappings(ports)).map(drop)
 }
 
+/// Lists the networks of the administrator, file by file.
+///
+/// # Errors
+///
+/// If the directory cannot be listed.
+pub(crate) fn configured(directory: &Path) -> Result<Vec<cni::Found>> {
+    cni::networks(directory).map_err(|error| told(&error))
+}
+
 /// Tells whether a pod may have joined networks.
 pub(crate) fn has_joined(pod: &Pod) -> bool {
     let joins = |network: &Wanted| matches!(network, Wanted::Joined(_));
     pod.manifest().is_ok_and(|manifest| joins(&manifest.sandbox.network))
-}
-
-/// Finds what a network is: one of ours, or a file of the administrator's.
-fn configuration(asked: &Asked) -> Result<Network> {
-    let name = asked.network.as_str();
-    if let Some(built_in) = network::Network::named(name) {
-        let text = plugin::configuration(built_in).to_string();
-        return Network::parse(text.as_bytes()).map_err(|error| told(&error));
-    }
-    let name = NetworkName::parse(name).map_err(|error| told(&error))?;
-    let found = cni::network_named(Path::new(cni::DIRECTORY), &name);
-    found.map_err(|error| match error.kind() {
-        cni::ErrorKind::NotFound => told(&error).hint("`--net default` needs no configuration"),
-        _ => told(&error),
-    })
-}
-
-fn mappings(ports: &[Publication]) -> Vec<PortMapping> {
-    let of_range = |range: &Publication| {
-        let (host_ip, protocol) = (range.host_address, range.protocol);
-        let mapping = move |(host_port, container_port)| PortMapping {
-            host_port,
-            container_port,
-            protocol: match protocol {
-                Protocol::Tcp => cni::Protocol::Tcp,
-                Protocol::Udp => cni::Protocol::Udp,
-            },
-            host_ip,
-        };
-        range.pairs().map(mapping).collect::<Vec<_>>()
-    };
-    ports.iter().flat_map(of_range).collect()
-}
-
-/// Finds the network whose plugins publish ports.
-fn receiver_of_ports(networks: &[Network], mappings: &[PortMapping]) -> Result<Option<usize>> {
-    if mappings.is_empty() {
-        return Ok(None);
-    }
-    let asked = Capabilities { port_mappings: mappings.to_vec(), ..Capabilities::default() };
-    let takes = |network: &Network| network.lacks(&asked).is_empty();
-    networks.iter().position(takes).map(Some).ok_or_else(|| {
-        let names: Vec<&str> = networks.iter().map(|network| network.name().as_str()).collect();
-        let what = format!("no plugin of network `{}` publishes ports", names.join("`, `"));
-        CommandError::new("network.no-ports", what)
-            .hint("add the plugin `portmap` to it, or join `default` as well")
-    })
-}
-
-fn request(
-    pod: &PodId,
-    netns: &Path,
-    number: usize,
-    asked: &Asked,
-    port_mappings: Vec<PortMapping>,
-) -> Result<Request> {
-    let mut args = Args::default();
-    for (key, value) in &asked.args {
-        args.push(key, value).map_err(|error| told(&error))?;
-    }
-    let full = |address: std::net::IpAddr| Cidr {
-        address,
-        prefix: if address.is_ipv4() { 32 } else { 128 },
-    };
-    Ok(Request {
-        container: container(pod)?,
-        if_name: IfName::parse(&format!("eth{number}")).map_err(|error| told(&error))?,
-        netns: netns.to_owned(),
-        args,
-        capabilities: Capabilities {
-            port_mappings,
-            ips: asked.addresses.iter().copied().map(full).collect(),
-            mac: asked.mac.as_ref().map(ToString::to_string),
-            ..Capabilities::default()
-        },
-    })
-}
-
-fn container(pod: &PodId) -> Result<ContainerId> {
-    ContainerId::parse(pod.as_str()).map_err(|error| told(&error))
-}
-
-fn interface(asked: &Asked, name: &IfName, result: &AddResult) -> Result<Interface> {
-    let inside = result.interfaces.iter().find(|one| one.is_inside() && one.name == name.as_str());
-    Ok(Interface {
-        network: asked.network.clone(),
-        name: name.to_string(),
-        mac: inside.map(|one| one.mac.clone()).unwrap_or_default(),
-        addresses: result.container_ips().map(|ip| ip.address.address).collect(),
-    })
-}
-
-fn name_servers(result: &AddResult) -> impl Iterator<Item = std::net::IpAddr> + '_ {
-    result.dns.nameservers.iter().filter_map(|word| word.parse().ok())
-}
-
-fn told(error: &cni::Error) -> CommandError {
-    let all = CommandError::of(error.code(), error);
-    error.hints().iter().fold(all, |all, hint| all.hint(hint.clone()))
 }

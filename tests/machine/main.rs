@@ -28,6 +28,7 @@ mod kills;
 mod leftovers;
 mod machined;
 mod names;
+mod networks;
 mod notify;
 mod pauses;
 mod reexec;

@@ -70,7 +70,7 @@ fn pods_are_listed_as_asked() {
     insta::assert_snapshot!(sandbox.pod(["ps", "--format", "{{.Size}}"]), @"
     --- stderr ---
     error: `{{.Size}}` is no field of a row
-    hint: `--format` takes {{.ID}}, {{.Name}}, {{.Phase}}, {{.Status}}, {{.Apps}}, {{.Images}}, {{.Created}}, {{.CreatedAt}}, {{.Code}}, {{.Labels}}, {{.Insecure}} and {{json .}}
+    hint: `--format` takes {{.ID}}, {{.Name}}, {{.Phase}}, {{.Status}}, {{.Address}}, {{.Apps}}, {{.Images}}, {{.Created}}, {{.CreatedAt}}, {{.Code}}, {{.Ports}}, {{.Labels}}, {{.Insecure}} and {{json .}}
     --- exit 2 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["ps", "--filter", "colour=red"]), @"

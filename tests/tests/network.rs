@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::fixtures::Fixture;
+use tests::pods::Pod;
 use tests::random::Random;
 use tests::require;
 use tests::said::Running;
@@ -104,7 +105,10 @@ fn plugins_of_cni_connect_a_pod_and_are_asked_to_undo_it() {
     });
     let list = json!({
         "cniVersion": "1.0.0", "name": "lan", "plugins": [
-            { "type": "bridge", "bridge": "lan0", "isGateway": true, "ipam": ipam },
+            {
+                "type": "bridge", "bridge": "lan0", "isGateway": true, "ipam": ipam,
+                "dns": { "nameservers": ["10.9.9.9"] },
+            },
             { "type": "tuning", "capabilities": { "mac": true } },
         ],
     });
@@ -121,6 +125,19 @@ fn plugins_of_cni_connect_a_pod_and_are_asked_to_undo_it() {
     let mac = ["--net", "lan", "--mac-address", "02:00:5e:00:00:09"];
     let said = run(&mac, &["cat", "/sys/class/net/eth0/address"]).success();
     assert_eq!(said, "02:00:5e:00:00:09\n");
+    let said = run(&["--net", "lan:IP=10.9.0.77"], &["sh", "-c", "ip -4 -o addr"]).success();
+    assert!(said.contains("10.9.0.77/24"), "{said}");
+    // What a network's plugins say of names counts, unless the pod says something itself.
+    for (flags, expected) in [
+        (&[][..], "nameserver 10.9.9.9\n"),
+        (&["--dns", "10.8.8.8"], "nameserver 10.8.8.8\n"),
+        (&["--dns", "none"], ""),
+    ] {
+        let flags = [&["--net", "lan"], flags].concat();
+        let said = run(&flags, &["cat", "/etc/resolv.conf"]).success();
+        let servers = said.lines().filter(|line| line.starts_with("nameserver"));
+        assert_eq!(servers.map(|line| format!("{line}\n")).collect::<String>(), expected);
+    }
     // What host-local has leased is free again; the rest of its directory is its own.
     let held = fs::read_dir(leases.join("lan")).expect("it has leased something").flatten();
     let held: Vec<_> = held.map(|entry| entry.file_name()).collect();
@@ -146,4 +163,186 @@ fn a_pod_runs_in_a_network_namespace_of_somebody_else() {
     other.signal(Signal::SIGKILL);
     let said = sandbox.run_app(&["--net", "ns:/run/netns/nobody"], &["true"]);
     said.refuses(125, &["/run/netns/nobody", "ip netns add"]);
+}
+
+/// Starts a pod that answers at its port 80.
+fn serving<'s>(sandbox: &'s Sandbox, name: &str, flags: &[&str]) -> Pod<'s> {
+    let image = sandbox.fixture(Fixture::App);
+    let pod = sandbox.detached(name, [flags, &[&image, "/probe", "tell", "80"]].concat());
+    pod.logs_until("ready");
+    pod
+}
+
+/// Tells whether somebody answers at a port of the host's loopback.
+fn answers(sandbox: &Sandbox, port: u16) -> bool {
+    let server = format!("127.0.0.1:{port}");
+    let probe = sandbox.programs().path("probe").display().to_string();
+    let said: Value = sandbox.program(&probe).args(["ask", &server]).run().json();
+    !said[&server].is_null()
+}
+
+#[test]
+fn networks_and_ports_are_told_in_the_words_of_docker() {
+    let Some(sandbox) = sandbox() else { return };
+    let ask = |verb: &str, rest: &[&str]| sandbox.pod(verb.split(' ').chain(rest.iter().copied()));
+    let listed = |verb: &str, rest: &[&str]| ask(verb, rest).success();
+    // The administrator of the host may have more.
+    assert!(listed("network ls", &["-q"]).starts_with("default\ndefault-restricted\n"));
+    let published = ["--net", "default", "-p", "8080:80", "-p", "127.0.0.1:5300-5301:53-54/udp"];
+    let pod = serving(&sandbox, "web", &published);
+    assert_eq!(
+        listed("port", &["web"]),
+        "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n\
+         53/udp -> 127.0.0.1:5300\n54/udp -> 127.0.0.1:5301\n"
+    );
+    assert_eq!(listed("port", &["web", "54/udp"]), "127.0.0.1:5301\n");
+    sandbox.pod(["port", "web", "53"]).refuses(1, &["publish port 53/tcp", "pod port web"]);
+    let shown = "{{.Name}} {{.Address}} {{.Ports}}";
+    let address = pod.status().joined.expect("it has").interfaces[0].addresses[0].to_string();
+    let ports = "8080->80/tcp,127.0.0.1:5300-5301->53-54/udp";
+    assert_eq!(listed("ps", &["--format", shown]), format!("web {address} {ports}\n"));
+    let status = listed("status", &["web"]);
+    assert!(status.contains(&format!("address: {address}, ")), "{status}");
+    assert!(status.contains("(eth0 in default)"), "{status}");
+    let network: Value = ask("network inspect", &["default"]).json();
+    assert_eq!(network["pods"][0]["interfaces"][0]["addresses"][0], json!(address));
+    let list = json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [{ "type": "bridge" }] });
+    let said = with_network(&sandbox, &list.to_string(), || listed("network ls", &[]));
+    assert!(said.contains("lan") && said.contains("bridge") && said.contains("web"), "{said}");
+    sandbox.pod(["network", "inspect", "x"]).refuses(1, &["`x`", "pod network ls"]);
+    for (flags, words) in [
+        (["--net=default", "--ip=10.1.1.1"], ["cannot join network `default`: ", "gives out"]),
+        (["-q", "-p=192.0.2.9:80:80"], ["192.0.2.9 is no address of this host", "ip address"]),
+        (["-q", "--net=container:web"], ["a pod's network is its own", "run A --- B"]),
+    ] {
+        sandbox.run_app(&flags, &["true"]).refuses(125, &words);
+    }
+    pod.stop(&["-t", "0"]).success();
+    sandbox.pod(["port", "web"]).refuses(1, &["does not run"]);
+}
+
+#[test]
+fn rules_that_were_flushed_are_missed_and_put_back() {
+    let Some(sandbox) = sandbox() else { return };
+    let pod = serving(&sandbox, "web", &["-p", "8080:80"]);
+    assert!(answers(&sandbox, 8080));
+    let health = || {
+        let said = sandbox.pod(["doctor"]).stdout;
+        let line = said.lines().find(|line| line.contains("rules of networks"));
+        line.unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    assert!(health().starts_with("ok"), "{}", health());
+    sandbox.program("nft").args(["flush", "ruleset"]).run().success();
+    assert!(!answers(&sandbox, 8080));
+    assert!(health().ends_with("somebody has flushed them"), "{}", health());
+    sandbox.pod(["network", "reload"]).success();
+    assert!(answers(&sandbox, 8080));
+    // Docker's firewall lets through what its own rules know, and leaves a chain to others.
+    let docker = "iptables -P FORWARD DROP; iptables -N DOCKER-USER; \
+                  iptables -A FORWARD -j DOCKER-USER; iptables -A DOCKER-USER -j RETURN";
+    sandbox.program("sh").args(["-ec", docker]).run().success();
+    assert!(health().contains("Docker's table `ip filter` drops"), "{}", health());
+    let said = sandbox.pod(["network", "reload"]);
+    assert!(said.stderr.contains("Docker's table `ip filter` lets pods through now"), "{said}");
+    assert!(health().starts_with("ok"), "{}", health());
+    let shown = sandbox.program("iptables").args(["-S", "DOCKER-USER"]).run().success();
+    sandbox.pod(["network", "reload"]).success();
+    let again = sandbox.program("iptables").args(["-S", "DOCKER-USER"]).run().success();
+    assert_eq!(shown, again, "it knows pods already");
+    // Somebody's own has no such place.
+    let own = "iptables -F; iptables -X; iptables -P FORWARD DROP";
+    sandbox.program("sh").args(["-ec", own]).run().success();
+    let said = sandbox.pod(["network", "reload"]);
+    said.refuses(1, &["`ip filter` of nftables drops", "links `pod-*`"]);
+    pod.stop(&["-t", "0"]).success();
+    sandbox.program("nft").args(["flush", "ruleset"]).run().success();
+}
+
+#[test]
+fn ports_published_by_portmap_and_addresses_of_ptp_and_macvlan_work_and_are_undone() {
+    let Some(sandbox) = sandbox() else { return };
+    let leases = sandbox.path("leases");
+    let ipam = |subnet: &str| {
+        json!({
+            "type": "host-local", "dataDir": leases,
+            "ranges": [[{ "subnet": subnet }]], "routes": [{ "dst": "0.0.0.0/0" }],
+        })
+    };
+    let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+    let ptp = json!({ "type": "ptp", "ipMasq": true, "ipam": ipam("10.9.1.0/24") });
+    let list = json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [ptp, portmap] });
+    with_network(&sandbox, &list.to_string(), || {
+        let pod = serving(&sandbox, "web", &["--net", "lan", "-p", "8088:80"]);
+        assert!(answers(&sandbox, 8088));
+        let rules = || sandbox.program("iptables-save").run().success();
+        assert!(rules().contains("8088"), "{}", rules());
+        // What others have in the kernel is none of ours to undo, and what is ours none of theirs.
+        let own = serving(&sandbox, "own", &["-p", "8089:80"]);
+        own.stop(&["-t", "0"]).success();
+        assert!(answers(&sandbox, 8088));
+        sandbox.pod(["gc", "--grace", "0"]).success();
+        assert!(answers(&sandbox, 8088));
+        pod.stop(&["-t", "0"]).success();
+        assert!(!rules().contains("8088"), "{}", rules());
+    });
+    sandbox
+        .program("ip")
+        .args(["link", "add", "up0", "type", "veth", "peer", "up1"])
+        .run()
+        .success();
+    sandbox.program("ip").args(["link", "set", "up0", "up"]).run().success();
+    let macvlan = json!({ "type": "macvlan", "master": "up0", "ipam": ipam("10.9.2.0/24") });
+    let list = json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [macvlan] });
+    let image = sandbox.fixture(Fixture::App);
+    let said = with_network(&sandbox, &list.to_string(), || {
+        let look = ["sh", "-c", "ip -4 -o addr show eth0"];
+        sandbox.call().args(["run", "--rm", "--net", "lan", &image]).args(look).run()
+    });
+    assert!(said.success().contains("10.9.2.2/24"));
+    sandbox.program("ip").args(["link", "del", "up0"]).run().success();
+    sandbox.program("nft").args(["flush", "ruleset"]).run().success();
+}
+
+#[test]
+fn what_another_runtime_has_attached_to_the_same_network_stays() {
+    let Some(sandbox) = sandbox() else { return };
+    let leases = sandbox.path("leases");
+    let bridge = json!({
+        "type": "bridge", "bridge": "lan0", "isGateway": true, "ipMasq": true,
+        "ipam": { "type": "host-local", "dataDir": leases, "ranges": [[{ "subnet": "10.9.3.0/24" }]] },
+    });
+    let list = json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [bridge] });
+    let mut own = bridge;
+    own["cniVersion"] = json!("1.0.0");
+    own["name"] = json!("lan");
+    let probe = sandbox.programs().path("probe").display().to_string();
+    let theirs = sandbox.program("unshare").args(["--net", &probe, "stay"]).start();
+    theirs.wait_for("ready");
+    let namespace = format!("/proc/{}/ns/net", theirs.pid());
+    let theirs_by = |command: &str| {
+        let call = sandbox.program("/usr/lib/cni/bridge").env("CNI_COMMAND", command);
+        let call = call.env("CNI_CONTAINERID", "theirs").env("CNI_NETNS", &namespace);
+        let call = call.env("CNI_IFNAME", "eth0").env("CNI_PATH", "/usr/lib/cni");
+        call.input(own.to_string().as_bytes()).run().success()
+    };
+    theirs_by("ADD");
+    let lease = leases.join("lan/10.9.3.2");
+    assert!(lease.exists());
+    let rules = || sandbox.program("iptables-save").run().success();
+    let before = rules().lines().filter(|line| line.contains("10.9.3.2")).count();
+    assert!(before > 0, "{}", rules());
+    with_network(&sandbox, &list.to_string(), || {
+        sandbox.run_app(&["--net", "lan"], &["true"]).success();
+        let pod = serving(&sandbox, "web", &["--net", "default,lan"]);
+        sandbox.pod(["kill", pod.name()]).success();
+        sandbox.pod(["gc", "--grace", "0"]).success();
+        sandbox.pod(["network", "reload"]).success();
+    });
+    assert!(lease.exists());
+    assert!(!leases.join("lan/10.9.3.3").exists() && !leases.join("lan/10.9.3.4").exists());
+    assert_eq!(rules().lines().filter(|line| line.contains("10.9.3.2")).count(), before);
+    theirs_by("DEL");
+    theirs.signal(Signal::SIGKILL);
+    sandbox.program("ip").args(["link", "del", "lan0"]).run().success();
+    sandbox.program("nft").args(["flush", "ruleset"]).run().success();
 }

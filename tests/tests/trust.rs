@@ -89,6 +89,14 @@ fn only_what_the_policy_lets_pass_is_fetched_and_run() {
         let flags = ["--signature-policy", &policy, "-q", reference, "echo", "trusted"];
         sandbox.pod([&["run", "--rm"], &flags[..]].concat())
     };
+    let judged =
+        |reference: &str| sandbox.pod(["trust", "test", "--signature-policy", &policy, reference]);
+    let said = judged(&reference).exits(1);
+    for word in ["the default of `docker`", "a signature of cosign by the key in", "no: "] {
+        assert!(said.contains(word), "{said}");
+    }
+    let said = judged(&format!("oci:{}:app", layout.display())).exits(1);
+    assert!(said.contains("the policy's default") && said.contains("rejected"), "{said}");
     run(&reference).refuses(
         125,
         &["[SANDBOX]/policy.json", "no signature the policy asks for", "--insecure-options image"],
@@ -104,6 +112,10 @@ fn only_what_the_policy_lets_pass_is_fetched_and_run() {
     sign(&sandbox, &registry, &key, (&image, "elsewhere.example/team/app:1"));
     run(&reference).refuses(125, &["a signature is for `elsewhere.example/team/app:1`"]);
     sign(&sandbox, &registry, &key, (&image, &reference));
+    let said = judged(&reference).success();
+    assert!(said.contains("allowed:   yes, by a signature\n"), "{said}");
+    let listed = sandbox.pod(["image", "ls"]).success();
+    assert!(!listed.contains("team/app"), "nothing is kept: {listed}");
     assert_eq!(run(&reference).success(), "trusted\n");
     let kept = ["fetch", "--json", "-q", "--signature-policy", &policy, &reference];
     let images: Value = sandbox.pod(kept).json();

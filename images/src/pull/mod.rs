@@ -13,6 +13,7 @@
 mod chain;
 mod choose;
 mod copy_up;
+mod decide;
 mod docker;
 mod files;
 mod import;
@@ -43,6 +44,7 @@ use crate::reference::{ArchiveKind, Place, Reference};
 use crate::registry::{self, Patience, Transport};
 use crate::store::{ImageParts, Lease, RefRecord, Store};
 use choose::Chosen;
+pub use decide::{Decision, decide};
 pub use import::{Import, Imported, ImportedFrom};
 use source::Source;
 

@@ -69,6 +69,20 @@ impl KeySource {
     }
 }
 
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(files) => {
+                let files: Vec<_> =
+                    files.iter().map(|path| format!("`{}`", path.display())).collect();
+                write!(f, "the key in {}", files.join(" or in "))
+            }
+            Self::Data(keys) if keys.len() == 1 => f.write_str("the key in the policy"),
+            Self::Data(keys) => write!(f, "one of {} keys in the policy", keys.len()),
+        }
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
     let unreadable = |why: String| TrustError::Key { path: path.to_owned(), why };
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;

@@ -145,6 +145,24 @@ impl fmt::Display for Where {
     }
 }
 
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InsecureAcceptAnything {} => f.write_str("nothing"),
+            Self::Reject {} => f.write_str("what cannot be: it is rejected"),
+            Self::SignedBy(_) => f.write_str("an OpenPGP signature, which is not verified yet"),
+            Self::SignedBaseLayer { .. } => {
+                f.write_str("a signed base layer, which nothing verifies")
+            }
+            Self::SigstoreSigned(sigstore) => match (&sigstore.keys, sigstore.beyond) {
+                (_, Some(beyond)) => write!(f, "{beyond}, which is not verified yet"),
+                (Some(keys), None) => write!(f, "a signature of cosign by {keys}"),
+                (None, None) => f.write_str("a signature of cosign"),
+            },
+        }
+    }
+}
+
 impl fmt::Display for Beyond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

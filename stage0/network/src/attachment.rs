@@ -147,6 +147,8 @@ pub struct Attached {
     pub v4: Leg<Ipv4Addr>,
     /// Its IPv6 addresses; none where the host or the pod has no IPv6.
     pub v6: Option<Leg<Ipv6Addr>>,
+    /// Who answers for names there, if anybody does.
+    pub name_server: Option<Ipv4Addr>,
     /// Whether everything leads through the gateway, or the gateway alone can be reached.
     pub has_default_route: bool,
     /// What was changed about the host, for the user to hear once.

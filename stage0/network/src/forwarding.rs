@@ -27,6 +27,15 @@ pub(crate) fn switch_on(with_ipv6: bool) -> Result<Vec<String>> {
     Ok(notices)
 }
 
+/// Tells whether the calling thread's namespace passes packets of IPv4 on.
+///
+/// # Errors
+///
+/// [`Kernel`](crate::ErrorKind::Kernel) for a setting that cannot be read.
+pub(crate) fn is_on() -> Result<bool> {
+    Ok(read_setting(IPV4)?.as_deref() == Some("1"))
+}
+
 fn said(name: &str) -> String {
     format!("this host passes packets on now: net.{} = 1", name.replace('/', "."))
 }

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use crate::attachment::{Attached, Network, Owner, Request, Work};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::firewalls::{self, Firewall};
 use crate::forwarding;
 use crate::leases::{self, Living};
 use crate::ledger::{Entry, Ledger, State};
+use crate::names;
 use crate::nft::Table;
 use crate::plan::{self, Plan};
 use crate::ports;
@@ -59,6 +61,28 @@ pub enum Namespace {
 pub struct Swept {
     /// Whose addresses and ports are free again.
     pub owners: Vec<Owner>,
+}
+
+/// What came of writing rules anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// How many links they are for.
+    pub links: usize,
+    /// Who was told to let pods through.
+    pub told: Vec<Firewall>,
+    /// Who drops what pods send and receive, and cannot be told.
+    pub in_the_way: Vec<Firewall>,
+}
+
+/// What keeps packets from pods; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Pods have links, and our rules are gone.
+    pub lacks_rules: bool,
+    /// Pods have links, and the host does not pass on packets.
+    pub lacks_forwarding: bool,
+    /// Who drops what is forwarded and does not know pods.
+    pub in_the_way: Vec<Firewall>,
 }
 
 /// Makes a namespace one that apps can live in: loopback up, every port open to them, `ping` without
@@ -188,22 +212,46 @@ impl Host<'_> {
         Ok(Swept { owners: void.into_iter().map(|entry| entry.owner).collect() })
     }
 
-    /// Writes our rules anew: after a flush, or a change of the firewall beside us. Returns how many
-    /// links they are for.
+    /// Writes our rules anew, and has the firewalls beside us let pods through: after a flush, or
+    /// when one of them was started.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Storage`], [`ErrorKind::Kernel`], [`ErrorKind::Firewall`].
-    pub fn reload(&self) -> Result<usize> {
+    pub fn reload(&self) -> Result<Reloaded> {
         let state = State::open(self.state)?;
-        let Some(subnets) = known_subnets(&state)? else { return Ok(0) };
+        let Some(subnets) = known_subnets(&state)? else { return Ok(Reloaded::default()) };
         forwarding::switch_on(namespace::has_ipv6()?)?;
+        let mut reloaded = Reloaded::default();
+        for firewall in firewalls::in_the_way(&subnets)? {
+            match firewalls::tell(&firewall, &subnets)? {
+                true => reloaded.told.push(firewall),
+                false => reloaded.in_the_way.push(firewall),
+            }
+        }
         let _own = state.own_table()?;
         let entries = state.read()?.entries;
         let living: Vec<&Entry> =
             entries.iter().filter(|entry| (self.living)(&entry.owner.pod)).collect();
         Table::new(self.table, &subnets).write(living.iter().copied())?;
-        Ok(living.len())
+        reloaded.links = living.len();
+        Ok(reloaded)
+    }
+
+    /// Looks whether packets get to pods and from them, as far as rules decide.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Storage`], [`ErrorKind::Kernel`], [`ErrorKind::Firewall`].
+    pub fn health(&self) -> Result<Health> {
+        let state = State::open(self.state)?;
+        let Some(subnets) = known_subnets(&state)? else { return Ok(Health::default()) };
+        let is_used = !self.entries()?.is_empty();
+        Ok(Health {
+            lacks_rules: is_used && !Table::new(self.table, &subnets).is_there()?,
+            lacks_forwarding: is_used && !forwarding::is_on()?,
+            in_the_way: firewalls::in_the_way(&subnets)?,
+        })
     }
 
     /// Returns what is held, of pods that live.
@@ -365,6 +413,7 @@ fn build(
         mac: plan.veth.far.mac,
         v4: plan.v4,
         v6: plan.v6,
+        name_server: Some(plan.v4.gateway).filter(|at| names::are_answered_at(*at)),
         has_default_route: plan.has_default_route,
         notices,
         work: Work::default(),

@@ -16,10 +16,12 @@
 
 mod attachment;
 mod error;
+mod firewalls;
 mod forwarding;
 mod host;
 mod leases;
 mod ledger;
+mod names;
 mod nft;
 mod plan;
 pub mod plugin;
@@ -28,7 +30,9 @@ mod subnet;
 
 pub use attachment::{Attached, Leg, Network, Owner, Request, Work};
 pub use error::{Error, ErrorKind, Result};
-pub use host::{Host, Namespace, Swept, prepare};
+pub use firewalls::Firewall;
+pub use host::{Health, Host, Namespace, Reloaded, Swept, prepare};
 pub use ledger::Entry;
+pub use nft::PATH;
 pub use pod_abi::network::{MAX_PORTS, Protocol, Publication};
 pub use subnet::{Subnet, Subnet4, Subnet6, Subnets};

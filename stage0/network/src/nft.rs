@@ -18,11 +18,11 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ledger::Entry;
 use crate::subnet::Subnets;
 
-/// Where `nft` is looked for; the `PATH` of a service may be anything.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where `nft` and other programs are looked for; the `PATH` of a service may be anything.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The most of what `nft` complains that is passed on, in bytes.
-const LONGEST_COMPLAINT: usize = 2000;
+pub(crate) const LONGEST_COMPLAINT: usize = 2000;
 
 /// Our table on this host.
 #[derive(Clone, Debug)]
@@ -114,31 +114,53 @@ fn question(table: &str, set: &str) -> Vec<u8> {
 
 /// Has `nft` perform a script as one transaction, in the network namespace of the calling thread.
 fn run(script: &str) -> Result<()> {
-    let spoken = speak(script).map_err(|error| {
+    let spoken = speak(&["-f", "-"], script)?;
+    if spoken.status.success() {
+        return Ok(());
+    }
+    let complaint = complaint(&spoken);
+    Err(Error::new(ErrorKind::Firewall, format!("`nft` refused our rules: {complaint}"))
+        .hint("does the kernel have nf_tables, nft_nat and nft_fib?"))
+}
+
+/// Returns what `nft` prints, in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// [`ErrorKind::Firewall`].
+pub(crate) fn listing(arguments: &[&str]) -> Result<String> {
+    let spoken = speak(arguments, "")?;
+    if spoken.status.success() {
+        return Ok(String::from_utf8_lossy(&spoken.stdout).into_owned());
+    }
+    let what = arguments.join(" ");
+    Err(Error::new(ErrorKind::Firewall, format!("`nft {what}`: {}", complaint(&spoken))))
+}
+
+fn complaint(spoken: &Output) -> String {
+    let complaint = String::from_utf8_lossy(&spoken.stderr);
+    complaint.trim().chars().take(LONGEST_COMPLAINT).collect()
+}
+
+fn speak(arguments: &[&str], script: &str) -> Result<Output> {
+    execute(arguments, script).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::NotFound => "install the package `nftables`",
             _ => "`nft list ruleset` should work; does it?",
         };
         Error::new(ErrorKind::Firewall, "cannot run `nft`").hint(hint).because(error)
-    })?;
-    if spoken.status.success() {
-        return Ok(());
-    }
-    let complaint = String::from_utf8_lossy(&spoken.stderr);
-    let complaint: String = complaint.trim().chars().take(LONGEST_COMPLAINT).collect();
-    Err(Error::new(ErrorKind::Firewall, format!("`nft` refused our rules: {complaint}"))
-        .hint("does the kernel have nf_tables, nft_nat and nft_fib?"))
+    })
 }
 
-fn speak(script: &str) -> io::Result<Output> {
+fn execute(arguments: &[&str], script: &str) -> io::Result<Output> {
     let mut nft = Command::new("nft")
-        .args(["-f", "-"])
+        .args(arguments)
         .env_clear()
         .env("PATH", PATH)
         .env("LC_ALL", "C")
         .current_dir("/")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
     let told = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));

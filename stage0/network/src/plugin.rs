@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use cni::{
-    AddResult, Args, BuiltIn, Cidr, Command, Interface, Invocation, Ip, PluginError, Route,
+    AddResult, Args, BuiltIn, Cidr, Command, Dns, Interface, Invocation, Ip, PluginError, Route,
     Subject, Version,
 };
 use pod_abi::PodId;
@@ -156,7 +156,10 @@ fn result(attached: &Attached, sandbox: String, mtu: u32) -> AddResult {
             })
             .collect(),
         routes: legs.iter().filter(|_| attached.has_default_route).map(route).collect(),
-        ..AddResult::default()
+        dns: Dns {
+            nameservers: attached.name_server.iter().map(ToString::to_string).collect(),
+            ..Dns::default()
+        },
     }
 }
 
@@ -287,9 +290,12 @@ const OWN_KINDS: [ErrorKind; 9] = [
     ErrorKind::Broken,
 ];
 
-/// Returns the kind of error this plugin means by a code, if it is one of its own.
+/// Returns the kind of error this plugin means by a code, if it is one it tells.
 #[must_use]
 pub fn kind_of(code: u32) -> Option<ErrorKind> {
+    if code == PluginError::INVALID_CONFIGURATION {
+        return Some(ErrorKind::Invalid);
+    }
     let at = usize::try_from(code.checked_sub(OWN_CODES)?).ok()?;
     OWN_KINDS.get(at).copied()
 }

@@ -127,6 +127,16 @@ impl Publication {
         (0..self.count).map(move |step| (host.saturating_add(step), pod.saturating_add(step)))
     }
 
+    /// Says where it leads: `8080->80/tcp`, and `192.0.2.1:8080-8082->80-82/tcp`.
+    #[must_use]
+    pub fn lead(&self) -> String {
+        let shown = self.to_string();
+        let host = shown.rsplit_once('/').map_or("", |(host, _)| host);
+        let last = self.pod_port.saturating_add(self.count.saturating_sub(1));
+        let range = if self.count > 1 { format!("-{last}") } else { String::new() };
+        format!("{host}->{}{range}/{}", self.pod_port, self.protocol)
+    }
+
     /// Returns the last port of the host.
     #[must_use]
     pub fn last_host_port(&self) -> u16 {
@@ -249,6 +259,8 @@ mod tests {
         };
         assert_eq!(of(None, 1).to_string(), "8080/tcp");
         assert_eq!(of(Some("::1".parse().unwrap()), 3).to_string(), "[::1]:8080-8082/tcp");
+        assert_eq!(of(None, 1).lead(), "8080->80/tcp");
+        assert_eq!(of(Some("::1".parse().unwrap()), 3).lead(), "[::1]:8080-8082->80-82/tcp");
         assert_eq!(of(None, 2).pairs().collect::<Vec<_>>(), [(8080, 80), (8081, 81)]);
     }
 }

@@ -161,13 +161,7 @@ impl Draft<'_> {
         let etc = self.directory.join("etc");
         make(&etc, 0o755)?;
         let files = [
-            (
-                "resolv.conf",
-                host::resolv_conf(
-                    self.manifest.sandbox.dns.as_ref(),
-                    &host::text("/etc/resolv.conf"),
-                ),
-            ),
+            ("resolv.conf", host::resolv_conf(self.manifest)),
             ("hosts", host::hosts(self.manifest)),
             ("hostname", format!("{}\n", self.what.hostname)),
         ];

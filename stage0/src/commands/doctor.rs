@@ -2,6 +2,8 @@
 //!
 //! Features are tried, never guessed from versions. What only a stage1 knows it tells itself.
 
+mod networks;
+
 use std::ffi::CString;
 use std::fs;
 
@@ -74,7 +76,10 @@ pub(super) fn findings(context: &Context) -> Vec<Finding> {
 }
 
 fn of_every_pod(context: &Context) -> Vec<Finding> {
-    vec![root(), kernel(), cgroup2(), openat2_works(), seccomp(), landlock(), store(context)]
+    let mut findings =
+        vec![root(), kernel(), cgroup2(), openat2_works(), seccomp(), landlock(), store(context)];
+    findings.extend(networks::findings(context));
+    findings
 }
 
 /// What is needed by a stage1 that takes layers as trees.

@@ -6,6 +6,7 @@ use pod_abi::app::AppSpec;
 use pod_abi::exit::Ended;
 use pod_abi::isolators::Resources;
 use pod_abi::manifest::{Insecure, PodManifest};
+use pod_abi::network::Publication;
 use pod_abi::phase::Phase;
 use pod_abi::status::{AppState, AppStatus, PodStatus};
 use pod_abi::{AppName, PodId, PodName, Timestamp};
@@ -32,6 +33,9 @@ struct StatusDocument {
     /// What its apps are limited to, those that are.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     app_limits: BTreeMap<AppName, Resources>,
+    /// The ports that lead into it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<Publication>,
     status: Option<PodStatus>,
 }
 
@@ -60,6 +64,7 @@ pub(crate) fn status(session: &Session, word: &str) -> Result<u8> {
         name: manifest.name,
         phase,
         insecure: manifest.sandbox.insecure,
+        ports: manifest.sandbox.ports,
         status,
     };
     match session.context.format {
@@ -111,6 +116,16 @@ fn text(document: &StatusDocument, now: Timestamp) -> String {
     }
     if let Some(unit) = &status.unit {
         line("unit:", unit.clone());
+    }
+    let joined = status.joined.as_ref().filter(|_| document.phase == Phase::Running);
+    for interface in joined.into_iter().flat_map(|joined| &joined.interfaces) {
+        let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
+        let (name, network) = (&interface.name, &interface.network);
+        line("address:", format!("{} ({name} in {network})", addresses.join(", ")));
+    }
+    if !document.ports.is_empty() {
+        let ports: Vec<String> = document.ports.iter().map(Publication::lead).collect();
+        line("ports:", ports.join(", "));
     }
     line("attempt:", status.attempt.to_string());
     line("started:", status.started.to_string());

@@ -3,9 +3,11 @@
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use pod_abi::app::AppSpec;
 use pod_abi::manifest::{Insecure, PodManifest};
+use pod_abi::network::Publication;
 use pod_abi::phase::{Home, Phase};
 use pod_abi::status::PodStatus;
 use pod_abi::{AppName, PodId, PodName, Timestamp};
@@ -35,6 +37,9 @@ struct Row {
     ready: Option<Timestamp>,
     ended: Option<Timestamp>,
     code: Option<u8>,
+    /// Those of the first network first; none unless it runs.
+    addresses: Vec<IpAddr>,
+    ports: Vec<Publication>,
     labels: BTreeMap<String, String>,
     insecure: BTreeSet<Insecure>,
     paused: bool,
@@ -48,16 +53,18 @@ struct Row {
 
 /// What `--format` can write of a pod, in the order of [`template_row`]; docker's names beside
 /// ours.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 13] = [
     "ID",
     "Name|Names",
     "Phase|State",
     "Status",
+    "Address",
     "Apps",
     "Images|Image",
     "Created|RunningFor",
     "CreatedAt",
     "Code",
+    "Ports",
     "Labels",
     "Insecure",
 ];
@@ -92,7 +99,10 @@ pub(crate) fn ps(session: &Session, args: &PsArgs) -> Result<u8> {
         ui::json(&rows)?;
     } else {
         let rows: Vec<Vec<String>> = rows.iter().map(|row| cells(row, id(row), now)).collect();
-        ui::out(&ui::table(&["ID", "NAME", "STATUS", "APPS", "IMAGES", "CREATED"], &rows))?;
+        ui::out(&ui::table(
+            &["ID", "NAME", "STATUS", "ADDRESS", "APPS", "IMAGES", "CREATED"],
+            &rows,
+        ))?;
     }
     Ok(0)
 }
@@ -155,6 +165,13 @@ fn row(pod: &Pod) -> Row {
         ready: of(|status| status.ready),
         ended: of(|status| status.ended),
         code: status.as_ref().and_then(|status| status.code),
+        addresses: status
+            .as_ref()
+            .filter(|_| phase == Phase::Running)
+            .and_then(|status| status.joined.as_ref())
+            .map(|joined| joined.addresses().collect())
+            .unwrap_or_default(),
+        ports: manifest.as_ref().map(|it| it.sandbox.ports.clone()).unwrap_or_default(),
         labels: manifest.as_ref().map(|it| it.sandbox.labels.clone()).unwrap_or_default(),
         insecure: manifest.as_ref().map(|it| it.sandbox.insecure.clone()).unwrap_or_default(),
         paused: phase == Phase::Running && status.as_ref().is_some_and(|status| status.paused),
@@ -193,6 +210,7 @@ fn cells(row: &Row, id: String, now: Timestamp) -> Vec<String> {
         id,
         row.name.as_ref().map_or("-", PodName::as_str).to_owned(),
         status,
+        row.addresses.first().map_or("-".to_owned(), ToString::to_string),
         apps.join(","),
         images.join(","),
         row.created.map_or("-".to_owned(), |created| format!("{} ago", ago(created))),
@@ -204,8 +222,9 @@ fn template_row(row: &Row, id: String, now: Timestamp) -> Result<ui::TemplateRow
         serde_json::to_value(row).map_err(|error| CommandError::of("internal.json", &error))?;
     let mut of_table = cells(row, id, now).into_iter();
     let mut next = || of_table.next().unwrap_or_default();
-    let (id, name, status, apps, images, created) =
-        (next(), next(), next(), next(), next(), next());
+    let (id, name, status, address, apps, images, created) =
+        (next(), next(), next(), next(), next(), next(), next());
+    let ports: Vec<String> = row.ports.iter().map(Publication::lead).collect();
     let labels: Vec<String> =
         row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let insecure: Vec<&str> = row.insecure.iter().map(|it| it.as_str()).collect();
@@ -218,11 +237,13 @@ fn template_row(row: &Row, id: String, now: Timestamp) -> Result<ui::TemplateRow
             name,
             phase,
             status,
+            address,
             apps,
             images,
             created,
             created_at,
             code,
+            ports.join(","),
             labels.join(","),
             insecure.join(","),
         ],

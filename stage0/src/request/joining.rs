@@ -80,6 +80,10 @@ fn read_networks(words: &[String]) -> Result<Option<Network>> {
 
 /// Reads `NAME[:KEY=VALUE;…]`.
 fn read_attachment(word: &str) -> Result<Attachment> {
+    if word.starts_with("container:") {
+        return Err(CommandError::usage(format!("`--net {word}`: a pod's network is its own"))
+            .hint("apps that share a network are one pod: `pod run A --- B`"));
+    }
     let refused = |why: String| {
         CommandError::usage(why)
             .hint("`--net` takes `none`, `host`, `ns:PATH` or NAME[:KEY=VALUE;…],…")

@@ -50,7 +50,8 @@ pub(super) fn read_host(word: &str) -> Result<HostEntry> {
         || CommandError::usage(format!("`{word}` is no line of /etc/hosts: it takes NAME:IP"));
     let (name, address) = word.split_once([':', '=']).ok_or_else(refused)?;
     if address == "host-gateway" {
-        return Err(refused().hint("a pod has no gateway; `--net host` shares the host's loopback"));
+        return Err(refused()
+            .hint("`pod network inspect default` shows the host's address there, its gateway"));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = bare.unwrap_or(address).parse().map_err(|_| refused())?;

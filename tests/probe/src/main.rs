@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         (Some("serve"), []) => serve(),
         (Some("tell"), [port]) => tell(port),
         (Some("ask"), servers) => said(&net::ask(servers)),
+        (Some("pour"), [server, seconds]) => pour(server, seconds),
+        (Some("drain"), [port]) => drain(port),
         (Some("notify"), messages) => notify(messages),
         (Some("fill"), [path, bytes]) => fill(path, bytes),
         _ => ExitCode::from(USAGE),
@@ -70,6 +72,16 @@ fn say(line: &str) -> ExitCode {
 
 fn said(value: &impl Serialize) -> ExitCode {
     serde_json::to_string(value).map_or(ExitCode::FAILURE, |json| say(&json))
+}
+
+fn pour(server: &str, seconds: &str) -> ExitCode {
+    let Ok(seconds) = seconds.parse() else { return ExitCode::from(USAGE) };
+    net::pour(server, seconds).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
+fn drain(port: &str) -> ExitCode {
+    let Ok(port) = port.parse() else { return ExitCode::from(USAGE) };
+    net::drain(port).map_or(ExitCode::FAILURE, |rate| say(&format!("{rate:.0}")))
 }
 
 fn exit(code: &str) -> ExitCode {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an answer may take, on a slow machine, too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,4 +72,49 @@ fn seen_by(server: &str) -> io::Result<String> {
 fn name(client: SocketAddr) -> String {
     let address: IpAddr = client.ip().to_canonical();
     address.to_string()
+}
+
+/// How long a server may take to be there.
+const WARM_UP: Duration = Duration::from_secs(20);
+/// How much is written and read at a time, in bytes.
+const PIECE: usize = 256 * 1024;
+
+/// Writes to a server as fast as it goes, for so many seconds; the server may come later.
+///
+/// # Errors
+///
+/// If it does not come, or goes.
+pub fn pour(server: &str, seconds: u64) -> io::Result<()> {
+    let began = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(server) {
+            Ok(stream) => break stream,
+            Err(error) if began.elapsed() > WARM_UP => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let (piece, end) = (vec![0; PIECE], Instant::now() + Duration::from_secs(seconds));
+    while Instant::now() < end {
+        stream.write_all(&piece)?;
+    }
+    Ok(())
+}
+
+/// Reads all that one client writes; returns how many millions of bytes came in a second.
+///
+/// # Errors
+///
+/// If nobody can come, or whoever came goes too early.
+pub fn drain(port: u16) -> io::Result<f64> {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    let (mut stream, _) = listener.accept()?;
+    let (mut piece, mut bytes, began) = (vec![0; PIECE], 0_u64, Instant::now());
+    loop {
+        match stream.read(&mut piece)? {
+            0 => break,
+            length => bytes += length as u64,
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "of a rate, three digits matter")]
+    Ok(bytes as f64 / 1e6 / began.elapsed().as_secs_f64())
 }

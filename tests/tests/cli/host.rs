@@ -178,6 +178,13 @@ fn the_host_and_the_program_are_described() {
     hint: a stage1 is given by its name, or by an absolute directory
     --- exit 1 ---
     ");
+    insta::assert_snapshot!(sandbox.pod(["dns"]), @"
+    --- stderr ---
+    error: there is no socket to listen on
+    hint: `systemctl enable --now pod-dns.socket` has systemd start it when it is asked
+    hint: `pod dns --listen 127.0.0.1:5353` listens by itself
+    --- exit 1 ---
+    ");
     let kvm = sandbox.pod(["doctor", "--stage1", "kvm"]);
     let lines = kvm.stdout.lines().filter(|line| line.starts_with("missing"));
     assert_eq!(kvm.code, i32::from(lines.count() > 0), "{kvm}");

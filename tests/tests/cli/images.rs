@@ -216,3 +216,59 @@ fn credentials_are_tried_before_they_are_kept() {
     --- exit 0 ---
     ");
 }
+
+#[test]
+fn what_a_policy_says_of_an_image_is_told() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let image = image.as_str();
+    let policy = sandbox.path("policy.json");
+    let path = policy.display().to_string();
+    let flag = format!("--signature-policy={path}");
+    let flag = flag.as_str();
+    insta::assert_snapshot!(sandbox.pod(["trust", "test", flag, image]), @"
+    --- stderr ---
+    error: there is no signature policy `[SANDBOX]/policy.json`
+    --- exit 1 ---
+    ");
+    let accepts = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+    fs::write(&policy, accepts).expect("the sandbox can be written");
+    insta::assert_snapshot!(sandbox.pod(["trust", "test", flag, image]), @"
+    --- stdout ---
+    image:     oci:[FIXTURES]/app:app
+    manifest:  [DIGEST]
+    policy:    [SANDBOX]/policy.json
+    decides:   the policy's default
+    asked:     nothing
+    allowed:   yes, by its digest, which is in a file of this host
+    --- exit 0 ---
+    ");
+    let rejects = accepts.replace("insecureAcceptAnything", "reject");
+    fs::write(&policy, rejects).expect("the sandbox can be written");
+    insta::assert_snapshot!(sandbox.pod(["trust", "test", flag, image]), @"
+    --- stdout ---
+    image:     oci:[FIXTURES]/app:app
+    manifest:  [DIGEST]
+    policy:    [SANDBOX]/policy.json
+    decides:   the policy's default
+    asked:     what cannot be: it is rejected
+    allowed:   no: policy `[SANDBOX]/policy.json` does not let it run: it is rejected (the policy's default)
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "test", flag, image, "-o", "json"]), @r#"
+    --- stdout ---
+    {
+      "image": "oci:[FIXTURES]/app:app",
+      "manifest": "[DIGEST]",
+      "policy": "[SANDBOX]/policy.json",
+      "place": "the policy's default",
+      "asked": [
+        "what cannot be: it is rejected"
+      ],
+      "allowed": false,
+      "verified": null,
+      "refusal": "policy `[SANDBOX]/policy.json` does not let it run: it is rejected (the policy's default)"
+    }
+    --- exit 1 ---
+    "#);
+}

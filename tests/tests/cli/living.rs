@@ -22,8 +22,8 @@ fn a_pod_in_the_background_is_looked_at_and_ended() {
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["ps"])), @"
     --- stdout ---
-    ID  NAME  STATUS  APPS  IMAGES  CREATED
-    [ID]  web  running for Ns  app  oci:[FIXTURES]/app:app  Ns ago
+    ID  NAME  STATUS  ADDRESS  APPS  IMAGES  CREATED
+    [ID]  web  running for Ns  -  app  oci:[FIXTURES]/app:app  Ns ago
     --- exit 0 ---
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["status", "web"])), @"
@@ -166,8 +166,8 @@ fn a_pod_in_the_background_is_looked_at_and_ended() {
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["ps", "-a"])), @"
     --- stdout ---
-    ID  NAME  STATUS  APPS  IMAGES  CREATED
-    [ID]  web  exited N, Ns ago  app  oci:[FIXTURES]/app:app  Ns ago
+    ID  NAME  STATUS  ADDRESS  APPS  IMAGES  CREATED
+    [ID]  web  exited N, Ns ago  -  app  oci:[FIXTURES]/app:app  Ns ago
     --- exit 0 ---
     ");
     // Asked to end and killed at once, the app may do the one before it suffers the other.
@@ -384,8 +384,8 @@ fn a_pod_is_counted_paused_and_changed() {
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["ps"])), @"
     --- stdout ---
-    ID  NAME  STATUS  APPS  IMAGES  CREATED
-    [ID]  web  running for Ns, paused  app  oci:[FIXTURES]/app:app  Ns ago
+    ID  NAME  STATUS  ADDRESS  APPS  IMAGES  CREATED
+    [ID]  web  running for Ns, paused  -  app  oci:[FIXTURES]/app:app  Ns ago
     --- exit 0 ---
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["status", "web"])), @"
@@ -459,4 +459,88 @@ fn a_pod_is_counted_paused_and_changed() {
     --- exit 0 ---
     ");
     sandbox.pod(["rm", "web"]).success();
+}
+
+#[test]
+fn a_pod_in_a_network_is_looked_at() {
+    let sandbox = sandbox!();
+    let image = sandbox.fixture(Fixture::App);
+    let published = ["-p", "8080:80", "-p", "[::1]:5300-5301:53/udp"];
+    let refused = sandbox.pod([&["run"], &published[..], &[&image, "true"]].concat());
+    insta::assert_snapshot!(refused, @"
+    --- stderr ---
+    error: `[::1]:5300-5301:53/udp` publishes 2 ports of the host as 1 of the pod
+    --- exit 125 ---
+    ");
+    let published = ["-p", "8080:80", "-p", "[::1]:5300-5301:53-54/udp"];
+    let _web = sandbox.detached("web", [&published[..], &[&image, "/probe", "wait"]].concat());
+    insta::assert_snapshot!(sandbox.pod(["port", "web"]), @"
+    --- stdout ---
+    80/tcp -> 0.0.0.0:8080
+    80/tcp -> [::]:8080
+    53/udp -> [::1]:5300
+    54/udp -> [::1]:5301
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["port", "web", "80"]), @"
+    --- stdout ---
+    0.0.0.0:8080
+    [::]:8080
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["port", "web", "81"]), @"
+    --- stderr ---
+    error: pod `web` does not publish port 81/tcp
+    hint: `pod port web` shows the ports it publishes
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["port", "web", "-o", "json"]), @r#"
+    --- stdout ---
+    [
+      {
+        "podPort": 80,
+        "protocol": "tcp",
+        "hostAddress": "0.0.0.0",
+        "hostPort": 8080
+      },
+      {
+        "podPort": 80,
+        "protocol": "tcp",
+        "hostAddress": "::",
+        "hostPort": 8080
+      },
+      {
+        "podPort": 53,
+        "protocol": "udp",
+        "hostAddress": "::1",
+        "hostPort": 5300
+      },
+      {
+        "podPort": 54,
+        "protocol": "udp",
+        "hostAddress": "::1",
+        "hostPort": 5301
+      }
+    ]
+    --- exit 0 ---
+    "#);
+    insta::assert_snapshot!(sandbox.pod(["network", "inspect", "nosuch"]), @"
+    --- stderr ---
+    error: there is no network `nosuch`
+    hint: `pod network ls` lists all networks
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["network", "reload"]), @"
+    --- stderr ---
+    rules are in place; interfaces they are for: 1
+    --- exit 0 ---
+    ");
+    sandbox.program("iptables").args(["-P", "FORWARD", "DROP"]).run().success();
+    insta::assert_snapshot!(sandbox.pod(["network", "reload"]), @"
+    --- stderr ---
+    rules are in place; interfaces they are for: 1
+    error: the table `ip filter` of nftables drops what is forwarded to pods and from them
+    hint: have it accept what is forwarded to links `pod-*` and from them
+    --- exit 1 ---
+    ");
 }

@@ -54,8 +54,8 @@ fn a_pod_is_run_and_shown() {
     sandbox.pod(["rm", "quick"]).success();
     insta::assert_snapshot!(numberless(sandbox.pod(["ps", "-a"])), @"
     --- stdout ---
-    ID  NAME  STATUS  APPS  IMAGES  CREATED
-    [ID]  web  exited N, Ns ago  app  oci:[FIXTURES]/app:app  Ns ago
+    ID  NAME  STATUS  ADDRESS  APPS  IMAGES  CREATED
+    [ID]  web  exited N, Ns ago  -  app  oci:[FIXTURES]/app:app  Ns ago
     --- exit 0 ---
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["status", "web"])), @"

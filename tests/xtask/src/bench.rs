@@ -5,6 +5,8 @@
 use crate::error::Error;
 
 mod measure;
+mod network;
+mod place;
 mod start;
 mod units;
 mod vm;
@@ -13,11 +15,15 @@ mod vm;
 pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
     match words {
         ["start", rest @ ..] => start::start(rounds(rest)?),
+        ["network", rest @ ..] => network::network(rounds(rest)?),
+        ["network-vm"] => network::machines(),
+        [network::MACHINES] => network::machines_inside(),
+        [network::PLUGINS, what, leases] => network::plugins::cycle(what, leases),
         ["units", rest @ ..] => units::units(rounds(rest)?),
         [units::INSIDE, rest @ ..] => units::inside(rounds(rest)?),
         ["vm", rest @ ..] => vm::vm(rounds(rest)?),
         [vm::INSIDE, rest @ ..] => vm::inside(rounds(rest)?),
-        _ => Err(Error::new("usage: cargo xtask bench start|units|vm [ROUNDS]")),
+        _ => Err(Error::new("usage: cargo xtask bench start|network|network-vm|units|vm [ROUNDS]")),
     }
 }
 

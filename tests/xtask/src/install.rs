@@ -3,7 +3,8 @@
 //! ```text
 //! usr/bin/pod
 //! usr/lib/pod/stage1/{ns,fly,kvm}/
-//! usr/lib/systemd/system/{pod@.service,pod-gc.service,pod-gc.timer,machine-pods.slice}
+//! usr/lib/systemd/system/{pod@.service,pod-gc.{service,timer},pod-dns.{service,socket},
+//!     pod-network-reload.service,machine-pods.slice}
 //! usr/lib/tmpfiles.d/pod.conf
 //! usr/share/man/man1/pod*.1
 //! usr/share/bash-completion/completions/pod
@@ -29,10 +30,16 @@ use crate::error::Error;
 use crate::say;
 
 /// The files of the source tree that are installed as they are, and where.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 12] = [
     ("stage0/systemd/pod@.service", "usr/lib/systemd/system/pod@.service"),
     ("stage0/systemd/pod-gc.service", "usr/lib/systemd/system/pod-gc.service"),
     ("stage0/systemd/pod-gc.timer", "usr/lib/systemd/system/pod-gc.timer"),
+    ("stage0/systemd/pod-dns.service", "usr/lib/systemd/system/pod-dns.service"),
+    ("stage0/systemd/pod-dns.socket", "usr/lib/systemd/system/pod-dns.socket"),
+    (
+        "stage0/systemd/pod-network-reload.service",
+        "usr/lib/systemd/system/pod-network-reload.service",
+    ),
     ("stage0/systemd/machine-pods.slice", "usr/lib/systemd/system/machine-pods.slice"),
     ("stage0/systemd/tmpfiles.conf", "usr/lib/tmpfiles.d/pod.conf"),
     ("README.md", "usr/share/doc/pod/README.md"),

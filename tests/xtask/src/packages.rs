@@ -64,6 +64,14 @@ pub(crate) const BENCH: &[Need] = &[
     need_of("umoci", "umoci"),
 ];
 
+/// For `bench network`, beside those.
+pub(crate) const NETWORKS: &[Need] = &[
+    need_of("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    need_of("/usr/lib/podman/netavark", "netavark"),
+    need_of("iptables", "iptables"),
+    need_of("nft", "nftables"),
+];
+
 /// Where programs lie; `PATH` of a user need not hold the last two.
 const PLACES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

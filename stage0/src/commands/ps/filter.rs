@@ -153,6 +153,8 @@ mod tests {
             ready: None,
             ended: None,
             code: Some(3),
+            addresses: Vec::new(),
+            ports: Vec::new(),
             labels: [].into(),
             insecure: [].into(),
             paused: false,

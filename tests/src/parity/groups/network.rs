@@ -15,7 +15,7 @@ use crate::sandbox::{Call, Sandbox};
 pub(super) const GROUP: Group = Group {
     name: "network",
     place: Place::Anywhere,
-    boots: 6,
+    boots: 7,
     promises: &[
         so("net-own-address", "A pod of a network has addresses, which stand for its own name"),
         so("net-pods", "Pods reach each other, under their own addresses, over IPv4 and IPv6"),
@@ -26,6 +26,8 @@ pub(super) const GROUP: Group = Group {
         ),
         so("net-published-world", "It does so from elsewhere, and the pod sees who asks"),
         so("net-out", "A pod reaches the rest of the world, under the host's address"),
+        so("net-names", "Names of pods are found where `pod dns` answers, and pods ask it"),
+        so("net-forward", "`pod port-forward` leads to a port of a pod"),
         so("net-restricted", "A restricted one reaches the host, and nobody else"),
         so("net-several", "A pod of several networks has an interface in each"),
         so("net-static", "Addresses that were asked for are those it has"),
@@ -122,8 +124,35 @@ fn gateway(interface: &Interface) -> String {
     parts.join(".")
 }
 
+/// Names of pods, and ports that lead to them for a while; `host` is the host's address in the network
+/// where the pod `web` has `addresses`.
+fn names(world: &World<'_>, outside: &mut Outside<'_>, host: &str, addresses: &[String]) {
+    let call = |args: &[&str]| world.sandbox.call().args(args).start();
+    let dns = call(&["dns", "--listen", host, "--upstream", &at(NEIGHBOUR[0], 53)]);
+    dns.wait_for("Listening");
+    let forward = call(&["port-forward", "web", "8082:80"]);
+    forward.wait_for("Forwarding");
+    let asks = ["sh", "-c", "cat /etc/resolv.conf; nslookup web.pod; nslookup web"];
+    let said = world
+        .run(&["--rm", "--name", "asks", "--net", "default"])
+        .args(world.app("asks", &[], &asks))
+        .run();
+    world.holds("net-names", || {
+        let said = said.stdout;
+        assert!(said.starts_with(&format!("nameserver {host}\n")), "{said}");
+        for address in addresses {
+            assert_eq!(said.matches(&format!(": {address}\n")).count(), 2, "{said}");
+        }
+    });
+    world.holds("net-forward", || {
+        let answers = outside.ask(false, &[at("127.0.0.1", 8082)]);
+        assert!(answers.values().all(Option::is_some), "{answers:?}");
+    });
+    outside.servers.extend([dns, forward]);
+}
+
 fn networks(world: &World<'_>) {
-    let outside = Outside::new(world.sandbox);
+    let mut outside = Outside::new(world.sandbox);
     let published =
         ["--net", "default", "-p", "8080:80", "-p", "8080:80/udp", "-p", "[::1]:8081:80"];
     let server = world.app("web", &[], &["/probe", "tell", "80"]);
@@ -186,6 +215,7 @@ fn networks(world: &World<'_>) {
             assert_eq!(answers()[&at(neighbour, 81)].as_deref(), Some(own));
         }
     });
+    names(world, &mut outside, &host, &addresses);
     let waits = world.app("waits", &[], &["/probe", "wait"]);
     let both = ["--net", "default,default-restricted"];
     let two = world.detached("two", &[&both[..], &waits].concat());

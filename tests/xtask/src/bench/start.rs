@@ -5,33 +5,32 @@
 //! hour. Each side has a cgroup where it knows how to have one (not bwrap; not podman on a host
 //! without controllers).
 
-use std::env;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::iter;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::bench::measure::{Contender, medians, run, words};
+use crate::bench::place::{self, Root, Scratch};
 use crate::build::{self, Profile};
 use crate::error::Error;
 use crate::packages;
 use crate::say;
-
-/// Set to the directory of the programs for the second life of this one, inside a mount namespace
-/// with a pure cgroup v2 view.
-const INSIDE: &str = "POD_BENCH_INSIDE";
 
 /// Rounds unless a number is given: enough for a steady median in under a minute.
 const ROUNDS: usize = 30;
 
 /// Builds for release, installs the peers, and runs the benchmark; `rounds` overrides [`ROUNDS`].
 pub(crate) fn start(rounds: Option<usize>) -> Result<(), Error> {
-    let Some(programs) = env::var_os(INSIDE).map(PathBuf::from) else {
+    let Some(programs) = place::programs() else {
         packages::need(packages::BENCH)?;
         let programs = build::programs(Profile::Release)?;
-        return enter_pure_view(programs.directory(), rounds);
+        let rounds = rounds.map(|rounds| rounds.to_string());
+        let words = iter::once("start".to_owned()).chain(rounds);
+        return place::enter(programs.directory(), &[], words);
     };
     let rounds = rounds.unwrap_or(ROUNDS);
     let scratch = Scratch::new()?;
@@ -52,58 +51,9 @@ pub(crate) fn start(rounds: Option<usize>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs this program again where `/sys/fs/cgroup` is cgroup v2 and nothing else, as crun and runc
-/// want it; on a host that is so already, only in a mount namespace of its own.
-fn enter_pure_view(programs: &Path, rounds: Option<usize>) -> Result<(), Error> {
-    let prelude = "set -e; mount --make-rprivate /; \
-        if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; fi; \
-        exec \"$@\"";
-    let this = env::current_exe().map_err(|error| Error::of("cannot find this program", &error))?;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", prelude, "sh"]).arg(this).args(["bench", "start"]);
-    command.args(rounds.map(|rounds| rounds.to_string())).env(INSIDE, programs);
-    let status =
-        command.status().map_err(|error| Error::of("cannot make a mount namespace", &error))?;
-    if status.success() { Ok(()) } else { Err(Error::new("nothing was measured")) }
-}
-
-/// A directory for one run, in memory and removed at its end: what making a file costs differs by
-/// a factor of forty between the disks of test machines, and is not what is compared here.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, Error> {
-        let path = env::temp_dir().join(format!("pod-bench-{}", std::process::id()));
-        fs::create_dir_all(&path)
-            .map_err(|error| Error::of(&format!("cannot make `{}`", path.display()), &error))?;
-        let scratch = Self(path);
-        run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&scratch.0))?;
-        Ok(scratch)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // If this fails, so does the removal, which is told.
-        let _ = run(Command::new("umount").arg(&self.0));
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            say::note(&format!("cannot remove `{}`: {error}", self.0.display()));
-        }
-    }
-}
-
 /// Lays out one root file system, an image and a bundle of it, and how everybody starts it.
 fn contenders(programs: &Path, scratch: &Path) -> Result<Vec<Contender>, Error> {
-    let layout = scratch.join("layout");
-    let image = format!("{}:latest", layout.display());
-    let bundle = scratch.join("bundle");
-    let root = bundle.join("rootfs");
-    run(Command::new("umoci").args(["init", "--layout"]).arg(&layout))?;
-    run(Command::new("umoci").args(["new", "--image", &image]))?;
-    run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle))?;
-    let make_root = "cd \"$1\" && mkdir bin dev etc proc root sys tmp usr var && cp /bin/busybox \"$1/bin/\" && for a in true sh ls; do ln -s busybox \"$1/bin/$a\"; done";
-    run(Command::new("sh").args(["-c", make_root, "sh"]).arg(&root))?;
-    run(Command::new("umoci").args(["repack", "--image", &image]).arg(&bundle))?;
+    let Root { image, bundle, tree } = place::lay_out(scratch, None)?;
 
     let bundle_path = bundle.display().to_string();
     make_config(&bundle)?;
@@ -116,7 +66,7 @@ fn contenders(programs: &Path, scratch: &Path) -> Result<Vec<Contender>, Error> 
     ];
     run(Command::new(&pod).args(&roots).args(["fetch", &stored]))?;
 
-    let root = root.display().to_string();
+    let root = tree.display().to_string();
     let state = format!("--root={}/oci", scratch.display());
     let podman_root = format!("--root={}/podman", scratch.display());
     let podman_run = format!("--runroot={}/podman-run", scratch.display());
