@@ -211,6 +211,10 @@ impl Machine for Qemu {
         self.lost
     }
 
+    fn is_emulated(&self) -> bool {
+        Accelerator::find() == Accelerator::Translation
+    }
+
     fn revive(&mut self) -> Result<(), Error> {
         // It may have ended meanwhile.
         let _ = self.qemu.kill();

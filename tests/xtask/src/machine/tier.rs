@@ -104,6 +104,11 @@ pub(crate) trait Machine {
         false
     }
 
+    /// Returns whether its processors are emulated, and with them those of its guests.
+    fn is_emulated(&self) -> bool {
+        false
+    }
+
     /// Pulls the plug of a machine that is lost, and boots it again; what is on the disk stays.
     fn revive(&mut self) -> Result<(), Error> {
         self.reboot(Reboot::Sudden)
