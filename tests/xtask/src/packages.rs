@@ -43,12 +43,15 @@ pub(crate) const QEMU: &[Need] = &[
 /// Beside those, for the tests.
 pub(crate) const TESTS: &[Need] = &[
     need_of("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    // Bundles run under the runtimes of others, too.
+    need_of("crun", "crun"),
     need_of("fsck.erofs", "erofs-utils"),
     need_of("ip", "iproute2"),
     // Those plugins write their rules with it.
     need_of("iptables", "iptables"),
     need_of("nft", "nftables"),
     need_of("openssl", "openssl"),
+    need_of("runc", "runc"),
     need_of("strace", "strace"),
     need_of("systemd-analyze", "systemd"),
 ];
@@ -84,18 +87,24 @@ fn is_there(need: &Need) -> bool {
     PLACES.iter().any(|place| Path::new(place).join(need.program).is_file())
 }
 
+/// How often apt-get is asked for what is missing: what it installs may push out what was there,
+/// where that came from elsewhere (a `qemu-utils` of backports goes as `qemu-system-x86` comes).
+const ROUNDS: usize = 2;
+
 /// Installs what is missing of `needs`.
 pub(crate) fn need(needs: &[Need]) -> Result<(), Error> {
-    let missing: Vec<&str> =
-        needs.iter().filter(|need| !is_there(need)).map(|need| need.package).collect();
-    if missing.is_empty() {
-        return Ok(());
+    for _ in 0..ROUNDS {
+        let missing: Vec<&str> =
+            needs.iter().filter(|need| !is_there(need)).map(|need| need.package).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        say::heading("Missing Debian packages");
+        say::note(&format!("installing with apt-get: {}", missing.join(" ")));
+        apt_get(&["update", "-qq"])?;
+        let install = ["install", "-y", "-qq", "--no-install-recommends"];
+        apt_get(&[&install[..], &missing[..]].concat())?;
     }
-    say::heading("Missing Debian packages");
-    say::note(&format!("installing with apt-get: {}", missing.join(" ")));
-    apt_get(&["update", "-qq"])?;
-    let install = ["install", "-y", "-qq", "--no-install-recommends"];
-    apt_get(&[&install[..], &missing[..]].concat())?;
     match needs.iter().find(|need| !is_there(need)) {
         None => Ok(()),
         Some(need) => Err(Error::new(format!(
