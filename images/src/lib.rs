@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Reference ──▶ Store::resolve ──▶ Image                       no network
-//!           └─▶ Store::pull: registry | layout ─▶ document ─▶ layer (jailed worker) ─▶ store
+//!           ├─▶ Store::pull: registry | layout ─▶ document ─▶ layer (jailed worker) ─▶ store
+//!           └─▶ Store::push: store ─▶ registry
 //! ```
 //!
 //! Knows what an image is and nothing of pods or stages; prints nothing and asks nobody. All that
@@ -21,6 +22,7 @@ pub(crate) mod layer;
 mod platform;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 pub mod registry;
 mod room;
@@ -35,6 +37,7 @@ pub use layer::WorkerProgram;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, Silent};
 pub use pull::{Decision, Import, Imported, ImportedFrom, PullOptions, PullPolicy, decide};
+pub use push::PushOptions;
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Patience, Transport};
 pub use store::{

@@ -1,8 +1,9 @@
-//! What a pull tells while it works, and the making of disk images; showing it is the caller's business.
+//! What a pull tells while it works, a push, and the making of disk images; showing it is the
+//! caller's business.
 
 use pod_abi::Digest;
 
-/// Something that happened during a pull. Layers are called by the digest of their blob.
+/// Something that happened. Layers are called by the digest of their blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -73,7 +74,36 @@ pub enum Event {
         /// The layer's content, uncompressed.
         layer: Digest,
     },
-    /// The image is in the store.
+    /// An image is being given to a registry.
+    Sending {
+        /// What it is to be there.
+        reference: String,
+    },
+    /// A blob is being sent, or sent anew.
+    SendStarted {
+        /// The blob.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// More of a blob has gone out.
+    SendBytes {
+        /// The blob.
+        digest: Digest,
+        /// How many bytes have by now.
+        done: u64,
+    },
+    /// The registry has taken a blob.
+    SendDone {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The registry had a blob already.
+    SendSpared {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The image is in the store, or at the registry it was given to.
     Done {
         /// The digest of its manifest.
         digest: Digest,

@@ -128,6 +128,9 @@ pub(crate) enum Verb {
     /// List images
     #[command(hide = true)]
     Images(ImageLsArgs),
+    /// Give an image to a registry
+    #[command(hide = true)]
+    Push(PushArgs),
     /// Forget images
     #[command(hide = true)]
     Rmi(ImagesArgs),
@@ -680,6 +683,8 @@ pub(crate) enum ImageVerb {
     /// Write an image as one file that other tools read
     #[command(visible_alias = "save")]
     Export(ExportArgs),
+    /// Give an image to a registry
+    Push(PushArgs),
     /// Write an image as plain files into a new directory
     #[command(visible_alias = "render")]
     Extract(ExtractArgs),
@@ -835,6 +840,26 @@ pub(crate) struct ExportArgs {
     /// Replace the file if it is there
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// `pod image push`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The digest stays what it is; it is printed. Credentials are those of `pod login`.
+
+Example:
+  pod image push app:1 registry.example.org/team/app:1")]
+pub(crate) struct PushArgs {
+    /// Its reference, or the start of its id
+    pub(crate) image: String,
+    /// What it is to be there, `REGISTRY/REPOSITORY[:TAG]` [default: its reference]
+    pub(crate) destination: Option<String>,
+    /// Speak plain HTTP to a registry beyond loopback
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
+    /// Tell nothing of what is sent
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `pod image extract`.

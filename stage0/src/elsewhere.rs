@@ -159,7 +159,6 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
         &["build", "buildx", "commit"],
         "images are built by other tools; `pod image import FILE` takes an archive of them",
     ),
-    ("", &["push"], "`pod image export IMAGE FILE` writes an archive, which skopeo pushes"),
     ("", &["save", "export"], "`pod image export IMAGE FILE` writes an image as a file"),
     ("", &["load", "import"], "`pod image import FILE` takes an archive into the store"),
     ("", &["tag"], "`pod image tag IMAGE NAME` gives an image a further name"),
@@ -199,7 +198,6 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ),
     ("image", &["prune"], "`pod image gc` removes what no image and no pod needs"),
     ("image", &["history"], "`pod image inspect IMAGE` shows all that is known of an image"),
-    ("image", &["push"], "`pod image export IMAGE FILE` writes an archive, which skopeo pushes"),
     ("image", &["remove"], "`pod image rm IMAGE` forgets an image"),
     (
         "image",

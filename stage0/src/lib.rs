@@ -350,6 +350,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Volume(verb) => commands::volume(&open("volume")?, &verb),
         Verb::Network(verb) => commands::network(&open("network")?, &verb),
         Verb::Images(args) => commands::image(&open("images")?, &ImageVerb::Ls(args)),
+        Verb::Push(args) => commands::image(&open("push")?, &ImageVerb::Push(args)),
         Verb::Rmi(args) => commands::image(&open("rmi")?, &ImageVerb::Rm(args)),
         Verb::Info => commands::info(&open("info")?),
         Verb::Completion(args) => commands::completion(&grammar_of_all(), args.shell),

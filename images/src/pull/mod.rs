@@ -46,7 +46,9 @@ use crate::store::{ImageParts, Lease, RefRecord, Store};
 use choose::Chosen;
 pub use decide::{Decision, decide};
 pub use import::{Import, Imported, ImportedFrom};
+pub(crate) use remote::client;
 use source::Source;
+pub(crate) use source::remote_error;
 
 /// When the network is asked for an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::signatures;
 use super::source::{Document, Source, remote_error};
 use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
-use crate::registry::{Client, ClientOptions, RegistryHost, TagOrDigest};
+use crate::registry::{Client, ClientOptions, Patience, RegistryHost, TagOrDigest, Transport};
 use crate::trust::Signed;
 
 #[derive(Debug)]
@@ -29,16 +29,7 @@ impl Remote {
         digest: &Option<Digest>,
         options: &PullOptions,
     ) -> Result<Self, Error> {
-        let sentence = || format!("cannot ask registry `{host}`");
-        let name = RegistryHost::parse(host)
-            .map_err(|source| Error::caused(ErrorKind::Invalid, sentence(), source))?;
-        let settings = ClientOptions {
-            transport: options.transport,
-            patience: options.patience,
-            ..ClientOptions::default()
-        };
-        let client =
-            Client::new(&name, settings).map_err(|source| remote_error(sentence(), source))?;
+        let client = client(host, options.transport, options.patience)?;
         let which = match (digest, tag) {
             (Some(digest), _) => TagOrDigest::Digest(digest.clone()),
             (None, tag) => TagOrDigest::Tag(tag.unwrap_or("latest").to_owned()),
@@ -54,6 +45,19 @@ impl Remote {
         let (digest, bytes, media_type) = (fetched.digest, fetched.bytes, fetched.media_type);
         Ok(Document { digest, bytes, media_type })
     }
+}
+
+/// Prepares to ask the registry `host`; nothing is sent yet.
+pub(crate) fn client(
+    host: &str,
+    transport: Transport,
+    patience: Patience,
+) -> Result<Client, Error> {
+    let sentence = || format!("cannot ask registry `{host}`");
+    let name = RegistryHost::parse(host)
+        .map_err(|source| Error::caused(ErrorKind::Invalid, sentence(), source))?;
+    let settings = ClientOptions { transport, patience, ..ClientOptions::default() };
+    Client::new(&name, settings).map_err(|source| remote_error(sentence(), source))
 }
 
 impl Source for Remote {

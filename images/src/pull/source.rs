@@ -46,7 +46,7 @@ pub(super) trait Source: Sync {
 }
 
 /// Wraps what a registry says.
-pub(super) fn remote_error(sentence: impl Into<String>, source: registry::Error) -> Error {
+pub(crate) fn remote_error(sentence: impl Into<String>, source: registry::Error) -> Error {
     use registry::Kind;
     let kind = match source.kind() {
         Kind::NotFound => ErrorKind::NotFound,

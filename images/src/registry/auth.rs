@@ -206,7 +206,7 @@ fn token_request<'a>(
     secret: Option<&Secret>,
 ) -> Result<Ask<'a>, Error> {
     let mut ask =
-        Ask { method: Method::GET, uri, headers: vec![], authorization: None, form: None };
+        Ask { method: Method::GET, uri, headers: vec![], authorization: None, body: None };
     match secret {
         None => {}
         Some(Secret::Password { user, password }) => {
@@ -222,7 +222,7 @@ fn token_request<'a>(
             ask.method = Method::POST;
             let urlencoded = HeaderValue::from_static("application/x-www-form-urlencoded");
             ask.headers.push((CONTENT_TYPE, urlencoded));
-            ask.form = Some(form);
+            ask.body = Some(form.into_bytes());
         }
     }
     Ok(ask)

@@ -132,7 +132,7 @@ impl BlobReader {
 
     fn ask(&mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Response<Body>, Error> {
         let Self { repo, place, uri, .. } = self;
-        let wanted = Wanted { repo, place, method: Method::GET, uri, headers };
+        let wanted = Wanted { repo, place, method: Method::GET, uri, headers, body: None };
         self.client.ask(&wanted, &mut self.attempts)
     }
 

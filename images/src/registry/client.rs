@@ -3,6 +3,7 @@
 //! Joins the parts: where the registry is, what opens it, and one authorised request. What is asked
 //! for - manifests, blobs - stands in files of its own.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::exchange::exchange;
 use super::host::{RegistryHost, Transport};
 use super::retry::{Attempts, Patience};
 use super::tls::Trust;
-use super::wire::{Ask, Wire};
+use super::wire::{Ask, Failure, Put, Wire};
 
 /// How to speak to a registry.
 #[derive(Clone, Debug)]
@@ -176,6 +177,14 @@ impl Client {
         whole.parse().map_err(|_| invalid("address"))
     }
 
+    /// Makes the address where uploads to `repo` begin.
+    pub(super) fn uploads(&self, place: &Place, repo: &str) -> Result<Uri, Error> {
+        // The name of a blob that is not there yet is checked like any other.
+        let whole = self.uri(place, repo, "blobs", "uploads")?;
+        let why = "its address is none".to_owned();
+        format!("{whole}/").parse().map_err(|_| Error::Invalid { place: place.clone(), why })
+    }
+
     /// Asks for something in `repo`, with an answer to the registry's challenge if it has one.
     pub(super) fn ask(
         &self,
@@ -188,7 +197,7 @@ impl Client {
             uri: request.uri,
             headers: request.headers.clone(),
             authorization: self.0.auth.remembered(repo),
-            form: None,
+            body: request.body.map(<[u8]>::to_vec),
         };
         let response = exchange(&self.0.wire, &ask, place, attempts)?;
         if response.status() != StatusCode::UNAUTHORIZED || !self.0.wire.is_own(&response) {
@@ -212,6 +221,18 @@ impl Client {
         Ok(response)
     }
 
+    /// Sends a body to where this registry has said, once, with what opened `repo` the last time.
+    pub(super) fn put(
+        &self,
+        repo: &str,
+        uri: &Uri,
+        size: u64,
+        from: &mut dyn Read,
+    ) -> Result<Response<Body>, Failure> {
+        let authorization = self.0.auth.remembered(repo);
+        self.0.wire.put(Put { uri, authorization, size, from })
+    }
+
     /// Returns whether asking again may help after a connection broke with `error`.
     pub(super) fn is_transient(&self, error: &ureq::Error) -> bool {
         self.0.wire.is_transient(error)
@@ -226,6 +247,8 @@ pub(super) struct Wanted<'a> {
     pub(super) method: Method,
     pub(super) uri: &'a Uri,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is sent with it.
+    pub(super) body: Option<&'a [u8]>,
 }
 
 /// References are checked where they are parsed; this keeps a mistake there from leaving `/v2/`.

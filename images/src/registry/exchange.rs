@@ -111,7 +111,7 @@ pub(super) fn read_bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, Unr
     if within { Ok(bytes) } else { Err(Unread::TooLarge) }
 }
 
-const fn is_transient(status: StatusCode) -> bool {
+pub(super) const fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504)
 }
 

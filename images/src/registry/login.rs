@@ -28,8 +28,14 @@ impl Client {
     pub fn check(&self) -> Result<Checked, Error> {
         let place = self.place("the API".to_owned());
         let uri: Uri = self.root(&place)?;
-        let wanted =
-            Wanted { repo: "", place: &place, method: Method::GET, uri: &uri, headers: vec![] };
+        let wanted = Wanted {
+            repo: "",
+            place: &place,
+            method: Method::GET,
+            uri: &uri,
+            headers: vec![],
+            body: None,
+        };
         let response = self.ask(&wanted, &mut self.attempts())?;
         if !response.status().is_success() {
             return Err(refusal(&place, response));

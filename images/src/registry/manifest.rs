@@ -84,7 +84,8 @@ impl Client {
         let place = self.place(format!("referrers of `{repo}@{of}`"));
         let uri = self.uri(&place, repo, "referrers", &of.to_string())?;
         let headers = vec![(ACCEPT, HeaderValue::from_static(INDEX))];
-        let wanted = Wanted { repo, place: &place, method: Method::GET, uri: &uri, headers };
+        let wanted =
+            Wanted { repo, place: &place, method: Method::GET, uri: &uri, headers, body: None };
         let response = self.ask(&wanted, &mut self.attempts())?;
         match response.status() {
             StatusCode::OK => {}
@@ -128,7 +129,7 @@ impl Client {
         };
         let uri = self.uri(place, repo, "manifests", &name)?;
         let headers = vec![(ACCEPT, HeaderValue::from_static(DOCUMENTS))];
-        self.ask(&Wanted { repo, place, method, uri: &uri, headers }, attempts)
+        self.ask(&Wanted { repo, place, method, uri: &uri, headers, body: None }, attempts)
     }
 }
 
@@ -154,7 +155,7 @@ fn checked(
     Ok(asked.cloned().unwrap_or_else(|| digest(Algorithm::Sha256, bytes)))
 }
 
-fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+pub(super) fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     match algorithm {
         Algorithm::Sha256 => Digest::from_hash(&Sha256::digest(bytes)),
         Algorithm::Sha512 => Digest::from_hash(&Sha512::digest(bytes)),
@@ -162,7 +163,7 @@ fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     .expect("a hash has the length of its function")
 }
 
-fn said_digest(place: &Place, headers: &HeaderMap) -> Result<Option<Digest>, Error> {
+pub(super) fn said_digest(place: &Place, headers: &HeaderMap) -> Result<Option<Digest>, Error> {
     let Some(header) = headers.get("docker-content-digest") else { return Ok(None) };
     let word = header.to_str().unwrap_or_default();
     let parsed = Digest::parse(word).map(Some);
@@ -187,7 +188,7 @@ fn broken(place: &Place, headers: &HeaderMap, error: io::Error) -> Error {
     }
 }
 
-fn manifest_name(repo: &str, which: &TagOrDigest) -> String {
+pub(super) fn manifest_name(repo: &str, which: &TagOrDigest) -> String {
     match which {
         TagOrDigest::Tag(tag) => format!("manifest `{repo}:{tag}`"),
         TagOrDigest::Digest(digest) => format!("manifest `{repo}@{digest}`"),

@@ -27,6 +27,7 @@ mod login;
 mod manifest;
 mod retry;
 mod tls;
+mod upload;
 mod wire;
 
 pub use auth_file::AuthFile;
@@ -37,3 +38,4 @@ pub use host::{RegistryHost, RegistryHostError, Transport};
 pub use login::Checked;
 pub use manifest::{Fetched, MAX_MANIFEST};
 pub use retry::Patience;
+pub use upload::{Given, NotGiven, Upload};

@@ -7,14 +7,15 @@
 //! Never: a retry, a look at a status beyond redirects.
 
 use std::fmt;
+use std::io::Read;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, LOCATION};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, ResponseExt};
+use ureq::{Agent, Body, ResponseExt, SendBody};
 
 use super::error::Error;
 use super::host::{Scheme, Transport, is_loopback};
@@ -33,8 +34,16 @@ pub(super) struct Ask<'a> {
     pub(super) uri: &'a Uri,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) authorization: Option<HeaderValue>,
-    /// A form to post; a redirect of it is not followed.
-    pub(super) form: Option<String>,
+    /// What to send with it; a redirect is not followed then.
+    pub(super) body: Option<Vec<u8>>,
+}
+
+/// A body to send.
+pub(super) struct Put<'a> {
+    pub(super) uri: &'a Uri,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) size: u64,
+    pub(super) from: &'a mut dyn Read,
 }
 
 /// Why there is no answer.
@@ -135,7 +144,7 @@ impl Wire {
             let response = self.step(ask, &uri, authorization.as_ref())?;
             self.answered.store(true, Ordering::Relaxed);
             let followed = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
-                && ask.form.is_none();
+                && ask.body.is_none();
             if !followed {
                 return Ok(response);
             }
@@ -166,11 +175,29 @@ impl Wire {
         }
         let broken = |error| Failure::Transport(ureq::Error::Http(error));
         let agent = self.agent_for(uri)?;
-        match &ask.form {
+        match &ask.body {
             None => agent.run(builder.body(()).map_err(broken)?),
-            Some(form) => agent.run(builder.body(form.as_str()).map_err(broken)?),
+            Some(bytes) => agent.run(builder.body(bytes.as_slice()).map_err(broken)?),
         }
         .map_err(Failure::Transport)
+    }
+
+    /// Sends `size` bytes of `from` with PUT to where the registry has said, once. An authorization
+    /// goes along only where the registry itself is; a redirect is not followed.
+    pub(super) fn put(&self, put: Put<'_>) -> Result<Response<Body>, Failure> {
+        let Put { uri, authorization, size, from } = put;
+        if !self.permits(uri) {
+            return Err(Failure::PlainHttp(without_secrets(uri)));
+        }
+        let mut builder = Request::builder().method(Method::PUT).uri(uri.clone());
+        builder = builder.header(CONTENT_TYPE, "application/octet-stream");
+        builder = builder.header(CONTENT_LENGTH, size);
+        if let Some(value) = authorization.filter(|_| origin(uri) == origin(&self.base)) {
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        let broken = |error| Failure::Transport(ureq::Error::Http(error));
+        let request = builder.body(SendBody::from_reader(from)).map_err(broken)?;
+        self.agent_for(uri)?.run(request).map_err(Failure::Transport)
     }
 
     fn agent_for(&self, uri: &Uri) -> Result<&Agent, Failure> {
@@ -231,7 +258,7 @@ fn origin(uri: &Uri) -> (String, String, u16) {
     (scheme, host, uri.port_u16().unwrap_or(default))
 }
 
-fn location(base: &Uri, response: &Response<Body>) -> Result<Uri, Failure> {
+pub(super) fn location(base: &Uri, response: &Response<Body>) -> Result<Uri, Failure> {
     let odd = |word: &str| {
         Failure::Protocol(format!(
             "it redirects to `{}`",

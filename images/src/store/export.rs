@@ -6,20 +6,18 @@
 //! digest. The same image gives the same bytes: names in order, no times, no owners.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use pod_abi::Digest;
 use serde::Serialize;
-use serde_json::Value;
 use tar::{Builder, EntryType, Header};
 
 use super::blobs;
 use super::handle::Store;
 use super::lease::Lease;
-use super::refs::RefRecord;
-use crate::document::{FULL_NAME, MANIFEST, MAX_DOCUMENT, Manifest, REF_NAME, Top};
-use crate::error::{Error, ErrorKind};
-use crate::hash::Hasher;
+use super::outgoing::{Outgoing, unsent};
+use crate::document::{Blob, FULL_NAME, REF_NAME};
+use crate::error::Error;
 use crate::image::ImageRecord;
 use crate::reference::Reference;
 
@@ -36,20 +34,14 @@ pub enum ExportFormat {
     DockerArchive,
 }
 
-/// One blob of an image.
-struct Wanted {
-    digest: Digest,
-    size: u64,
-}
-
 impl Store {
     /// Writes the image `reference` means to `to`, and keeps it from gc while `lease` lives.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] without such an image, or without the compressed layers it came as;
-    /// [`ErrorKind::Invalid`] if the store's content is damaged. What has been written is no archive
-    /// then.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) without such an image, or without the
+    /// compressed layers it came as; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the
+    /// store's content is damaged. What has been written is no archive then.
     pub fn export(
         &self,
         reference: &Reference,
@@ -57,102 +49,31 @@ impl Store {
         format: ExportFormat,
         to: &mut dyn Write,
     ) -> Result<ImageRecord, Error> {
-        let stored = {
-            let _lock = self.lock_shared()?;
-            let stored = self.stored(reference)?;
-            let manifest = self.manifest_of(&stored.record)?;
-            lease.hold(stored.record.digests())?;
-            lease.hold(manifest.layers.iter().map(|layer| &layer.digest))?;
-            stored
-        };
-        let record = &stored.record;
-        let bytes = self.read_blob(&record.manifest, MAX_DOCUMENT)?;
-        let manifest = self.manifest_of(record)?;
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let mut wanted = BTreeMap::new();
-        let own = [
-            (record.manifest.clone(), size),
-            (manifest.config.digest.clone(), manifest.config.size),
-        ];
-        let layers = manifest.layers.iter().map(|layer| (layer.digest.clone(), layer.size));
-        for (digest, size) in own.into_iter().chain(layers) {
-            wanted.insert(blobs::path(&digest), Wanted { digest, size });
-        }
+        let image = self.outgoing(reference, lease)?;
+        let size = u64::try_from(image.bytes.len()).unwrap_or(u64::MAX);
+        let itself = Blob { digest: image.digest().clone(), size };
+        let blobs = image.manifest.layers.iter().chain([&image.manifest.config, &itself]);
+        // Layers may be the same; in the archive each has its place once.
+        let blobs: BTreeMap<String, &Blob> =
+            blobs.map(|blob| (blobs::path(&blob.digest), blob)).collect();
         let written = |source| Error::storage(format!("cannot write out `{reference}`"), source);
         let mut archive = Builder::new(to);
-        let index = index(record, &bytes, size).map_err(|error| written(error.into()))?;
+        let index = index(&image, size).map_err(|error| written(error.into()))?;
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         member(&mut archive, "index.json", &index).map_err(written)?;
         if format == ExportFormat::DockerArchive {
-            let list = docker_list(record, &manifest).map_err(|error| written(error.into()))?;
+            let list = docker_list(&image).map_err(|error| written(error.into()))?;
             member(&mut archive, "manifest.json", &list).map_err(written)?;
         }
         member(&mut archive, "oci-layout", layout).map_err(written)?;
-        for (path, wanted) in &wanted {
-            self.append(&mut archive, path, wanted)?;
+        for (path, blob) in &blobs {
+            let mut checked = self.outgoing_blob(blob)?;
+            archive
+                .append_data(&mut header(blob.size), path, &mut checked)
+                .map_err(|error| unsent(&blob.digest, error))?;
         }
         archive.into_inner().and_then(Write::flush).map_err(written)?;
-        Ok(stored.line())
-    }
-
-    fn manifest_of(&self, record: &RefRecord) -> Result<Manifest, Error> {
-        let bytes = self.read_blob(&record.manifest, MAX_DOCUMENT)?;
-        match Top::parse(&bytes, "") {
-            Ok(Top::Manifest(manifest)) => Ok(manifest),
-            Ok(Top::Index(_)) => {
-                Err(Error::invalid(format!("`{}` is no manifest", record.manifest)))
-            }
-            Err(source) => {
-                let sentence = format!("cannot read manifest `{}`", record.manifest);
-                Err(Error::caused(ErrorKind::Invalid, sentence, source))
-            }
-        }
-    }
-
-    fn append<W: Write>(
-        &self,
-        archive: &mut Builder<W>,
-        path: &str,
-        wanted: &Wanted,
-    ) -> Result<(), Error> {
-        let Wanted { digest, size } = wanted;
-        let Some(file) = self.open_blob(digest)? else {
-            let sentence = format!("blob `{digest}` is not in the store any more");
-            return Err(Error::new(ErrorKind::NotFound, sentence));
-        };
-        let hasher = Some(Hasher::new(digest.algorithm()));
-        let mut checked = Checked { from: file.take(*size), digest, hasher };
-        archive.append_data(&mut header(*size), path, &mut checked).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::InvalidData => {
-                    Error::invalid(format!("blob `{digest}` in the store has other content"))
-                }
-                _ => Error::storage(format!("cannot write out blob `{digest}`"), error),
-            }
-        })
-    }
-}
-
-/// A blob on its way out; its end is an error unless it was all of it.
-struct Checked<'d, R> {
-    from: R,
-    digest: &'d Digest,
-    /// `None` once the end was seen.
-    hasher: Option<Hasher>,
-}
-
-impl<R: Read> Read for Checked<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.from.read(buffer)?;
-        match &mut self.hasher {
-            Some(hasher) if length > 0 => hasher.update(&buffer[..length]),
-            hasher => {
-                if hasher.take().is_some_and(|hasher| hasher.finish() != *self.digest) {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-            }
-        }
-        Ok(length)
+        Ok(image.line)
     }
 }
 
@@ -191,11 +112,10 @@ struct Descriptor<'a> {
 }
 
 /// Writes `index.json`: the one manifest, and what it is called.
-fn index(record: &RefRecord, manifest: &[u8], size: u64) -> serde_json::Result<Vec<u8>> {
-    let said: Value = serde_json::from_slice(manifest)?;
-    let media_type = said.get("mediaType").and_then(Value::as_str).unwrap_or(MANIFEST).to_owned();
+fn index(image: &Outgoing, size: u64) -> serde_json::Result<Vec<u8>> {
+    let media_type = image.media_type.clone();
     let mut annotations = BTreeMap::new();
-    if let Ok(reference) = Reference::parse(&record.reference) {
+    if let Ok(reference) = Reference::parse(&image.record.reference) {
         if let Some(tag) = reference.tag() {
             annotations.insert(REF_NAME, tag.to_owned());
         }
@@ -203,7 +123,7 @@ fn index(record: &RefRecord, manifest: &[u8], size: u64) -> serde_json::Result<V
             annotations.insert(FULL_NAME, reference.to_string());
         }
     }
-    let descriptor = Descriptor { media_type, digest: &record.manifest, size, annotations };
+    let descriptor = Descriptor { media_type, digest: image.digest(), size, annotations };
     serde_json::to_vec(&Index { schema_version: 2, media_type: INDEX, manifests: [descriptor] })
 }
 
@@ -216,7 +136,8 @@ struct DockerItem {
 }
 
 /// Writes Docker's `manifest.json`.
-fn docker_list(record: &RefRecord, manifest: &Manifest) -> serde_json::Result<Vec<u8>> {
+fn docker_list(image: &Outgoing) -> serde_json::Result<Vec<u8>> {
+    let Outgoing { record, manifest, .. } = image;
     let nameable = Reference::parse(&record.reference).is_ok_and(|name| name.is_nameable());
     serde_json::to_vec(&[DockerItem {
         config: blobs::path(&manifest.config.digest),

@@ -12,6 +12,7 @@ mod child;
 mod faults;
 mod image;
 mod kills;
+mod pushes;
 mod rivals;
 mod trusted;
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     }
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|word| name.contains(*word));
-    let tests: Vec<_> = [faults::TESTS, kills::TESTS, rivals::TESTS, trusted::TESTS]
+    let tests: Vec<_> = [faults::TESTS, kills::TESTS, pushes::TESTS, rivals::TESTS, trusted::TESTS]
         .into_iter()
         .flatten()
         .filter(|(name, _)| chosen(name))

@@ -7,7 +7,7 @@ use images::{GcMode, GcOptions, ImageRecord};
 use pod_abi::Digest;
 use pod_abi::phase::Home;
 
-use super::{Session, each, extract, image_list, transfer};
+use super::{Session, each, extract, image_list, push, transfer};
 use crate::cli::{FetchArgs, GcArgs, ImageVerb};
 use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
@@ -33,6 +33,7 @@ pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
         ImageVerb::Tag(args) => transfer::tag(session, args),
         ImageVerb::Import(args) => transfer::import(session, args),
         ImageVerb::Export(args) => transfer::export(session, args),
+        ImageVerb::Push(args) => push::push(session, args),
         ImageVerb::Extract(args) => extract::extract(session, args),
         ImageVerb::Rm(args) => rm(session, &args.images),
         ImageVerb::Gc(args) => gc(session, args),

@@ -27,6 +27,7 @@ mod pause;
 mod port;
 mod port_forward;
 mod ps;
+mod push;
 mod reap;
 mod register;
 mod reuse;

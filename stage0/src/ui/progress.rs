@@ -1,4 +1,5 @@
-//! Showing how far a fetch is, or the making of disk images: bars on a terminal, lines where nobody looks, JSON for programs.
+//! Showing how far a fetch is, a push, or the making of disk images: bars on a terminal, lines
+//! where nobody looks, JSON for programs.
 //!
 //! On a terminal every layer has one line, redrawn at most ten times a second and gone at the end.
 //! Otherwise a layer has a line at its begin and its end, and one in between every few seconds, so
@@ -16,6 +17,11 @@
 //! | `image-started` | `layer`, here of its content, `size` in bytes of the disk image being made |
 //! | `image-progress` | `layer`, `done`, `size`, as above |
 //! | `image-done` | `layer`, `size` |
+//! | `sending` | `reference`: what an image is to be at a registry |
+//! | `send-started` | `layer`, or the configuration, and its `size` in bytes |
+//! | `send-progress` | `layer`, `done`, `size`, as above |
+//! | `send-done` | `layer`, `size` |
+//! | `send-spared` | `layer`, which the registry had |
 //! | `committing` | `layers`: how many |
 //! | `done` | `digest` of the manifest |
 
@@ -38,7 +44,7 @@ const PULSE: Duration = Duration::from_secs(1);
 /// How often a terminal is redrawn, a second: more only flickers.
 const REDRAWS: u8 = 10;
 
-/// How much is told of a fetch.
+/// How much is told of a fetch or a push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Telling {
     /// Nothing.
@@ -84,6 +90,7 @@ enum Deed {
     Fetch,
     /// It is written as a disk image.
     Image,
+    Send,
 }
 
 impl Deed {
@@ -98,6 +105,7 @@ impl Deed {
                 "disk image made,",
                 ["image-started", "image-progress", "image-done"],
             ),
+            Self::Send => ("sending", "sent,", ["send-started", "send-progress", "send-done"]),
         }
     }
 }
@@ -272,11 +280,22 @@ impl images::Progress for Progress {
             ),
             Event::LayerStarted { digest, size } => self.start(Deed::Fetch, &digest, size),
             Event::ImageStarted { layer, size } => self.start(Deed::Image, &layer, size),
+            Event::Sending { reference } => self.say(
+                || format!("sending {reference}"),
+                || json!({ "event": "sending", "reference": reference }),
+            ),
+            Event::SendSpared { digest } => self.say(
+                || format!("{}: already there", digest.short()),
+                || json!({ "event": "send-spared", "layer": digest }),
+            ),
+            Event::SendStarted { digest, size } => self.start(Deed::Send, &digest, size),
             Event::LayerResumed { digest, at } => self.resumed(&digest, at),
-            Event::LayerBytes { digest, done } | Event::ImageBytes { layer: digest, done } => {
-                self.bytes(&digest, done);
-            }
-            Event::LayerDone { digest } | Event::ImageDone { layer: digest } => self.done(&digest),
+            Event::LayerBytes { digest, done }
+            | Event::ImageBytes { layer: digest, done }
+            | Event::SendBytes { digest, done } => self.bytes(&digest, done),
+            Event::LayerDone { digest }
+            | Event::ImageDone { layer: digest }
+            | Event::SendDone { digest } => self.done(&digest),
             Event::Manifest { digest, layers } => {
                 self.tell(|| json!({ "event": "manifest", "digest": digest, "layers": layers }));
             }

@@ -1,11 +1,12 @@
-//! The good answer to a request: pure, from what the registry holds.
+//! The good answer to a request, from what the registry holds; what is given to it, it holds then.
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::digest;
-use crate::state::{Request, State};
+use crate::guard::Act;
+use crate::state::{Content, Manifest, Request, State};
 
 /// Status, headers without a length, and the body.
 #[derive(Clone, Debug)]
@@ -68,13 +69,17 @@ pub(crate) fn answer(state: &State, request: &Request) -> Answer {
     let repo = repo_of(rest);
     let authorization = request.authorization.as_deref();
     let guard = state.guard().clone();
-    if !guard.admits(authorization, repo, &state.tokens()) {
-        let challenge = guard.challenge(&state.host, repo);
+    let act = if matches!(request.method.as_str(), "GET" | "HEAD") { Act::Pull } else { Act::Push };
+    if !guard.admits(authorization, (act, repo), &state.tokens()) {
+        let challenge = guard.challenge(&state.host, (act, repo));
         let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]});
         return Answer::new(401, &[("WWW-Authenticate", &challenge)], body.to_string().into());
     }
     if rest.is_empty() {
         return Answer::new(200, &[("Content-Type", "application/json")], b"{}".to_vec());
+    }
+    if act == Act::Push {
+        return take(&mut state.content(), request, rest);
     }
     let content = state.content();
     if let Some(manifest) = content.manifests.get(rest) {
@@ -94,6 +99,43 @@ pub(crate) fn answer(state: &State, request: &Request) -> Answer {
     let mut found = Answer { body: Arc::clone(blob), ..Answer::new(200, &headers, Vec::new()) };
     found.cut_to_range(request.range.as_deref());
     found
+}
+
+/// Takes what is given: begins an upload, ends one, or takes a manifest whose blobs are there.
+fn take(content: &mut Content, request: &Request, rest: &str) -> Answer {
+    let query = request.path.split_once('?').map_or("", |(_, query)| query);
+    let said = digest(&request.bytes);
+    if request.method == "POST" && rest.ends_with("/blobs/uploads/") {
+        // The state of registries is opaque, and stands in a query as often as not.
+        let location = format!("/v2/{rest}1?state=%2Fa%3D");
+        return Answer::new(202, &[("Location", &location)], Vec::new());
+    }
+    if request.method == "PUT" && rest.contains("/blobs/uploads/") {
+        if !query.split('&').any(|pair| pair.strip_prefix("digest=") == Some(&said)) {
+            return refused("DIGEST_INVALID");
+        }
+        content.blobs.insert(said, Arc::new(request.bytes.clone()));
+        return Answer::new(201, &[], Vec::new());
+    }
+    if request.method == "PUT" && rest.contains("/manifests/") {
+        let document: Value = serde_json::from_slice(&request.bytes).unwrap_or_default();
+        let layers = document["layers"].as_array().cloned().unwrap_or_default();
+        let named = layers.iter().chain([&document["config"]]).map(|blob| &blob["digest"]);
+        let there = |name: &Value| content.blobs.contains_key(name.as_str().unwrap_or_default());
+        if !named.into_iter().all(there) {
+            return refused("MANIFEST_BLOB_UNKNOWN");
+        }
+        let media_type = request.content_type.clone().unwrap_or_default();
+        let manifest = Manifest { media_type, bytes: Arc::new(request.bytes.clone()) };
+        content.manifests.insert(rest.to_owned(), manifest);
+        return Answer::new(201, &[("Docker-Content-Digest", &said)], Vec::new());
+    }
+    refused("UNSUPPORTED")
+}
+
+fn refused(code: &str) -> Answer {
+    let body = json!({"errors": [{"code": code, "message": "refused"}]});
+    Answer::new(400, &[("Content-Type", "application/json")], body.to_string().into())
 }
 
 fn token(state: &State, request: &Request) -> Answer {

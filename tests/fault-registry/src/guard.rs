@@ -17,17 +17,28 @@ pub enum Guard {
     Realm(String),
 }
 
+/// What is done with a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Pull,
+    Push,
+}
+
 /// Returns what a token for `repo` is asked for; the API itself is no repository.
-fn scope(repo: &str) -> String {
-    if repo.is_empty() { String::new() } else { format!("repository:{repo}:pull") }
+fn scope(act: Act, repo: &str) -> String {
+    match act {
+        _ if repo.is_empty() => String::new(),
+        Act::Pull => format!("repository:{repo}:pull"),
+        Act::Push => format!("repository:{repo}:pull,push"),
+    }
 }
 
 impl Guard {
-    /// Returns whether `authorization` opens `repo`; `tokens`: those given so far and what for.
+    /// Returns whether `authorization` opens `repo` for `act`; `tokens`: those given so far and what for.
     pub(crate) fn admits(
         &self,
         authorization: Option<&str>,
-        repo: &str,
+        (act, repo): (Act, &str),
         tokens: &[(String, String)],
     ) -> bool {
         match self {
@@ -35,19 +46,19 @@ impl Guard {
             Self::Basic(user, password) => authorization == Some(basic(user, password).as_str()),
             Self::Token(_) => {
                 authorization.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| {
-                    let scope = scope(repo);
-                    tokens.iter().any(|(given, what)| given == token && *what == scope)
+                    let scopes = [scope(act, repo), scope(Act::Push, repo)];
+                    tokens.iter().any(|(given, what)| given == token && scopes.contains(what))
                 })
             }
             Self::Realm(_) => authorization.is_some_and(|value| value.starts_with("Bearer ")),
         }
     }
 
-    /// Returns the challenge for whoever is not admitted to `repo`.
-    pub(crate) fn challenge(&self, host: &str, repo: &str) -> String {
+    /// Returns the challenge for whoever is not admitted to `repo` for `act`.
+    pub(crate) fn challenge(&self, host: &str, (act, repo): (Act, &str)) -> String {
         let bearer = |realm: &str| {
             let bare = format!("Bearer realm=\"{realm}\",service=\"fault registry\"");
-            match scope(repo).as_str() {
+            match scope(act, repo).as_str() {
                 "" => bare,
                 scope => format!("{bare},scope=\"{scope}\""),
             }

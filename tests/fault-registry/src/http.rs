@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as a client that pulls speaks.
+//! As much HTTP/1.1 as a client of registries speaks.
 //!
 //! A request is looked at with `MSG_PEEK` and taken out of the socket only when it is to be
 //! answered: closing a socket that holds unread bytes is how `std` can send a reset.
@@ -50,7 +50,8 @@ pub(crate) fn take(stream: &mut TcpStream, waiting: &mut Waiting) -> io::Result<
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut bytes = vec![0; waiting.head + waiting.body];
     stream.read_exact(&mut bytes)?;
-    waiting.request.body = String::from_utf8_lossy(&bytes[waiting.head..]).into_owned();
+    waiting.request.bytes = bytes.split_off(waiting.head);
+    waiting.request.body = String::from_utf8_lossy(&waiting.request.bytes).into_owned();
     Ok(())
 }
 
@@ -93,6 +94,8 @@ fn parse(bytes: &[u8]) -> Option<Waiting> {
         range: header("range"),
         accept: header("accept"),
         body: String::new(),
+        bytes: Vec::new(),
+        content_type: header("content-type"),
         status: 0,
         sent: 0,
     };

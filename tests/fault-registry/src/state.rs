@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One request as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// `GET`, `HEAD`, `POST`.
+    /// `GET`, `HEAD`, `POST`, `PUT`.
     pub method: String,
     /// The path with its query.
     pub path: String,
@@ -23,8 +23,12 @@ pub struct Request {
     pub range: Option<String>,
     /// The `Accept` header.
     pub accept: Option<String>,
-    /// What was posted.
+    /// What was sent, as text.
     pub body: String,
+    /// What was sent.
+    pub bytes: Vec<u8>,
+    /// The `Content-Type` header.
+    pub content_type: Option<String>,
     /// The status of the answer; 0 if there was none.
     pub status: u16,
     /// How many bytes of a body went out.

@@ -24,6 +24,7 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod image tag", &["image", "other"]),
     ("pod image import", &["file"]),
     ("pod image export", &["image", "file"]),
+    ("pod image push", &["image"]),
     ("pod image extract", &["image", "dir"]),
     ("pod volume create", &["name"]),
     ("pod volume inspect", &["name"]),

@@ -139,6 +139,29 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     hint: `--force` replaces it
     --- exit 1 ---
     ");
+    let registry = sandbox.registry();
+    assert_eq!(registry.address(), "127.0.0.1:5000");
+    insta::assert_snapshot!(sandbox.pod(["image", "push", "-q", image, "127.0.0.1:5000/box:1"]), @"
+    --- stdout ---
+    [DIGEST]
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "push", image, "127.0.0.1:1/box:1"]), @"
+    --- stderr ---
+    sending 127.0.0.1:1/box:1
+    error: cannot push `oci:[FIXTURES]/app:app` to `127.0.0.1:1/box:1`
+    caused by: the registry did not take blob `[DIGEST]`
+    caused by: blob `[DIGEST]` of `box` of registry `127.0.0.1:1` cannot be reached
+    caused by: Connection refused (os error 111)
+    hint: is the name right, and the network up? the same command goes on where this one stopped
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "push", image]), @"
+    --- stderr ---
+    error: `oci:[FIXTURES]/app:app` is no tag of a registry
+    hint: `pod image push oci:[FIXTURES]/app:app REGISTRY/REPOSITORY:TAG`; files are written by `pod image export`
+    --- exit 2 ---
+    ");
     let tree = sandbox.path("tree").display().to_string();
     let tree = tree.as_str();
     insta::assert_snapshot!(sandbox.pod(["image", "extract", image, tree]), @"--- exit 0 ---");

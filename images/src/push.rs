@@ -1,0 +1,158 @@
+//! Pushing: an image of the store becomes one of a registry.
+//!
+//! ```text
+//! image ─▶ its configuration and layers, each unless it is there ─▶ its manifest, under the tag
+//! ```
+//!
+//! What goes is what came, byte for byte: the digest stays, and so does what others have signed.
+//! Only the image of one platform goes; the index it may have come in names others that are not
+//! here. A push that ends early leaves blobs nobody names, which the registry sweeps, and the tag
+//! means what it meant.
+//!
+//! Never: a policy asked. What leaves is the caller's own word.
+
+use std::io::{self, Read};
+
+use crate::document::Blob;
+use crate::error::{Error, ErrorKind};
+use crate::image::ImageRecord;
+use crate::progress::{Event, Progress};
+use crate::pull::{client, remote_error};
+use crate::reference::{Place, Reference};
+use crate::registry::{Client, Given, NotGiven, Patience, TagOrDigest, Transport, Upload};
+use crate::store::{Lease, Outgoing, Store, unsent};
+
+/// How a push is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PushOptions {
+    /// Whether plain HTTP was asked for.
+    pub transport: Transport,
+    /// How often to try again.
+    pub patience: Patience,
+}
+
+impl Store {
+    /// Gives the image `reference` means to the registry `destination` names, under its tag, and
+    /// keeps it from gc while `lease` lives. Returns what the store says of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if the destination is no tag of a registry, or what the registry
+    /// says of a manifest that goes under its digest; [`ErrorKind::NotFound`] without such an
+    /// image, or without the compressed layers it came as; [`ErrorKind::Denied`] where the
+    /// registry does not take it from this caller. The tag means what it meant.
+    pub fn push(
+        &self,
+        reference: &Reference,
+        destination: &Reference,
+        lease: &Lease,
+        options: PushOptions,
+        progress: &dyn Progress,
+    ) -> Result<ImageRecord, Error> {
+        let within = |error: Error| {
+            error.within(match reference == destination {
+                true => format!("cannot push `{reference}`"),
+                false => format!("cannot push `{reference}` to `{destination}`"),
+            })
+        };
+        let to = Destination::open(destination, options).map_err(within)?;
+        let image = self.outgoing(reference, lease)?;
+        progress.event(Event::Sending { reference: destination.to_string() });
+        let mount_from = sibling(&image, destination);
+        for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
+            self.send(&to, blob, mount_from.as_deref(), progress).map_err(within)?;
+        }
+        to.client
+            .give_manifest(&to.repository, &to.tag, &image.media_type, &image.bytes)
+            .map_err(|source| remote_error("the registry did not take the manifest", source))
+            .map_err(within)?;
+        progress.event(Event::Done { digest: image.digest().clone() });
+        Ok(image.line)
+    }
+
+    fn send(
+        &self,
+        to: &Destination,
+        blob: &Blob,
+        mount_from: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let digest = &blob.digest;
+        // It is looked for before anything is asked: a registry need not hear of what cannot go.
+        drop(self.outgoing_blob(blob)?);
+        let mut open = || -> io::Result<Box<dyn Read + '_>> {
+            progress.event(Event::SendStarted { digest: digest.clone(), size: blob.size });
+            let from = self.outgoing_blob(blob).map_err(io::Error::other)?;
+            Ok(Box::new(Told { from, done: 0, blob, progress }))
+        };
+        let mut upload = Upload { digest, size: blob.size, mount_from, open: &mut open };
+        match to.client.give_blob(&to.repository, &mut upload) {
+            Ok(Given::Sent) => progress.event(Event::SendDone { digest: digest.clone() }),
+            Ok(Given::WasThere | Given::Mounted) => {
+                progress.event(Event::SendSpared { digest: digest.clone() });
+            }
+            Err(NotGiven::Remote(source)) => {
+                return Err(remote_error(
+                    format!("the registry did not take blob `{digest}`"),
+                    source,
+                ));
+            }
+            Err(NotGiven::Local(error)) => return Err(unsent(digest, error)),
+        }
+        Ok(())
+    }
+}
+
+/// Where an image goes.
+struct Destination {
+    client: Client,
+    repository: String,
+    tag: TagOrDigest,
+}
+
+impl Destination {
+    /// Prepares to ask; nothing is sent yet.
+    fn open(reference: &Reference, options: PushOptions) -> Result<Self, Error> {
+        let Place::Registry { host, repository, tag: Some(tag), digest: None } = reference.place()
+        else {
+            let sentence = format!("`{reference}` is no `REGISTRY/REPOSITORY:TAG`");
+            return Err(Error::new(ErrorKind::Refused, sentence));
+        };
+        let client = client(host, options.transport, options.patience)?;
+        let tag = TagOrDigest::Tag(tag.clone());
+        Ok(Self { client, repository: repository.clone(), tag })
+    }
+}
+
+/// Returns the repository the image came from, if the registry that is given it has that one, too:
+/// it need not be sent what it has.
+fn sibling(image: &Outgoing, destination: &Reference) -> Option<String> {
+    let Place::Registry { host, repository, .. } = destination.place() else { return None };
+    let from = Reference::parse(&image.line.reference).ok()?;
+    match from.place() {
+        Place::Registry { host: same, repository: other, .. }
+            if same == host && other != repository =>
+        {
+            Some(other.clone())
+        }
+        _ => None,
+    }
+}
+
+/// A blob whose going out is told.
+struct Told<'t, R> {
+    from: R,
+    done: u64,
+    blob: &'t Blob,
+    progress: &'t dyn Progress,
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.from.read(buffer)?;
+        self.done += length as u64;
+        let digest = self.blob.digest.clone();
+        self.progress.event(Event::SendBytes { digest, done: self.done });
+        Ok(length)
+    }
+}
