@@ -1,8 +1,9 @@
 //! The seam between the thread that inflates and the thread that writes.
 //!
 //! Whole buffers travel one way full and the other way empty, so memory is bounded and nothing is
-//! allocated per buffer. The end of the stream is a message of its own: a thread that died must
-//! not look like a short layer.
+//! allocated per buffer. Who inflates also hashes: writing files takes longer than both together.
+//! The end of the stream is a message of its own: a thread that died must not look like a short
+//! layer.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -21,19 +22,20 @@ const DEPTH: usize = 6;
 
 enum Message {
     Data(Vec<u8>),
-    End,
+    /// The end, and the hash of all that came.
+    End(Sha256),
     Broken(io::Error),
 }
 
-/// The uncompressed stream as the writing thread sees it, hashed as it passes.
+/// The uncompressed stream as the writing thread sees it.
 #[derive(Debug)]
 pub(super) struct Chunks {
     full: Receiver<Message>,
     empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     position: usize,
-    ended: bool,
-    hash: Sha256,
+    /// The hash of the whole stream, once its end was seen.
+    ended: Option<Sha256>,
     total: u64,
     limit: u64,
 }
@@ -51,36 +53,29 @@ pub(super) fn inflate<R: Read + Send + 'static>(source: R, limit: u64) -> io::Re
     let thread = std::thread::Builder::new().name("inflate".to_owned());
     thread.spawn(move || {
         let last = match pour(source, &full_sender, &empty_receiver) {
-            Ok(()) => Message::End,
+            Ok(hash) => Message::End(hash),
             Err(error) => Message::Broken(error),
         };
         let _ = full_sender.send(last); // nobody listens after a fault on the other side
     })?;
-    Ok(Chunks {
-        full,
-        empty,
-        current: Vec::new(),
-        position: 0,
-        ended: false,
-        hash: Sha256::new(),
-        total: 0,
-        limit,
-    })
+    Ok(Chunks { full, empty, current: Vec::new(), position: 0, ended: None, total: 0, limit })
 }
 
 fn pour<R: Read + Send + 'static>(
     source: R,
     full: &SyncSender<Message>,
     empty: &Receiver<Vec<u8>>,
-) -> io::Result<()> {
+) -> io::Result<Sha256> {
     let mut plain = decompress::open(source)?;
+    let mut hash = Sha256::new();
     loop {
         let mut buffer = empty.try_recv().unwrap_or_default();
         buffer.resize(CHUNK, 0);
         let length = fill(&mut plain, &mut buffer)?;
         buffer.truncate(length);
+        hash.update(&buffer);
         if length == 0 || full.send(Message::Data(buffer)).is_err() {
-            return Ok(());
+            return Ok(hash);
         }
     }
 }
@@ -112,16 +107,16 @@ impl Chunks {
     /// Those of the stream.
     pub(super) fn digest(mut self) -> io::Result<Digest> {
         loop {
-            let length = self.fill_buf()?.len();
-            if length == 0 {
-                let digest = Digest::from_hash(&self.hash.finalize());
+            self.position = self.current.len();
+            if let Some(hash) = self.ended {
+                let digest = Digest::from_hash(&hash.finalize());
                 return digest.map_err(|error: DigestError| io::Error::other(error));
             }
-            self.consume(length);
+            self.receive()?;
         }
     }
 
-    fn take(&mut self) -> io::Result<()> {
+    fn receive(&mut self) -> io::Result<()> {
         let message = self
             .full
             .recv()
@@ -132,14 +127,13 @@ impl Chunks {
                 if self.total > self.limit {
                     return Err(io::Error::other(TooLong(self.limit)));
                 }
-                self.hash.update(&bytes);
                 let used = std::mem::replace(&mut self.current, bytes);
                 let _ = self.empty.send(used); // the other thread is done when nobody takes it
                 self.position = 0;
                 Ok(())
             }
-            Message::End => {
-                self.ended = true;
+            Message::End(hash) => {
+                self.ended = Some(hash);
                 Ok(())
             }
             Message::Broken(error) => Err(error),
@@ -159,8 +153,8 @@ impl Read for Chunks {
 
 impl BufRead for Chunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.position == self.current.len() && !self.ended {
-            self.take()?;
+        while self.position == self.current.len() && self.ended.is_none() {
+            self.receive()?;
         }
         Ok(&self.current[self.position..])
     }

@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 
+mod images;
 mod measure;
 mod network;
 mod place;
@@ -15,6 +16,8 @@ mod vm;
 pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
     match words {
         ["start", rest @ ..] => start::start(rounds(rest)?),
+        ["images", rest @ ..] => images::images(rounds(rest)?),
+        [images::taken::MEASURED, line @ ..] => images::taken::measure(line),
         ["network", rest @ ..] => network::network(rounds(rest)?),
         ["network-vm"] => network::machines(),
         [network::MACHINES] => network::machines_inside(),
@@ -23,7 +26,9 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
         [units::INSIDE, rest @ ..] => units::inside(rounds(rest)?),
         ["vm", rest @ ..] => vm::vm(rounds(rest)?),
         [vm::INSIDE, rest @ ..] => vm::inside(rounds(rest)?),
-        _ => Err(Error::new("usage: cargo xtask bench start|network|network-vm|units|vm [ROUNDS]")),
+        _ => Err(Error::new(
+            "usage: cargo xtask bench start|images|network|network-vm|units|vm [ROUNDS]",
+        )),
     }
 }
 

@@ -59,6 +59,17 @@ pub(crate) fn top() -> PathBuf {
     own.ancestors().nth(2).unwrap_or(own).to_owned()
 }
 
+/// Builds an example of a package, which then lies in `examples` beside the programs.
+pub(crate) fn example(profile: Profile, package: &str, name: &str) -> Result<(), Error> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(top()).args(["build", "--package", package, "--example", name]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().map_err(|error| Error::of("cannot run `cargo`", &error))?;
+    if status.success() { Ok(()) } else { Err(Error::new(format!("`{name}` does not build"))) }
+}
+
 /// Builds the programs and lays them out; returns where they are.
 pub(crate) fn programs(profile: Profile) -> Result<Programs, Error> {
     let mut cargo = Command::new("cargo");

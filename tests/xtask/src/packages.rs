@@ -67,6 +67,13 @@ pub(crate) const BENCH: &[Need] = &[
     need_of("umoci", "umoci"),
 ];
 
+/// For `bench images`, beside those.
+pub(crate) const PULLS: &[Need] = &[
+    need_of("containerd", "containerd"),
+    need_of("mke2fs", "e2fsprogs"),
+    need_of("skopeo", "skopeo"),
+];
+
 /// For `bench network`, beside those.
 pub(crate) const NETWORKS: &[Need] = &[
     need_of("/usr/lib/cni/bridge", "containernetworking-plugins"),

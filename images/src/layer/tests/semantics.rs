@@ -369,3 +369,30 @@ fn the_digest_covers_what_is_behind_the_end_of_the_archive() {
         assert_eq!(Place::new().unpack(&bytes).unwrap().diff_id, expected);
     }
 }
+
+#[test]
+fn a_directory_that_gives_its_group_away_gives_it_to_no_entry() {
+    if !is_root() {
+        return;
+    }
+    let mode = |mode: &'static [u8; 8]| move |h: &mut [u8; 512]| h[100..108].copy_from_slice(mode);
+    let archive = Archive::new()
+        .pax(&[("gid", b"5")])
+        .entry(b'5', "shared", "", b"", mode(b"0002775\0"))
+        .file("shared/file", "x")
+        .entry(b'0', "shared/suid", "", b"x", mode(b"0006711\0"))
+        .dir("shared/inner")
+        .symlink("shared/link", "file");
+    let place = Place::new();
+    place.unpack(&archive.end()).unwrap();
+    let tree = place.tree();
+    for (path, line) in [
+        ("shared", "dir 2775 (0, 5) (1700000000, 0)"),
+        ("shared/file", "file x 644 (0, 0) (1700000000, 0)"),
+        ("shared/inner", "dir 755 (0, 0) (1700000000, 0)"),
+        ("shared/link", "-> file 777 (0, 0) (1700000000, 0)"),
+        ("shared/suid", "file x 6711 (0, 0) (1700000000, 0)"),
+    ] {
+        assert_eq!(tree[path], line, "{path}");
+    }
+}

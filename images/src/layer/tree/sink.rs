@@ -1,14 +1,17 @@
 //! Entry by entry into the tree.
 //!
 //! The order for each new inode: made exclusively, written, owner, mode (a change of owner clears
-//! set-id bits), extended attributes (a change of owner clears capabilities), times.
+//! set-id bits), extended attributes (a change of owner clears capabilities), times. A file is made
+//! with the permissions it is to have; what it turns out to have is looked at, for a directory, an
+//! access list or an option of the mount may have meant otherwise, and only what differs is changed:
+//! a look is cheap, and each change goes through a journal.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, ftruncate, mknodat,
-    openat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, fchown, fstat, ftruncate,
+    mknodat, openat, symlinkat, utimensat,
 };
 use rustix::io::{Errno, pwrite};
 
@@ -111,10 +114,7 @@ impl TreeSink {
         attributes: Attributes,
     ) -> Result<(), Fault> {
         let stat = fstat(directory).map_err(Fault::storage(path, "fstat"))?;
-        let (owner, group) = ids(&attributes);
-        fchown(directory, owner, group).map_err(Fault::storage(path, "fchown"))?;
-        fchmod(directory, Mode::from_raw_mode(attributes.mode))
-            .map_err(Fault::storage(path, "fchmod"))?;
+        own(directory, &stat, path, &attributes)?;
         self.directories.described(stat.st_ino, path, attributes)
     }
 
@@ -171,10 +171,11 @@ impl TreeSink {
 
     fn open_file(&mut self, entry: Entry) -> Result<(), Fault> {
         let Entry { path, attributes, .. } = entry;
+        let mode = Mode::from_raw_mode(attributes.mode & 0o777);
         let (_, file) = self.place(&path, "openat", |parent, name| {
             let flags =
                 OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
+            openat(parent, name, flags, mode)
         })?;
         self.file = Some(OpenFile { file, path, attributes, position: 0, short: false });
         Ok(())
@@ -277,10 +278,8 @@ impl Sink for TreeSink {
         if short {
             ftruncate(&file, position).map_err(Fault::storage(&path, "ftruncate"))?;
         }
-        let (owner, group) = ids(&attributes);
-        fchown(&file, owner, group).map_err(Fault::storage(&path, "fchown"))?;
-        fchmod(&file, Mode::from_raw_mode(attributes.mode))
-            .map_err(Fault::storage(&path, "fchmod"))?;
+        let stat = fstat(&file).map_err(Fault::storage(&path, "fstat"))?;
+        own(&file, &stat, &path, &attributes)?;
         set_xattrs(&file, &path, &attributes.xattrs)?;
         set_times(&file, &path, attributes.modified)
     }
@@ -300,6 +299,21 @@ impl Sink for TreeSink {
 
 fn ids(attributes: &Attributes) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))
+}
+
+/// Gives an open inode, which is as `stat` says, the owner and mode it is to have.
+fn own(inode: &OwnedFd, stat: &Stat, path: &[u8], attributes: &Attributes) -> Result<(), Fault> {
+    if (stat.st_uid, stat.st_gid) != (attributes.uid, attributes.gid) {
+        let (owner, group) = ids(attributes);
+        fchown(inode, owner, group).map_err(Fault::storage(path, "fchown"))?;
+    }
+    // The old bits hold only without set-id bits, which a new owner does not keep.
+    let old = stat.st_mode & 0o7777;
+    if old == attributes.mode && old & 0o6000 == 0 {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(attributes.mode);
+    fchmod(inode, mode).map_err(Fault::storage(path, "fchmod"))
 }
 
 /// Gives owner and times to what cannot be opened: links and pipes.

@@ -2,7 +2,7 @@
 //! one root file system for everybody.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,13 +26,23 @@ pub(super) fn enter(
     namespaces: &[&str],
     words: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<(), Error> {
+    enter_with(programs, namespaces, words, [])
+}
+
+/// Does the same with these variables in its environment.
+pub(super) fn enter_with<const N: usize>(
+    programs: &Path,
+    namespaces: &[&str],
+    words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    variables: [(&str, OsString); N],
+) -> Result<(), Error> {
     let prelude = "set -e; mount --make-rprivate /; \
         if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; fi; \
         ip link set lo up 2>/dev/null || true; exec \"$@\"";
     let this = env::current_exe().map_err(|error| Error::of("cannot find this program", &error))?;
     let mut command = Command::new("unshare");
     command.arg("--mount").args(namespaces).args(["sh", "-c", prelude, "sh"]).arg(this);
-    command.arg("bench").args(words).env(INSIDE, programs);
+    command.arg("bench").args(words).env(INSIDE, programs).envs(variables);
     let status = command.status().map_err(|error| Error::of("cannot make namespaces", &error))?;
     if status.success() { Ok(()) } else { Err(Error::new("nothing was measured")) }
 }
