@@ -69,6 +69,15 @@ impl Pushed {
         registry.add_manifest("team/app", "1", MANIFEST, self.whole(registry))
     }
 
+    /// Puts an image of these layers only into `registry` as `team/app:TAG`.
+    pub(crate) fn publish_part(&self, registry: &Registry, tag: &str, layers: &[usize]) {
+        let mut part = self.clone();
+        let of = |all: &Value| layers.iter().map(|&place| all[place].clone()).collect();
+        part.manifest["layers"] = of(&self.manifest["layers"]);
+        part.config["rootfs"]["diff_ids"] = of(&self.config["rootfs"]["diff_ids"]);
+        registry.add_manifest("team/app", tag, MANIFEST, part.whole(registry));
+    }
+
     /// How many bytes the manifest has.
     pub(crate) fn length(&self, registry: &Registry) -> usize {
         self.whole(registry).len()

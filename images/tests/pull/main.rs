@@ -11,9 +11,11 @@ mod bench;
 mod child;
 mod faults;
 mod image;
+mod injected;
 mod kills;
 mod pushes;
 mod rivals;
+mod storms;
 mod trusted;
 
 use std::env;
@@ -34,16 +36,24 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(child::UNPACK) => return worker::run(),
-        Some(child::PULL) => return child::pull(&arguments[1..]),
+        Some(child::DO) => return child::act(&arguments[1..]),
         _ => {}
     }
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|word| name.contains(*word));
-    let tests: Vec<_> = [faults::TESTS, kills::TESTS, pushes::TESTS, rivals::TESTS, trusted::TESTS]
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| chosen(name))
-        .collect();
+    let tests: Vec<_> = [
+        faults::TESTS,
+        injected::TESTS,
+        kills::TESTS,
+        pushes::TESTS,
+        rivals::TESTS,
+        storms::TESTS,
+        trusted::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|(name, _)| chosen(name))
+    .collect();
     println!("\nrunning {} tests", tests.len());
     let failed: Vec<&str> =
         tests.iter().filter(|(name, test)| !passes(name, *test)).map(|(name, _)| *name).collect();
