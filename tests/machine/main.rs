@@ -9,6 +9,7 @@
 //! | `vm` | no | yes: its processor can have guests |
 //! | `everywhere` | yes | yes |
 //! | `before_reboot`, then an orderly reboot, then `after_reboot` | yes | no |
+//! | `resets`, in one go with ten resets that write nothing down | no: their kernel is the host's | yes |
 //! | `before_reset`, then a sudden one, then `after_reset` | yes | no |
 //! | all others | yes | no |
 //!
@@ -32,6 +33,7 @@ mod networks;
 mod notify;
 mod pauses;
 mod reexec;
+mod resets;
 mod sockets;
 mod storm;
 mod units;

@@ -71,8 +71,11 @@ pub(crate) enum Streams {
 pub(crate) enum Reboot {
     /// As an administrator asks for it: everything is stopped first.
     Orderly,
-    /// At once, as when the power fails.
+    /// At once, with nothing stopped; what is in memory is written down.
     Sudden,
+    /// At once, with nothing written down, as when the power fails: by the kernel (`sysrq` of
+    /// `b`). Only for a machine that has one of its own.
+    Cut,
 }
 
 impl Reboot {
@@ -81,6 +84,7 @@ impl Reboot {
         match self {
             Self::Orderly => &["systemctl", "reboot"],
             Self::Sudden => &["systemctl", "reboot", "--force", "--force"],
+            Self::Cut => &["sh", "-c", "echo b >/proc/sysrq-trigger"],
         }
     }
 }

@@ -47,6 +47,8 @@ const MOST_HANGS: u32 = 1;
 
 /// How many tests with guests may fail and be tried again. More are no accident.
 const MOST_AGAIN: usize = 2;
+/// How often the power fails while a store works; `tests/machine/resets.rs` counts them, too.
+const RESETS: usize = 10;
 /// How many lines of the journal and of the console are shown after a failure.
 const SHOWN: usize = 60;
 /// How long a machine has to hand over what it recorded.
@@ -62,7 +64,7 @@ pub(crate) enum Step {
 }
 
 /// Decides what is done in a machine of `tier` for the tests whose names hold a word of `filter`,
-/// of which `before_reboot` means all about reboots. The table is in
+/// of which `before_reboot` means all about reboots, and `resets` all about resets. The table is in
 /// `tests/machine/main.rs`.
 pub(crate) fn steps(tier: Tier, filter: &[&str]) -> Vec<Step> {
     let tests = |args: &[&str]| Step::Tests(args.iter().map(|arg| (*arg).to_owned()).collect());
@@ -73,7 +75,13 @@ pub(crate) fn steps(tier: Tier, filter: &[&str]) -> Vec<Step> {
         Step::Reboot(Reboot::Sudden),
         tests(&["after_reset::"]),
     ];
-    let late = ["before_reboot::", "after_reboot::", "before_reset::", "after_reset::"];
+    let mut resets = Vec::new();
+    for _ in 0..RESETS {
+        resets.push(tests(&["resets::a_store_works"]));
+        resets.push(Step::Reboot(Reboot::Cut));
+    }
+    resets.push(tests(&["resets::nothing_is_lost_and_nothing_is_half"]));
+    let late = ["before_reboot::", "after_reboot::", "before_reset::", "after_reset::", "resets::"];
     let late = late.map(|module| ["--skip", module]).concat();
     let of_qemu = ["--skip", "controllers::", "--skip", "vm::"];
     match tier {
@@ -83,8 +91,10 @@ pub(crate) fn steps(tier: Tier, filter: &[&str]) -> Vec<Step> {
             [&[rest], &reboots[..]].concat()
         }
         Tier::Qemu if filter.is_empty() => {
-            vec![tests(&["controllers::", "everywhere::", "vm::"])]
+            let rest = tests(&["controllers::", "everywhere::", "vm::"]);
+            [&[rest], &resets[..]].concat()
         }
+        Tier::Qemu if filter == ["resets"] => resets,
         Tier::Booted => vec![tests(&[&of_qemu[..], &late, filter].concat())],
         Tier::Qemu => vec![tests(&[&late[..], filter].concat())],
     }
@@ -354,7 +364,7 @@ mod tests {
 
     #[test]
     fn modules_decide_what_runs_where() {
-        let late = "--skip before_reboot:: --skip after_reboot:: --skip before_reset:: --skip after_reset::";
+        let late = "--skip before_reboot:: --skip after_reboot:: --skip before_reset:: --skip after_reset:: --skip resets::";
         let reboots = [
             "before_reboot::",
             "Orderly",
@@ -367,8 +377,11 @@ mod tests {
         assert_eq!(lines(Tier::Booted, &["units::"]), [format!("{all} units::")]);
         assert_eq!(lines(Tier::Booted, &["before_reboot"]), reboots);
 
-        let all = "controllers:: everywhere:: vm::".to_owned();
-        assert_eq!(lines(Tier::Qemu, &[]), [all]);
+        let all = "controllers:: everywhere:: vm::";
+        let steps = lines(Tier::Qemu, &[]);
+        assert_eq!(steps[..3], [all, "resets::a_store_works", "Cut"]);
+        assert_eq!(steps[1..], lines(Tier::Qemu, &["resets"]));
+        assert_eq!(steps.len(), 2 + 2 * RESETS);
         assert_eq!(lines(Tier::Qemu, &["oom"]), [format!("{late} oom")]);
     }
 }
