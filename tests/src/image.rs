@@ -75,6 +75,13 @@ impl Layer {
         self.entry(EntryType::Link, path, 0o644, b"", Some(target))
     }
 
+    /// Adds a PAX header for the next entry, whose records hold any bytes.
+    #[must_use]
+    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
+        let body: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
+        self.entry(EntryType::XHeader, "PaxHeaders/x", 0o644, &body, None)
+    }
+
     /// Adds any entry, names unchecked: what they may not be is for the reader to find.
     #[must_use]
     pub fn entry(
@@ -110,6 +117,16 @@ impl Layer {
         self.tar.resize(self.tar.len() + 1024, 0);
         self.tar
     }
+}
+
+/// Writes one PAX record, which begins with its own length.
+fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+    let mut length = rest.len() + 1;
+    while length < rest.len() + length.to_string().len() {
+        length += 1;
+    }
+    [length.to_string().as_bytes(), &rest].concat()
 }
 
 /// An image that is being described.

@@ -51,6 +51,10 @@ pub(crate) const TESTS: &[Need] = &[
     need_of("iptables", "iptables"),
     need_of("nft", "nftables"),
     need_of("openssl", "openssl"),
+    // Images go to and come from the tools of others.
+    need_of("podman", "podman"),
+    need_of("buildah", "buildah"),
+    need_of("umoci", "umoci"),
     need_of("runc", "runc"),
     need_of("strace", "strace"),
     need_of("systemd-analyze", "systemd"),
