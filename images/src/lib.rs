@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod audit;
 mod document;
 mod erofs;
 mod error;

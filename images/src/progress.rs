@@ -74,6 +74,18 @@ pub enum Event {
         /// The layer's content, uncompressed.
         layer: Digest,
     },
+    /// A layer is being compared with what it came as.
+    CheckStarted {
+        /// What it came as.
+        layer: Digest,
+        /// The size of that in bytes.
+        size: u64,
+    },
+    /// A layer has been compared.
+    CheckDone {
+        /// What it came as.
+        layer: Digest,
+    },
     /// An image is being given to a registry.
     Sending {
         /// What it is to be there.

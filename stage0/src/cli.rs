@@ -692,8 +692,8 @@ pub(crate) enum ImageVerb {
     Rm(ImagesArgs),
     /// Remove what no image and no pod needs
     Gc(GcArgs),
-    /// Check names, documents and blobs in the store against their digests
-    Fsck,
+    /// Check the store: names, digests, and the files of every layer
+    Fsck(FsckArgs),
 }
 
 /// `pod volume …`.
@@ -840,6 +840,20 @@ pub(crate) struct ExportArgs {
     /// Replace the file if it is there
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// `pod image fsck`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The files of a layer are compared with what it came as, which is unpacked beside for it. The status
+is 1 if anything is wrong; nothing is changed.")]
+pub(crate) struct FsckArgs {
+    /// Leave out the files of layers
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Tell nothing of what is being checked
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `pod image push`.

@@ -2,7 +2,8 @@
 //! shape that must give one clear error and harm neither the store nor other pods.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tests::fixtures::{self, Fixture};
@@ -306,4 +307,81 @@ fn several_fetches_of_one_image_at_once_are_one() {
     }
     content(&sandbox);
     sandbox.run_app(&[], &["true"]).success();
+}
+
+#[test]
+fn what_is_changed_in_a_layer_is_found_by_name() {
+    let sandbox = sandbox!();
+    let lower = probe(&sandbox)
+        .dir("dir/", 0o755)
+        .file("dir/file", 0o644, b"content")
+        .file("dir/other", 0o644, b"other")
+        .file("base", 0o644, b"base")
+        .symlink("link", "dir/file");
+    // What it leaves out, the layer below has: a directory's attributes, the target of a link.
+    let upper = Layer::new()
+        .file("dir/late", 0o600, b"late")
+        .hard_link("again", "base")
+        .dir("deep/", 0o700);
+    let image = sandbox.image("x", &Image::new().layer(lower).layer(upper));
+    sandbox.pod(["fetch", "-q", &image]).success();
+    let said = sandbox.pod(["image", "fsck", "-q"]).success();
+    assert_eq!(said, "checked 1 references, 4 blobs, 2 layers: 0 problems\n");
+
+    let layers = sandbox.path("root/images/layers");
+    let trees: Vec<PathBuf> = fs::read_dir(&layers)
+        .expect("it is there")
+        .map(|entry| entry.expect("it can be read").path().join("tree"))
+        .collect();
+    let at = |path: &str| {
+        let found = trees.iter().map(|tree| tree.join(path)).find(|path| path.exists());
+        found.unwrap_or_else(|| panic!("{path} is in a layer"))
+    };
+    let found = |words: &str| {
+        let said = sandbox.pod(["image", "fsck", "-q"]);
+        assert!(said.stdout.contains(words), "{words}: {said}");
+        said.refuses(1, &["the store has 1 problems"]);
+        sandbox.pod(["image", "fsck", "--quick"]).success();
+    };
+    let file = at("dir/file");
+    let time = fs::metadata(&file).expect("it is there").modified().expect("it has one");
+    let write = |content: &[u8]| {
+        fs::write(&file, content).expect("it can be written");
+        let opened = fs::File::options().write(true).open(&file).expect("it is there");
+        opened.set_modified(time).expect("it is ours");
+    };
+    write(b"CONTENT");
+    found("`dir/file` has other content");
+    write(b"content");
+    sandbox.pod(["image", "fsck", "-q"]).success();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).expect("it is ours");
+    found("`dir/file` has another mode");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    xattr::set(&file, "user.note", b"x").expect("it is ours");
+    found("`dir/file` has other extended attributes");
+    xattr::remove(&file, "user.note").expect("it is ours");
+
+    let other = at("dir/other");
+    let inside = other.parent().expect("it has one").join("inserted");
+    let directory = fs::metadata(other.parent().expect("it has one")).expect("it is there");
+    let directory = directory.modified().expect("it has one");
+    let restore = || {
+        let opened = fs::File::open(other.parent().expect("it has one")).expect("it is there");
+        opened.set_modified(directory).expect("it is ours");
+    };
+    fs::write(&inside, "x").expect("it can be written");
+    restore();
+    found("`dir/inserted` is not of the layer");
+    fs::rename(&inside, &other).expect("it is ours");
+    restore();
+    found("`dir/other` has");
+    fs::remove_file(&other).expect("it is ours");
+    restore();
+    found("`dir/other` is missing");
+
+    // The way out the error tells.
+    sandbox.pod(["image", "rm", &image]).success();
+    sandbox.pod(["image", "gc"]).success();
+    sandbox.pod(["fetch", "-q", &image]).success();
+    sandbox.pod(["image", "fsck", "-q"]).success();
 }

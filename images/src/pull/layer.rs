@@ -280,7 +280,7 @@ fn layer_word(job: &Job) -> String {
 }
 
 /// Wraps what the worker says that unpacked `what`.
-pub(super) fn unpack_error(what: &str, source: layer::Error) -> Error {
+pub(crate) fn unpack_error(what: &str, source: layer::Error) -> Error {
     let full = source.os_error().map(io::Error::from_raw_os_error);
     let kind = match source.kind() {
         layer::ErrorKind::Layer | layer::ErrorKind::Limit => ErrorKind::Invalid,

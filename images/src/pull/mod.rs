@@ -46,6 +46,7 @@ use crate::store::{ImageParts, Lease, RefRecord, Store};
 use choose::Chosen;
 pub use decide::{Decision, decide};
 pub use import::{Import, Imported, ImportedFrom};
+pub(crate) use layer::unpack_error;
 pub(crate) use remote::client;
 use source::Source;
 pub(crate) use source::remote_error;

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Opens `path` beneath `dir` for reading; its last component may be no symbolic link, and must
@@ -21,6 +21,15 @@ pub(super) fn open(dir: impl AsFd, path: &str) -> io::Result<File> {
 pub(super) fn open_dir(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
     Ok(rustix::fs::openat(dir, path, flags, Mode::empty())?)
+}
+
+/// Opens the directory `path`, of any bytes, beneath `root`, through no symbolic link; empty is the
+/// root itself.
+pub(crate) fn beneath(root: impl AsFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let path = if path.is_empty() { b"." } else { path };
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 /// Reads a whole file of at most `limit` bytes; a larger one is `EFBIG`.

@@ -30,6 +30,10 @@ pub struct FsckReport {
     pub blobs: usize,
     /// How many layers were looked at.
     pub layers: usize,
+    /// How many of them were compared with what they came as, file by file.
+    pub trees: usize,
+    /// How many were to be, but what they came as is not in the store.
+    pub unchecked: usize,
     /// How many things wait for gc in `tmp/` and `trash/`.
     pub residue: usize,
 }
@@ -173,7 +177,7 @@ impl Store {
 }
 
 impl FsckReport {
-    fn add(&mut self, object: &str, problem: impl Into<String>) {
+    pub(crate) fn add(&mut self, object: &str, problem: impl Into<String>) {
         self.findings.push(Finding { object: object.to_owned(), problem: problem.into() });
     }
 }

@@ -5,6 +5,8 @@
 //! after them and named by its chain id, so that it is never used above other ones. Which of the
 //! two a layer is depends on its content alone, so both names never exist for one diffID.
 
+use std::os::fd::OwnedFd;
+
 use pod_abi::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +71,25 @@ impl LayerMeta {
     }
 }
 
+/// A layer as it lies in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerOnDisk {
+    name: String,
+    /// The digest of the uncompressed archive.
+    pub(crate) diff_id: Digest,
+    /// The chain it was finished for, if it depends on one.
+    pub(crate) chain: Option<Digest>,
+    /// The blob it came as.
+    pub(crate) blob: Digest,
+}
+
+impl LayerOnDisk {
+    /// Returns its path beneath the store.
+    pub(crate) fn path(&self) -> String {
+        format!("layers/{}", self.name)
+    }
+}
+
 /// How much a layer holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerSize {
@@ -128,6 +149,22 @@ impl Store {
             |layer| Error::new(ErrorKind::NotFound, format!("layer `{layer}` is not in the store"));
         let found = self.find_layers(layers)?.into_iter().zip(layers);
         found.map(|(name, layer)| name.ok_or_else(|| missing(layer))).collect()
+    }
+
+    /// Lists the layers that have a readable description.
+    pub(crate) fn layers_on_disk(&self) -> Result<Vec<LayerOnDisk>, Error> {
+        let names = files::list(self.dir(), "layers")
+            .map_err(|source| self.failed("list `layers`", source))?;
+        let described = names.into_iter().filter_map(|name| {
+            let LayerMeta { diff_id, chain, blob, .. } = self.layer_meta(&name).ok()?;
+            Some(LayerOnDisk { name, diff_id, chain, blob })
+        });
+        Ok(described.collect())
+    }
+
+    /// Opens the tree of a layer.
+    pub(crate) fn open_tree(&self, layer: &LayerOnDisk) -> std::io::Result<OwnedFd> {
+        files::open_dir(self.dir(), &format!("layers/{}/{TREE}", layer.name))
     }
 
     /// Opens the trees of `layers`, given lowest first, as one.

@@ -38,10 +38,11 @@ mod write_out;
 
 pub(crate) use blobs::{Incoming, Part};
 pub use export::ExportFormat;
+pub(crate) use files::beneath as open_beneath;
 pub use fsck::{Finding, FsckReport};
 pub use gc::{GcMode, GcOptions, GcReport};
 pub use handle::Store;
-pub(crate) use layers::{LayerMeta, LayerSize};
+pub(crate) use layers::{LayerMeta, LayerOnDisk, LayerSize};
 pub use lease::Lease;
 pub(crate) use merged::{Found, Merged};
 pub(crate) use outgoing::{Outgoing, unsent};

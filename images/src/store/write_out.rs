@@ -14,11 +14,11 @@ use std::path::Path;
 
 use pod_abi::Digest;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-    XattrFlags,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
+use super::files::beneath as directory;
 use super::handle::Store;
 use super::merged::{is_opaque, is_whiteout};
 use crate::error::Error;
@@ -247,12 +247,6 @@ fn times(stat: &Stat) -> Timestamps {
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
     (&path[..slash], path.get(slash + 1..).unwrap_or_default())
-}
-
-fn directory(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 /// Makes sure that there is a directory, an empty one if the layer's hides what is below it.

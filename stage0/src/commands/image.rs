@@ -8,12 +8,12 @@ use pod_abi::Digest;
 use pod_abi::phase::Home;
 
 use super::{Session, each, extract, image_list, push, transfer};
-use crate::cli::{FetchArgs, GcArgs, ImageVerb};
+use crate::cli::{FetchArgs, FsckArgs, GcArgs, ImageVerb};
 use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
 use crate::pods::Entry;
 use crate::request::{Pull, read_fetch};
-use crate::ui::{self, Format};
+use crate::ui::{self, Format, Telling};
 
 /// Does what is asked of the store.
 ///
@@ -37,7 +37,7 @@ pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
         ImageVerb::Extract(args) => extract::extract(session, args),
         ImageVerb::Rm(args) => rm(session, &args.images),
         ImageVerb::Gc(args) => gc(session, args),
-        ImageVerb::Fsck => fsck(session),
+        ImageVerb::Fsck(args) => fsck(session, args),
     }
 }
 
@@ -128,8 +128,22 @@ fn pins(session: &Session) -> Result<BTreeSet<Digest>> {
     Ok(pins)
 }
 
-fn fsck(session: &Session) -> Result<u8> {
-    let report = session.store()?.fsck().map_err(|error| fetching::failed(&error))?;
+fn fsck(session: &Session, args: &FsckArgs) -> Result<u8> {
+    let store = session.store()?;
+    let telling = if args.quiet { Telling::Quiet } else { Telling::People };
+    let progress = ui::Progress::new(telling.in_form(session.context.format));
+    let checked = match args.quick {
+        true => store.fsck(),
+        false => store.fsck_with_trees(&fetching::options(None)?.worker, &progress),
+    };
+    let report = checked.map_err(|error| fetching::failed(&error))?;
+    drop(progress);
+    if report.unchecked > 0 && !args.quiet {
+        ui::note(&format!(
+            "{} layers cannot be compared: what they came as is not in the store",
+            report.unchecked
+        ));
+    }
     if session.context.format == Format::Json {
         ui::json(&report)?;
     } else {

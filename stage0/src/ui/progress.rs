@@ -17,6 +17,7 @@
 //! | `image-started` | `layer`, here of its content, `size` in bytes of the disk image being made |
 //! | `image-progress` | `layer`, `done`, `size`, as above |
 //! | `image-done` | `layer`, `size` |
+//! | `check-started`, `check-done` | `layer`, which is compared with what it came as, and its `size` |
 //! | `sending` | `reference`: what an image is to be at a registry |
 //! | `send-started` | `layer`, or the configuration, and its `size` in bytes |
 //! | `send-progress` | `layer`, `done`, `size`, as above |
@@ -91,6 +92,8 @@ enum Deed {
     /// It is written as a disk image.
     Image,
     Send,
+    /// It is compared with what it came as.
+    Check,
 }
 
 impl Deed {
@@ -105,6 +108,9 @@ impl Deed {
                 "disk image made,",
                 ["image-started", "image-progress", "image-done"],
             ),
+            Self::Check => {
+                ("checking", "checked,", ["check-started", "check-progress", "check-done"])
+            }
             Self::Send => ("sending", "sent,", ["send-started", "send-progress", "send-done"]),
         }
     }
@@ -288,6 +294,7 @@ impl images::Progress for Progress {
                 || format!("{}: already there", digest.short()),
                 || json!({ "event": "send-spared", "layer": digest }),
             ),
+            Event::CheckStarted { layer, size } => self.start(Deed::Check, &layer, size),
             Event::SendStarted { digest, size } => self.start(Deed::Send, &digest, size),
             Event::LayerResumed { digest, at } => self.resumed(&digest, at),
             Event::LayerBytes { digest, done }
@@ -295,6 +302,7 @@ impl images::Progress for Progress {
             | Event::SendBytes { digest, done } => self.bytes(&digest, done),
             Event::LayerDone { digest }
             | Event::ImageDone { layer: digest }
+            | Event::CheckDone { layer: digest }
             | Event::SendDone { digest } => self.done(&digest),
             Event::Manifest { digest, layers } => {
                 self.tell(|| json!({ "event": "manifest", "digest": digest, "layers": layers }));

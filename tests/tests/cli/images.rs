@@ -187,7 +187,12 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     caused by: No such file or directory (os error 2)
     --- exit 1 ---
     ");
-    insta::assert_snapshot!(sandbox.pod(["image", "fsck"]), @"
+    insta::assert_snapshot!(sandbox.pod(["image", "fsck", "-q"]), @"
+    --- stdout ---
+    checked 3 references, 4 blobs, 2 layers: 0 problems
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "fsck", "--quick"]), @"
     --- stdout ---
     checked 3 references, 4 blobs, 2 layers: 0 problems
     --- exit 0 ---
