@@ -5,6 +5,7 @@
 //! oci:DIRECTORY[:TAG][@DIGEST]                            an image of an OCI layout on this host
 //! oci-archive:FILE[:TAG][@DIGEST]                         the same in one tar file
 //! docker-archive:FILE[:REFERENCE][@DIGEST]                what `docker save` writes
+//! dir:DIRECTORY[@DIGEST]                                  what skopeo writes with that word
 //! sha256:HEX                                              an image of the store, by its id's beginning
 //! ```
 //!
@@ -44,6 +45,8 @@ pub(crate) enum Place {
     Layout { directory: PathBuf, tag: Option<String>, digest: Option<Digest> },
     /// An archive; without name and digest it must hold one image only.
     Archive { kind: ArchiveKind, file: PathBuf, name: Option<String>, digest: Option<Digest> },
+    /// A directory of one image's files.
+    Directory { directory: PathBuf, digest: Option<Digest> },
     /// What is in the store, by the first digits of a digest.
     Id { hex: String },
 }
@@ -85,6 +88,8 @@ impl Reference {
             Err("it holds white space or control characters")
         } else if let Some(rest) = word.strip_prefix("oci:") {
             parse_layout(rest)
+        } else if let Some(rest) = word.strip_prefix("dir:") {
+            parse_directory(rest)
         } else if let Some((kind, rest)) = ArchiveKind::ALL
             .iter()
             .find_map(|kind| Some((*kind, word.strip_prefix(kind.prefix())?)))
@@ -107,7 +112,7 @@ impl Reference {
             Place::Registry { repository, .. } => {
                 repository.rsplit('/').next().unwrap_or(repository)
             }
-            Place::Layout { directory, .. } => {
+            Place::Layout { directory, .. } | Place::Directory { directory, .. } => {
                 directory.file_name().and_then(|name| name.to_str()).unwrap_or("image")
             }
             Place::Archive { file, .. } => {
@@ -129,7 +134,7 @@ impl Reference {
     /// Tells whether the place lies on this host, so that looking costs next to nothing.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(self.0, Place::Layout { .. } | Place::Archive { .. })
+        matches!(self.0, Place::Layout { .. } | Place::Archive { .. } | Place::Directory { .. })
     }
 
     /// Makes the reference of a local image that came without one: `localhost/NAME:TAG`, of those
@@ -160,7 +165,7 @@ impl Reference {
     pub fn tag(&self) -> Option<&str> {
         match &self.0 {
             Place::Registry { tag, .. } | Place::Layout { tag, .. } => tag.as_deref(),
-            Place::Archive { .. } | Place::Id { .. } => None,
+            Place::Archive { .. } | Place::Directory { .. } | Place::Id { .. } => None,
         }
     }
 
@@ -177,7 +182,8 @@ impl Reference {
         match &self.0 {
             Place::Registry { digest, .. }
             | Place::Layout { digest, .. }
-            | Place::Archive { digest, .. } => digest.as_ref(),
+            | Place::Archive { digest, .. }
+            | Place::Directory { digest, .. } => digest.as_ref(),
             Place::Id { .. } => None,
         }
     }
@@ -200,6 +206,10 @@ impl Reference {
                 Place::Archive { kind, file, .. },
                 Place::Archive { kind: other_kind, file: other_file, .. },
             ) => kind == other_kind && file == other_file,
+            (
+                Place::Directory { directory, .. },
+                Place::Directory { directory: other_directory, .. },
+            ) => directory == other_directory,
             _ => false,
         }
     }
@@ -234,6 +244,10 @@ impl fmt::Display for Reference {
             Place::Archive { kind, file, name, digest } => {
                 write!(f, "{}{}", kind.prefix(), file.display())?;
                 (name, digest)
+            }
+            Place::Directory { directory, digest } => {
+                write!(f, "dir:{}", directory.display())?;
+                (&None, digest)
             }
             Place::Id { hex } => return write!(f, "sha256:{hex}"),
         };
@@ -325,10 +339,20 @@ fn parse_layout(rest: &str) -> Result<Place, &'static str> {
     Ok(Place::Layout { directory, tag, digest })
 }
 
+fn parse_directory(rest: &str) -> Result<Place, &'static str> {
+    let (directory, digest) = split_digest(rest)?;
+    if directory.is_empty() {
+        return Err("`dir:` takes a directory");
+    }
+    let directory = std::path::absolute(Path::new(directory))
+        .map_err(|_| "the working directory is gone, so a relative directory means nothing")?;
+    Ok(Place::Directory { directory, digest })
+}
+
 fn parse_registry(rest: &str) -> Result<Place, &'static str> {
     if rest.contains("://") {
         return Err(
-            "the only transports are `docker://`, `oci:`, `oci-archive:` and `docker-archive:`",
+            "the only transports are `docker://`, `oci:`, `oci-archive:`, `docker-archive:` and `dir:`",
         );
     }
     let (name, digest) = split_digest(rest)?;

@@ -659,8 +659,8 @@ pub(crate) struct GcArgs {
 pub(crate) struct FetchArgs {
     #[command(flatten)]
     pub(crate) fetch: FetchFlags,
-    /// `registry/repository[:tag][@digest]`, `oci:DIR[:tag]`, `oci-archive:FILE` or
-    /// `docker-archive:FILE`
+    /// `registry/repository[:tag][@digest]`, `oci:DIR[:tag]`, `oci-archive:FILE`,
+    /// `docker-archive:FILE` or `dir:DIR`
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }
@@ -747,7 +747,7 @@ Example:
 pub(crate) struct TrustTestArgs {
     #[command(flatten)]
     pub(crate) fetch: FetchFlags,
-    /// `registry/repository[:tag][@digest]`, `oci:DIR[:tag]`, `oci-archive:FILE` or `docker-archive:FILE`
+    /// `registry/repository[:tag][@digest]`, `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE` or `dir:DIR`
     pub(crate) image: String,
 }
 

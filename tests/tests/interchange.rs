@@ -177,9 +177,8 @@ fn what_umoci_buildah_and_podman_write_runs() {
     let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
     fs::write(sandbox.path("policy.json"), policy).expect("the sandbox can be written");
     script(&sandbox, "buildah", buildah);
-    for word in
-        ["oci:bo:1", "oci-archive:bo.tar", "docker-archive:bd.tar", "docker-archive:bd2.tar"]
-    {
+    let archives = ["oci-archive:bo.tar", "docker-archive:bd.tar", "docker-archive:bd2.tar"];
+    for word in archives.into_iter().chain(["oci:bo:1", "dir:bdir"]) {
         let (transport, rest) = word.split_once(':').expect("it has one");
         let reference = format!("{transport}:{}", sandbox.path(rest).display());
         sandbox.pod(["run", "--rm", "-q", &reference]).exits(42);
@@ -190,9 +189,8 @@ fn what_umoci_buildah_and_podman_write_runs() {
             $1 save -q --format $form -o p-$form made:1
         done"#;
     script(&sandbox, "podman", podman);
-    let archives =
-        ["oci-archive:p-oci-archive", "docker-archive:p-docker-archive", "oci:p-oci-dir"];
-    for word in archives {
+    let archives = ["oci-archive:p-oci-archive", "docker-archive:p-docker-archive"];
+    for word in archives.into_iter().chain(["oci:p-oci-dir", "dir:p-docker-dir"]) {
         let (transport, rest) = word.split_once(':').expect("it has one");
         let reference = format!("{transport}:{}", sandbox.path(rest).display());
         sandbox.pod(["run", "--rm", "-q", &reference]).exits(43);

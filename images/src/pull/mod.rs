@@ -16,6 +16,7 @@ mod copy_up;
 mod decide;
 mod docker;
 mod files;
+mod flat;
 mod import;
 mod layer;
 mod layers;
@@ -239,6 +240,10 @@ fn open(reference: &Reference, options: &PullOptions) -> Result<Box<dyn Source>,
             let files = files::Files::in_directory(directory)?;
             let layout = layout::Layout::open(files, tag.as_deref(), digest.as_ref())?;
             Ok(Box::new(layout))
+        }
+        Place::Directory { directory, digest } => {
+            let files = files::Files::in_directory(directory)?;
+            Ok(Box::new(flat::Flat::open(files, digest.as_ref())?))
         }
         Place::Archive { kind, file, name, digest } => {
             in_archive(Archive::open(file)?, *kind, name.as_deref(), digest.as_ref())

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `docker` | `HOST/REPO@DIGEST`, `HOST/REPO:TAG`, `HOST/REPO`, every directory of it, `HOST:PORT`, `*.DOMAIN`… |
 //! | `oci`, `oci-archive` | `PATH:TAG`, `PATH`, every directory above it but the root |
+//! | `dir` | `PATH`, every directory above it but the root |
 //! | `docker-archive` | none: only the default of its transport |
 //!
 //! Then follow the default of the transport, whose scope is empty, and that of the policy. Source:
@@ -42,6 +43,9 @@ impl Subject {
             }
             Place::Archive { kind: ArchiveKind::Docker, .. } => {
                 Some(Self { transport: "docker-archive", scopes: Vec::new() })
+            }
+            Place::Directory { directory, .. } => {
+                Some(Self { transport: "dir", scopes: of_path(directory, None) })
             }
             Place::Id { .. } => None,
         }
@@ -105,6 +109,7 @@ mod tests {
             scopes("oci:/srv/images/box:v1"),
             ["/srv/images/box:v1", "/srv/images/box", "/srv/images", "/srv"]
         );
+        assert_eq!(scopes("dir:/srv/images/box"), ["/srv/images/box", "/srv/images", "/srv"]);
         assert_eq!(scopes("docker-archive:/srv/x.tar"), [""; 0]);
     }
 }
