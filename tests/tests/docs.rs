@@ -120,6 +120,60 @@ fn every_regression_has_an_answer_and_its_tests_are_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// The cases of archives, by the letter of what they are about.
+const ARCHIVES: &[(&str, usize)] = &[
+    ("W", 9),
+    ("H", 7),
+    ("X", 10),
+    ("M", 2),
+    ("D", 4),
+    ("U", 2),
+    ("S", 6),
+    ("P", 21),
+    ("N", 10),
+    ("E", 4),
+    ("R", 9),
+    ("T", 12),
+    ("Z", 11),
+];
+/// Those of documents, of bounds and of configurations.
+const OTHERS: &[(&str, usize)] = &[("V", 9), ("L", 7), ("C", 4)];
+
+#[test]
+fn every_hostile_image_of_the_list_has_its_case() {
+    let read = |path: &str| fs::read_to_string(named::top().join(path)).expect("it is there");
+    let text = read("docs/hostile-images.md");
+    let corpus = read("images/src/layer/tests/corpus.rs");
+    let ids = |list: &[(&str, usize)]| -> Vec<String> {
+        let each = |(letter, count): &(&str, usize)| {
+            (1..=*count).map(|number| format!("{letter}{number}")).collect::<Vec<_>>()
+        };
+        list.iter().flat_map(each).collect()
+    };
+    let row = |id: &str| {
+        let rows: Vec<&str> =
+            text.lines().filter(|line| line.starts_with(&format!("| {id} |"))).collect();
+        assert_eq!(rows.len(), 1, "{id} has one row");
+        rows[0].to_owned()
+    };
+    for id in ids(ARCHIVES) {
+        row(&id);
+        assert_eq!(corpus.matches(&format!("\"{id}\"")).count(), 1, "{id} is one case");
+    }
+    for id in ids(OTHERS) {
+        assert!(!named::tests_in(&row(&id)).is_empty(), "{id} has a test");
+    }
+    let published = text.split("## Published").nth(1).expect("it has that part");
+    let rows: Vec<&str> = published.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(rows.len(), 34);
+    for row in rows {
+        let shown = row.contains("corpus, ") || !named::tests_in(row).is_empty();
+        assert!(shown, "it has no test: {row}");
+    }
+    let missing = named::missing(&text);
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 /// Where the places of `ARCHITECTURE.md` are looked for: it names them as short as can be.
 const BENEATH: &[&str] = &[
     "",

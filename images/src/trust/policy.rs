@@ -443,4 +443,26 @@ mod tests {
         let long = format!("{ACCEPT}{}", " ".repeat(MAX_POLICY));
         assert!(policy(&long).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_spoilt_policy_is_read_or_refused(at in 0_usize..400, byte in 0_u8..128) {
+            let whole = json!({
+                "default": [{"type": "reject"}],
+                "transports": {"docker": {"a.example/x": [
+                    {"type": "signedBy", "keyType": "GPGKeys", "keyData": "QUJD",
+                     "signedIdentity": {"type": "remapIdentity", "prefix": "b", "signedPrefix": "c"}},
+                    {"type": "sigstoreSigned", "keyDatas": ["QUJD", "QQ=="]},
+                ]}},
+            });
+            let mut bytes = whole.to_string().into_bytes();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            // What is read still rejects by default: one byte makes no policy lax.
+            if let Ok(policy) = Policy::parse(&bytes) {
+                let subject = Subject::of(&Reference::parse("other.example/y").unwrap()).unwrap();
+                proptest::prop_assert_eq!(policy.of(&subject).1, &[Requirement::Reject {}]);
+            }
+        }
+    }
 }

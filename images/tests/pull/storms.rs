@@ -33,8 +33,10 @@ const IMAGES: [(&str, &[usize]); 4] =
 /// The names that are given to what was pulled.
 const FURTHER: [&str; 2] = ["further", "more"];
 
-pub(crate) const TESTS: Table =
-    &[("five_hundred_kills_lose_nothing_and_leave_nothing", five_hundred_kills)];
+pub(crate) const TESTS: Table = &[(
+    "five_hundred_kills_lose_nothing_and_leave_nothing",
+    five_hundred_kills_lose_nothing_and_leave_nothing,
+)];
 
 /// A generator of choices (PCG's linear step): they must be spread, not unpredictable.
 struct Random(u64);
@@ -68,7 +70,7 @@ impl Drop for Storm {
     }
 }
 
-fn five_hundred_kills() {
+fn five_hundred_kills_lose_nothing_and_leave_nothing() {
     let bench = Bench::new(LAYERS);
     for (tag, layers) in IMAGES {
         bench.pushed.publish_part(&bench.registry, tag, layers);

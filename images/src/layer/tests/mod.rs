@@ -4,6 +4,7 @@
 //! Most of them need root, for only root makes whiteouts and gives files away.
 
 mod attacks;
+mod corpus;
 mod differential;
 mod limits;
 mod overlay;
