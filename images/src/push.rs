@@ -9,18 +9,25 @@
 //! here. A push that ends early leaves blobs nobody names, which the registry sweeps, and the tag
 //! means what it meant.
 //!
+//! A signature goes the same way: its claim, a configuration, and a manifest under the tag that
+//! cosign looks for.
+//!
 //! Never: a policy asked. What leaves is the caller's own word.
 
 use std::io::{self, Read};
 
+use pod_abi::Digest;
+
 use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
+use crate::hash;
 use crate::image::ImageRecord;
 use crate::progress::{Event, Progress};
 use crate::pull::{client, remote_error};
 use crate::reference::{Place, Reference};
-use crate::registry::{Client, Given, NotGiven, Patience, TagOrDigest, Transport, Upload};
+use crate::registry::{self, Client, Given, NotGiven, Patience, TagOrDigest, Transport, Upload};
 use crate::store::{Lease, Outgoing, Store, unsent};
+use crate::trust::{SigningKey, signed, tag_of};
 
 /// How a push is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +39,31 @@ pub struct PushOptions {
 }
 
 impl Store {
+    /// Signs the image `reference` means with a key, for the name `destination`, and puts the
+    /// signature beside the image in that registry, which must have it. Signatures that are there
+    /// stay. Returns the image's digest.
+    ///
+    /// What is signed is what the store has: not what the registry says the name means now.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::push`]; [`ErrorKind::NotFound`] if the registry does not have this image,
+    /// [`ErrorKind::Invalid`] for signatures there that are none.
+    pub fn sign(
+        &self,
+        reference: &Reference,
+        destination: &Reference,
+        key: &SigningKey,
+        lease: &Lease,
+        options: PushOptions,
+    ) -> Result<Digest, Error> {
+        let within = |error: Error| error.within(format!("cannot sign `{destination}`"));
+        let to = Destination::open(destination, options).map_err(within)?;
+        let image = self.outgoing(reference, lease)?;
+        to.put_beside(image.digest(), &destination.to_string(), key).map_err(within)?;
+        Ok(image.digest().clone())
+    }
+
     /// Gives the image `reference` means to the registry `destination` names, under its tag, and
     /// keeps it from gc while `lease` lives. Returns what the store says of it.
     ///
@@ -121,6 +153,51 @@ impl Destination {
         let client = client(host, options.transport, options.patience)?;
         let tag = TagOrDigest::Tag(tag.clone());
         Ok(Self { client, repository: repository.clone(), tag })
+    }
+}
+
+impl Destination {
+    /// Signs an image of this repository, and adds the signature to those it has.
+    fn put_beside(&self, image: &Digest, name: &str, key: &SigningKey) -> Result<(), Error> {
+        let asked = |source| remote_error("cannot ask for what is there", source);
+        let there = TagOrDigest::Digest(image.clone());
+        match self.client.digest_of(&self.repository, &there) {
+            Ok(_) => {}
+            Err(error) if error.kind() == registry::Kind::NotFound => {
+                let sentence = format!("the registry does not have image `{image}` there");
+                return Err(Error::new(ErrorKind::NotFound, sentence));
+            }
+            Err(error) => return Err(asked(error)),
+        }
+        let beside = TagOrDigest::Tag(tag_of(image));
+        let before = match self.client.manifest(&self.repository, &beside) {
+            Ok(fetched) => Some(fetched.bytes),
+            Err(error) if error.kind() == registry::Kind::NotFound => None,
+            Err(error) => return Err(asked(error)),
+        };
+        let documents = signed(key, (image, name), before.as_deref()).map_err(|source| {
+            Error::caused(ErrorKind::Invalid, "the signature cannot be made", source)
+        })?;
+        for bytes in [&documents.claim, &documents.config] {
+            self.give(bytes, &hash::of(image.algorithm(), bytes))?;
+        }
+        self.client
+            .give_manifest(&self.repository, &beside, documents.media_type, &documents.manifest)
+            .map_err(|source| remote_error("the registry did not take the signature", source))
+    }
+
+    /// Gives a small blob.
+    fn give(&self, bytes: &[u8], digest: &Digest) -> Result<(), Error> {
+        let mut open = || Ok(Box::new(bytes) as Box<dyn Read + '_>);
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let mut upload = Upload { digest, size, mount_from: None, open: &mut open };
+        match self.client.give_blob(&self.repository, &mut upload) {
+            Ok(_) => Ok(()),
+            Err(NotGiven::Remote(source)) => {
+                Err(remote_error(format!("the registry did not take blob `{digest}`"), source))
+            }
+            Err(NotGiven::Local(error)) => Err(unsent(digest, error)),
+        }
     }
 }
 

@@ -685,6 +685,8 @@ pub(crate) enum ImageVerb {
     Export(ExportArgs),
     /// Give an image to a registry
     Push(PushArgs),
+    /// Sign an image, as cosign does, beside it in its registry
+    Sign(SignArgs),
     /// Write an image as plain files into a new directory
     #[command(visible_alias = "render")]
     Extract(ExtractArgs),
@@ -874,6 +876,30 @@ pub(crate) struct PushArgs {
     /// Tell nothing of what is sent
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `pod image sign`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is signed is the image the store has, under the name it has at the registry, which must have
+it: `pod image push` first. Signatures that are there stay. A key is made so:
+
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem
+  openssl pkey -in key.pem -pubout -out key.pub
+
+Example:
+  pod image sign --key key.pem app:1 registry.example.org/team/app:1")]
+pub(crate) struct SignArgs {
+    /// Private key, PKCS #8 in PEM without a password: ECDSA on P-256, Ed25519 or RSA
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Its reference, or the start of its id
+    pub(crate) image: String,
+    /// What it is there, `REGISTRY/REPOSITORY[:TAG]` [default: its reference]
+    pub(crate) destination: Option<String>,
+    /// Speak plain HTTP to a registry beyond loopback
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
 }
 
 /// `pod image extract`.

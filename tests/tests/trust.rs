@@ -124,3 +124,88 @@ fn only_what_the_policy_lets_pass_is_fetched_and_run() {
     let always = ["fetch", "--pull=always", "--signature-policy", &policy, &reference];
     sandbox.pod(always).refuses(1, &["cannot be used", "default"]);
 }
+
+/// How `openssl genpkey` makes a key of each kind that is signed with.
+const KINDS: [(&str, &[&str]); 3] = [
+    ("ecdsa", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+    ("ed25519", &["-algorithm", "ED25519"]),
+    ("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+];
+
+#[test]
+fn what_is_signed_here_is_let_in_and_openssl_verifies_it() {
+    if !require::root("a pod takes namespaces")
+        || !require::program("docker-registry", "a real registry")
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let registry = sandbox.registry();
+    let layout = sandbox.fixture(Fixture::App);
+    let path = |name: &str| sandbox.path(name).to_str().expect("it is plain").to_owned();
+    let there = format!("{}/team/app:1", registry.address());
+    let sign = |key: &str| sandbox.pod(["image", "sign", "--key", &path(key), &layout, &there]);
+    let fetch = |key: &str| {
+        let asked = json!({"type": "sigstoreSigned", "keyPath": path(&format!("{key}.pub"))});
+        let text = json!({"default": [asked]});
+        fs::write(path("policy.json"), text.to_string()).expect("the sandbox can be written");
+        let policy = path("policy.json");
+        sandbox.pod(["fetch", "-q", "--signature-policy", &policy, &there])
+    };
+    for (name, kind) in KINDS {
+        openssl(&[&["genpkey", "-out", &path(name)], kind].concat());
+        let public = path(&format!("{name}.pub"));
+        openssl(&["pkey", "-in", &path(name), "-pubout", "-out", &public]);
+    }
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &path("old")]);
+
+    sign("old").refuses(1, &["old", "no private key", "pod image sign --help"]);
+    sign("ecdsa.pub").refuses(1, &["no private key"]);
+    sign("missing").refuses(1, &["missing", "cannot be read"]);
+    sandbox.pod(["image", "sign", "--key", &path("rsa"), &layout]).refuses(2, &["no tag"]);
+    sign("ecdsa").refuses(1, &["does not have image", "pod image push"]);
+    sandbox.pod(["image", "push", "-q", &layout, &there]).success();
+    for (signed, (name, _)) in KINDS.into_iter().enumerate() {
+        for (other, (key, _)) in KINDS.into_iter().enumerate() {
+            match other < signed {
+                true => drop(fetch(key).success()),
+                false => drop(fetch(key).refuses(1, &["policy.json"])),
+            }
+        }
+        sign(name).success();
+    }
+    for (key, _) in KINDS {
+        fetch(key).success();
+    }
+    let listed: Value = sandbox.pod(["image", "inspect", &there]).json();
+    assert_eq!(listed["verified"], "signature", "{listed}");
+
+    if require::program("skopeo", "what lies beside the image, by another tool's hand") {
+        let image = listed["manifest"].as_str().expect("it has a digest").replace(':', "-");
+        let (from, to) = (format!("docker://{there}"), format!("dir:{}", path("beside")));
+        let from = format!("{}:{image}.sig", from.trim_end_matches(":1"));
+        let copy = ["copy", "-q", "--insecure-policy", "--src-tls-verify=false"];
+        let copied = [&copy[..], &[&from, &to]].concat();
+        sandbox.program("skopeo").args(copied).run().success();
+        let manifest = fs::read(path("beside/manifest.json")).expect("skopeo wrote it");
+        let manifest: Value = serde_json::from_slice(&manifest).expect("it is JSON");
+        for (place, (key, _)) in KINDS.into_iter().enumerate() {
+            let layer = &manifest["layers"][place];
+            let hex = layer["digest"].as_str().expect("it has one").trim_start_matches("sha256:");
+            let signature = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str();
+            let signature = STANDARD.decode(signature.expect("it has one")).expect("it is base64");
+            fs::write(path("signature"), signature).expect("the sandbox can be written");
+            let (public, claim) = (path(&format!("{key}.pub")), path(&format!("beside/{hex}")));
+            let by = ["-pubin", "-inkey", &public, "-sigfile", &path("signature"), "-in", &claim];
+            let how: &[&str] = if key == "ed25519" { &[] } else { &["-digest", "sha256"] };
+            openssl(&[&["pkeyutl", "-verify", "-rawin"], how, &by].concat());
+        }
+    }
+    // Under another name there it is not what was signed.
+    let other = format!("{}/team/other:1", registry.address());
+    sandbox.pod(["image", "push", "-q", &layout, &other]).success();
+    let policy = path("policy.json");
+    sandbox
+        .pod(["fetch", "-q", "--signature-policy", &policy, &other])
+        .refuses(1, &["policy.json"]);
+}

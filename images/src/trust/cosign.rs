@@ -26,7 +26,7 @@ pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+js
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /// The annotation a signature stands in.
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+pub(super) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The payload of an envelope that we know.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// The most signatures of one image that are looked at.

@@ -24,6 +24,17 @@ pub enum TrustError {
         /// Why.
         why: &'static str,
     },
+    /// A private key is none, or of a kind we do not sign with.
+    #[error("`{path}` holds no private key to sign with: {why}")]
+    NoPrivateKey {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// Nothing can be signed.
+    #[error("the system has no random numbers to sign with")]
+    Unsigned,
     /// What was signed is not what a signature of an image signs.
     #[error("what was signed is no claim about an image: {0}")]
     Claim(String),

@@ -83,7 +83,7 @@ impl fmt::Display for KeySource {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
     let unreadable = |why: String| TrustError::Key { path: path.to_owned(), why };
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
     let mut bytes = Vec::new();

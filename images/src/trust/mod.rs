@@ -22,6 +22,7 @@ mod keys;
 mod named;
 mod policy;
 mod scope;
+mod sign;
 
 pub use claim::{Claim, Kind};
 pub use cosign::{
@@ -35,3 +36,4 @@ pub use keys::{KeySource, PublicKey};
 pub use named::Named;
 pub use policy::{Beyond, MAX_POLICY, Policy, Requirement, Requirements, Sigstore, Where};
 pub use scope::Subject;
+pub use sign::{SignatureDocuments, SigningKey, signed};

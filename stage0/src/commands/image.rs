@@ -34,6 +34,7 @@ pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
         ImageVerb::Import(args) => transfer::import(session, args),
         ImageVerb::Export(args) => transfer::export(session, args),
         ImageVerb::Push(args) => push::push(session, args),
+        ImageVerb::Sign(args) => push::sign(session, args),
         ImageVerb::Extract(args) => extract::extract(session, args),
         ImageVerb::Rm(args) => rm(session, &args.images),
         ImageVerb::Gc(args) => gc(session, args),

@@ -25,6 +25,7 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod image import", &["file"]),
     ("pod image export", &["image", "file"]),
     ("pod image push", &["image"]),
+    ("pod image sign", &["image", "--key", "/nosuch"]),
     ("pod image extract", &["image", "dir"]),
     ("pod volume create", &["name"]),
     ("pod volume inspect", &["name"]),

@@ -162,6 +162,30 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     hint: `pod image push oci:[FIXTURES]/app:app REGISTRY/REPOSITORY:TAG`; files are written by `pod image export`
     --- exit 2 ---
     ");
+    let key = sandbox.path("key.pem").display().to_string();
+    let (key, curve) = (key.as_str(), "ec_paramgen_curve:P-256");
+    let words = ["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", key];
+    sandbox.program("openssl").args(words).run().success();
+    let pushed = "127.0.0.1:5000/box:1";
+    insta::assert_snapshot!(sandbox.pod(["image", "sign", "--key", key, image, pushed]), @"
+    --- stdout ---
+    [DIGEST]
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["image", "sign", "--key", "/nosuch", image, pushed]), @"
+    --- stderr ---
+    error: key `/nosuch` cannot be read: No such file or directory (os error 2)
+    hint: `pod image sign --help` tells how one is made
+    --- exit 1 ---
+    ");
+    let never = "127.0.0.1:5000/never:1";
+    insta::assert_snapshot!(sandbox.pod(["image", "sign", "--key", key, image, never]), @"
+    --- stderr ---
+    error: cannot sign `127.0.0.1:5000/never:1`
+    caused by: the registry does not have image `[DIGEST]` there
+    hint: `pod image push oci:[FIXTURES]/app:app 127.0.0.1:5000/never:1` gives it one
+    --- exit 1 ---
+    ");
     let tree = sandbox.path("tree").display().to_string();
     let tree = tree.as_str();
     insta::assert_snapshot!(sandbox.pod(["image", "extract", image, tree]), @"--- exit 0 ---");
