@@ -737,6 +737,65 @@ pub(crate) enum VolumeVerb {
 pub(crate) enum TrustVerb {
     /// Tell what is asked of an image, and whether it would be let in, and keep nothing of it
     Test(TrustTestArgs),
+    /// List what is asked of images, by where they come from
+    #[command(alias = "list", visible_alias = "show")]
+    Ls(PolicyFlag),
+    /// Say what images must have that are to come in
+    #[command(visible_alias = "add")]
+    Require(TrustRequireArgs),
+    /// Say nothing of a scope any more
+    Rm(TrustRmArgs),
+}
+
+/// Which policy is meant.
+#[derive(Args, Debug)]
+pub(crate) struct PolicyFlag {
+    /// Another policy than the host's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature_policy: Option<PathBuf>,
+}
+
+/// `pod trust require`.
+#[derive(Args, Debug)]
+#[command(
+    group = clap::ArgGroup::new("asked").required(true).args(["key", "accept", "reject"]),
+    group = clap::ArgGroup::new("whom").required(true).args(["scope", "default"]),
+    after_help = "\
+`/etc/pod/policy.json` is written; where it is not there yet, it begins as what counts without it.
+The narrowest scope an image is in counts alone. An image in the store is not judged again.
+
+Examples:
+  pod trust require registry.example.org/team --key /etc/pod/team.pub
+  pod trust require --default --reject")]
+pub(crate) struct TrustRequireArgs {
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlag,
+    /// A signature by this public key, or by another one named beside it (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// Let a signature for any tag of the repository do
+    #[arg(long, requires = "key")]
+    pub(crate) any_tag: bool,
+    /// Nothing
+    #[arg(long)]
+    pub(crate) accept: bool,
+    /// What cannot be: none comes in
+    #[arg(long)]
+    pub(crate) reject: bool,
+    /// All images nothing else is said of
+    #[arg(long)]
+    pub(crate) default: bool,
+    /// `REGISTRY[/DIRECTORY…[/REPOSITORY[:TAG]]]` or `*.DOMAIN`
+    pub(crate) scope: Option<String>,
+}
+
+/// `pod trust rm`.
+#[derive(Args, Debug)]
+pub(crate) struct TrustRmArgs {
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlag,
+    /// A scope that `pod trust ls` lists
+    pub(crate) scope: String,
 }
 
 /// `pod trust test`.

@@ -43,6 +43,7 @@ mod nearest;
 mod networks;
 mod notify;
 mod pods;
+mod policy_file;
 mod ports;
 mod prompt;
 mod pulling;
@@ -64,6 +65,7 @@ mod terminal;
 mod ui;
 mod volumes;
 mod weights;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::iter;
@@ -100,7 +102,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some((at, "app")) if words.get(at + 1).is_some_and(|word| word == "add") => {
             add_app(&words[..at], &words[at + 2..])
         }
-        Some((_, "internal-unpack")) => return images::worker::run(),
+        Some((_, "internal-unpack")) => {
+            // What a caller has left open by mistake is nothing a layer should come near.
+            if pod_sys::close_from(3).is_err() {
+                return ExitCode::FAILURE;
+            }
+            return images::worker::run();
+        }
         Some((0, "reap")) if words.get(1).is_some_and(|word| word == "--inherited") => {
             by_supervisor(&words[1..])
         }

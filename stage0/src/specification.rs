@@ -5,9 +5,8 @@
 //! is left out of the comparison, for that is said by the store each time.
 
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use pod_abi::PodName;
@@ -108,32 +107,10 @@ fn comparable(mut spec: PodSpec, name: Option<&PodName>) -> PodSpec {
     spec
 }
 
-/// Writes `text` to a file that is root's alone, in a directory that is made so if it is missing;
-/// whoever reads the file finds all of it or none.
-///
-/// # Errors
-///
-/// `storage`.
-pub(crate) fn put(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let tell = || format!("cannot write `{}`", path.display());
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput)).context(tell);
-    };
-    let directory_mode = if mode & 0o077 == 0 { 0o700 } else { 0o755 };
-    fs::DirBuilder::new().recursive(true).mode(directory_mode).create(parent).context(tell)?;
-    let aside = parent.join(format!(".{}.new", name.to_string_lossy()));
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&aside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&aside))).context(tell)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn spec() -> PodSpec {
@@ -151,19 +128,5 @@ mod tests {
         let mut other = spec();
         other.apps[0].process.args.push("-v".to_owned());
         assert_ne!(comparable(spec(), Some(&name)), comparable(other, Some(&name)));
-    }
-
-    #[test]
-    fn a_file_is_written_whole_and_is_its_owners() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("pods/web.json");
-        for text in ["one", "two"] {
-            put(&path, text, 0o600).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 }

@@ -60,7 +60,9 @@ fn reference(tag: &str) -> String {
 fn noise(tag: &str, layer: usize, kilobytes: usize) -> Vec<u8> {
     let mut random = Random::fixed();
     let skip = usize::from(tag.as_bytes()[0]) * 7 + layer;
-    (0..skip).for_each(|_| drop(random.below(2)));
+    for _ in 0..skip {
+        let _ = random.below(2);
+    }
     (0..kilobytes << 8).flat_map(|_| random.below(1 << 31).to_le_bytes()).collect()
 }
 

@@ -145,13 +145,16 @@ fn what_is_signed_here_is_let_in_and_openssl_verifies_it() {
     let path = |name: &str| sandbox.path(name).to_str().expect("it is plain").to_owned();
     let there = format!("{}/team/app:1", registry.address());
     let sign = |key: &str| sandbox.pod(["image", "sign", "--key", &path(key), &layout, &there]);
+    let policy = path("policy.json");
+    let scope = format!("{}/team", registry.address());
     let fetch = |key: &str| {
-        let asked = json!({"type": "sigstoreSigned", "keyPath": path(&format!("{key}.pub"))});
-        let text = json!({"default": [asked]});
-        fs::write(path("policy.json"), text.to_string()).expect("the sandbox can be written");
-        let policy = path("policy.json");
+        let public = path(&format!("{key}.pub"));
+        let flags = ["--signature-policy", &policy, "--key", &public];
+        sandbox.pod([&["trust", "require", &scope], &flags[..]].concat()).success();
         sandbox.pod(["fetch", "-q", "--signature-policy", &policy, &there])
     };
+    let reject = ["--signature-policy", &policy, "--default", "--reject"];
+    sandbox.pod([&["trust", "require"], &reject[..]].concat()).success();
     for (name, kind) in KINDS {
         openssl(&[&["genpkey", "-out", &path(name)], kind].concat());
         let public = path(&format!("{name}.pub"));

@@ -21,7 +21,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::pods::{Pod, Query};
 use crate::systemd::service::{self, PodService};
 use crate::systemd::{self, Job, Manager, Outcome, journal, unit_file};
-use crate::{specification, stage1, ui};
+use crate::{specification, stage1, ui, whole_file};
 
 /// The template whose units are the host's pods.
 const TEMPLATE: &str = "pod@.service";
@@ -62,8 +62,8 @@ pub(crate) fn enable(session: &Session, args: &EnableArgs) -> Result<u8> {
     check_unwritten(&file, &unit, &spec)?;
     let drop_in = drop_in_of(&name);
     let more = drop_in_text(&pod)?;
-    specification::put(&file, &text, 0o600)?;
-    specification::put(&drop_in, &more, 0o644)?;
+    whole_file::put(&file, &text, 0o600)?;
+    whole_file::put(&drop_in, &more, 0o644)?;
     enable_unit(&manager, &name, args.now)
 }
 

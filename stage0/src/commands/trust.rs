@@ -1,16 +1,18 @@
-//! `pod trust …`: what the signature policy says.
+//! `pod trust …`: what the signature policy says, and has it say something else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use images::Decision;
+use images::trust::KeySource;
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 use serde::Serialize;
 
-use crate::cli::{TrustTestArgs, TrustVerb};
+use crate::cli::{PolicyFlag, TrustRequireArgs, TrustRmArgs, TrustTestArgs, TrustVerb};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
+use crate::policy_file::{Asked, Line, OURS, PolicyFile, Scope};
 use crate::request::read_fetch;
 use crate::ui::{self, Format};
 
@@ -36,8 +38,84 @@ struct Document {
 ///
 /// `image.…` for an image that cannot be looked at; usage.
 pub(crate) fn trust(context: &Context, verb: &TrustVerb) -> Result<u8> {
-    let TrustVerb::Test(args) = verb;
-    test(context, args)
+    match verb {
+        TrustVerb::Test(args) => test(context, args),
+        TrustVerb::Ls(policy) => ls(context, policy),
+        TrustVerb::Require(args) => require(context, args),
+        TrustVerb::Rm(args) => rm(context, args),
+    }
+}
+
+/// Lists a policy.
+fn ls(context: &Context, policy: &PolicyFlag) -> Result<u8> {
+    let lines = open(policy)?.lines();
+    if context.format == Format::Json {
+        return ui::json(&lines).map(|()| 0);
+    }
+    let cells = |line: &Line| {
+        let scope = match (line.transport.as_str(), line.scope.as_str()) {
+            ("", _) => "default",
+            (_, "") => "all others",
+            (_, scope) => scope,
+        };
+        let transport = if line.transport.is_empty() { "-" } else { &line.transport };
+        vec![transport.to_owned(), scope.to_owned(), line.asked.join(", and ")]
+    };
+    let rows: Vec<_> = lines.iter().map(cells).collect();
+    ui::out(&ui::table(&["TRANSPORT", "SCOPE", "ASKED"], &rows)).map(|()| 0)
+}
+
+/// Has a scope ask for something, and shows the policy.
+fn require(context: &Context, args: &TrustRequireArgs) -> Result<u8> {
+    let scope = match &args.scope {
+        Some(word) => Scope::parse(word)?,
+        None => Scope::Default,
+    };
+    let asked = match (args.accept, args.reject) {
+        (true, _) => Asked::Nothing,
+        (_, true) => Asked::Reject,
+        _ => Asked::Signature { keys: keys(&args.key)?, any_tag: args.any_tag },
+    };
+    let mut policy = open(&args.policy)?;
+    policy.require(&scope, &asked);
+    policy.write()?;
+    ls(context, &args.policy)
+}
+
+/// Says nothing of a scope any more, and shows the policy.
+fn rm(context: &Context, args: &TrustRmArgs) -> Result<u8> {
+    let mut policy = open(&args.policy)?;
+    if !policy.forget(&args.scope) {
+        let message = format!("the policy says nothing of `{}`", args.scope);
+        return Err(
+            CommandError::new("trust.scope", message).hint("`pod trust ls` lists what it does")
+        );
+    }
+    policy.write()?;
+    ls(context, &args.policy)
+}
+
+fn open(policy: &PolicyFlag) -> Result<PolicyFile> {
+    PolicyFile::open(policy.signature_policy.as_deref().unwrap_or(Path::new(OURS)))
+}
+
+/// Reads keys, so that a policy never names one that is none, and returns where they lie.
+fn keys(paths: &[PathBuf]) -> Result<Vec<String>> {
+    let whole = |path: &PathBuf| {
+        let path =
+            std::path::absolute(path).context(|| "the working directory is gone".to_owned())?;
+        path.into_os_string().into_string().map_err(|path| {
+            let path = path.display();
+            CommandError::usage(format!("a policy cannot name `{path}`, which is no UTF-8"))
+        })
+    };
+    let keys: Vec<String> = paths.iter().map(whole).collect::<Result<_>>()?;
+    let files = keys.iter().map(PathBuf::from).collect();
+    match KeySource::Files(files).public_keys() {
+        Ok(_) => Ok(keys),
+        Err(error) => Err(CommandError::of("trust.key", &error)
+            .hint("a public key is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`")),
+    }
 }
 
 /// Says whether the policy lets an image in, and keeps nothing of it. The status is 1 if not.

@@ -34,6 +34,7 @@ use crate::error::{CommandError, Result};
 use crate::flags::{FetchFlags, PodFlags};
 use crate::grammar::{AppLine, Line};
 use crate::networks;
+use crate::policy_file::{OURS, THEIRS};
 use crate::systemd;
 use crate::ui::Telling;
 
@@ -347,8 +348,8 @@ fn read_fetch_of_pod(flags: &FetchFlags) -> Result<FetchRequest> {
     })
 }
 
-/// Where the host's signature policy lies: ours, or the one podman and skopeo read, too.
-const POLICIES: [&str; 2] = ["/etc/pod/policy.json", "/etc/containers/policy.json"];
+/// Where the host's signature policy lies.
+const POLICIES: [&str; 2] = [OURS, THEIRS];
 
 /// Returns where the signature policy may lie: a file that was named must be there.
 fn policies(flags: &FetchFlags, given_up: &BTreeSet<Insecure>) -> Result<Vec<PathBuf>> {

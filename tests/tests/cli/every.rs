@@ -42,11 +42,22 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod port-forward", &["8080:80"]),
     ("pod network inspect", &["name"]),
     ("pod trust test", &["oci:/nowhere"]),
+    ("pod trust require", &["--default", "--reject", "--signature-policy", "/proc/none/policy"]),
+    ("pod trust rm", &["registry.example.org", "--signature-policy", "/proc/none/policy"]),
 ];
 
 /// Commands that anybody may call.
-const NOT_ROOT: &[&str] =
-    &["pod version", "pod completion", "pod doctor", "pod login", "pod logout", "pod trust test"];
+const NOT_ROOT: &[&str] = &[
+    "pod version",
+    "pod completion",
+    "pod doctor",
+    "pod login",
+    "pod logout",
+    "pod trust test",
+    "pod trust ls",
+    "pod trust require",
+    "pod trust rm",
+];
 
 /// Commands whose status may be an app's, so that their own errors end with 125.
 const RUNS: &[&str] = &["pod run", "pod start", "pod exec", "pod attach", "pod sandbox"];

@@ -324,3 +324,86 @@ fn what_a_policy_says_of_an_image_is_told() {
     --- exit 1 ---
     "#);
 }
+
+#[test]
+fn what_a_policy_asks_for_is_listed_and_changed() {
+    let sandbox = sandbox!();
+    let path = sandbox.path("policy.json").display().to_string();
+    let flag = format!("--signature-policy={path}");
+    let flag = flag.as_str();
+    insta::assert_snapshot!(sandbox.pod(["trust", "ls", flag]), @"
+    --- stdout ---
+    TRANSPORT  SCOPE    ASKED
+    -          default  nothing
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, "--default", "--reject"]), @"
+    --- stdout ---
+    TRANSPORT  SCOPE    ASKED
+    -          default  what cannot be: it is rejected
+    --- exit 0 ---
+    ");
+    let key = sandbox.path("team.pub").display().to_string();
+    let (key, team) = (key.as_str(), "registry.example.org/team");
+    insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, team, "--key", key]), @"
+    --- stderr ---
+    error: key `[SANDBOX]/team.pub` cannot be read: No such file or directory (os error 2)
+    hint: a public key is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`
+    --- exit 1 ---
+    ");
+    let (secret, curve) = (format!("{key}.pem"), "ec_paramgen_curve:P-256");
+    let words = ["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", &secret];
+    sandbox.program("openssl").args(words).run().success();
+    let words = ["pkey", "-in", &secret, "-pubout", "-out", key];
+    sandbox.program("openssl").args(words).run().success();
+    insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, team, "--key", key, "--any-tag"]), @"
+    --- stdout ---
+    TRANSPORT  SCOPE                      ASKED
+    -          default                    what cannot be: it is rejected
+    docker     registry.example.org/team  a signature of cosign by the key in `[SANDBOX]/team.pub`
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, "team/app", "--reject"]), @"
+    --- stderr ---
+    error: `team/app` is no scope of registries
+    hint: a scope is written out: `docker.io/library/busybox`, `registry.example.org/team`, `registry.example.org`, `*.example.org`
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, team]), @"
+    --- stderr ---
+    error: the following required arguments were not provided: <--key <FILE>|--accept|--reject>
+    hint: `pod trust require --help` tells what it takes
+    --- exit 2 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "rm", flag, team]), @"
+    --- stdout ---
+    TRANSPORT  SCOPE    ASKED
+    -          default  what cannot be: it is rejected
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "rm", flag, team]), @"
+    --- stderr ---
+    error: the policy says nothing of `registry.example.org/team`
+    hint: `pod trust ls` lists what it does
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(fs::read_to_string(&path).expect("it was written"), @r#"
+    {
+      "default": [
+        {
+          "type": "reject"
+        }
+      ],
+      "transports": {
+        "docker": {}
+      }
+    }
+    "#);
+    fs::write(&path, "{}").expect("the sandbox can be written");
+    insta::assert_snapshot!(sandbox.pod(["trust", "ls", flag]), @"
+    --- stderr ---
+    error: policy `[SANDBOX]/policy.json` cannot be used
+    caused by: the policy is none: missing field `default` at line 1 column 2
+    --- exit 1 ---
+    ");
+}
