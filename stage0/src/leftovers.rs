@@ -32,17 +32,19 @@ pub(crate) fn sweep(pods: &Pods, run_root: BorrowedFd<'_>) -> Result<Vec<PodId>>
             Some(mut pod) if pod.try_lock() == Lock::Ours => {
                 take_back(&pod, run_root)?;
                 remove_if_asked(pods, &mut pod)?;
-                dead.push(id);
             }
-            Some(_) => {}
+            Some(_) => continue,
             // Nobody knows the pod. If the directory is ours the pod has been removed.
-            None if marked == Marked::Ours => {
+            None if marked == Marked::Unmarked => continue,
+            None => {
                 cgroup::remove_everywhere(&BTreeSet::from([id.clone()]))?;
                 rundir::remove(run_root, &id)?;
-                dead.push(id);
             }
-            None => {}
         }
+        if marked == Marked::Half {
+            rundir::remove_half(run_root, &id, &mark)?;
+        }
+        dead.push(id);
     }
     Networks::of(pods)?.sweep()?;
     Ok(dead)

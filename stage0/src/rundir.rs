@@ -1,13 +1,16 @@
 //! The run directories of pods: made before a start, gone after the end.
 //!
 //! Each bears the mark of the root its pod belongs to, because two roots may share a run root and
-//! neither may sweep what is the other's.
+//! neither may sweep what is the other's. While it has no mark yet, or no more, the mark stands in
+//! its name: whoever dies over making or removing one leaves nothing of which nobody knows whose it
+//! is.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pod_abi::{PodId, layout};
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+    AtFlags, Dir, Mode, OFlags, fstat, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -15,6 +18,8 @@ use crate::error::{Context as _, Result};
 
 /// The mark, a symbolic link whose target is no path.
 const MARK: &str = "root";
+/// What stands between id and mark in the name of one that is half made, or half removed.
+const HALF: char = '~';
 /// Tells, by being there, that whoever started the pod reads errors as JSON.
 const JSON: &str = "json";
 
@@ -38,10 +43,17 @@ pub(crate) fn mark_of(root: BorrowedFd<'_>) -> Result<String> {
 /// `storage`.
 pub(crate) fn make(run_root: BorrowedFd<'_>, id: &PodId, mark: &str) -> Result<OwnedFd> {
     let tell = || format!("cannot make the run directory of pod `{id}`");
-    mkdirat(run_root, id.as_str(), Mode::from_raw_mode(0o700)).context(tell)?;
-    let dir = openat(run_root, id.as_str(), DIRECTORY, Mode::empty()).context(tell)?;
+    let half = half(id, mark);
+    mkdirat(run_root, &half, Mode::from_raw_mode(0o700)).context(tell)?;
+    let dir = openat(run_root, &half, DIRECTORY, Mode::empty()).context(tell)?;
     symlinkat(mark, &dir, MARK).context(tell)?;
+    renameat(run_root, &half, run_root, id.as_str()).context(tell)?;
     Ok(dir)
+}
+
+/// Returns the name of a directory that bears no mark.
+fn half(id: &PodId, mark: &str) -> String {
+    format!("{id}{HALF}{mark}")
 }
 
 /// Notes that the error of this run, if there will be one, is to be printed as JSON.
@@ -76,15 +88,14 @@ pub(crate) fn open(run_root: BorrowedFd<'_>, id: &PodId) -> Option<OwnedFd> {
 pub(crate) fn remove(run_root: BorrowedFd<'_>, id: &PodId) -> Result<()> {
     let tell = || format!("cannot remove the run directory of pod `{id}`");
     let Some(dir) = open(run_root, id) else { return Ok(()) };
-    let mut mark = false;
+    let mut mark = None;
     for entry in Dir::read_from(&dir).context(tell)?.filter_map(std::result::Result::ok) {
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
-        // Until it is empty the directory must be known as ours.
         if name.to_bytes() == MARK.as_bytes() {
-            mark = true;
+            mark = readlinkat(&dir, MARK, Vec::new()).ok();
             continue;
         }
         match unlinkat(&dir, name, AtFlags::empty()) {
@@ -95,19 +106,38 @@ pub(crate) fn remove(run_root: BorrowedFd<'_>, id: &PodId) -> Result<()> {
             Err(error) => return Err(error).context(tell),
         }
     }
-    if mark {
-        let _ = unlinkat(&dir, MARK, AtFlags::empty()); // rmdir tells if it is still there
-    }
-    match unlinkat(run_root, id.as_str(), AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error).context(tell),
+    let Some(mark) = mark.as_ref().and_then(|mark| mark.to_str().ok()) else {
+        return removed(unlinkat(run_root, id.as_str(), AtFlags::REMOVEDIR)).context(tell);
+    };
+    removed(renameat(run_root, id.as_str(), run_root, half(id, mark))).context(tell)?;
+    remove_half(run_root, id, mark)
+}
+
+/// Removes the run directory of pod `id` that whoever made or removed it has died over, if there is
+/// one. Nobody may be at it any more.
+///
+/// # Errors
+///
+/// `storage`.
+pub(crate) fn remove_half(run_root: BorrowedFd<'_>, id: &PodId, mark: &str) -> Result<()> {
+    let tell = || format!("cannot remove the run directory of pod `{id}`");
+    let half = half(id, mark);
+    removed(unlinkat(run_root, format!("{half}/{MARK}"), AtFlags::empty())).context(tell)?;
+    removed(unlinkat(run_root, &half, AtFlags::REMOVEDIR)).context(tell)
+}
+
+/// Takes what is gone already for removed.
+fn removed(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
     }
 }
 
 /// Lists the pods that have a run directory and belong to the root of `mark`.
 ///
-/// A directory without any mark is one whose maker died at once; it belongs to whoever knows the
-/// pod, so it is listed too.
+/// A directory without any mark was made by an older version; it belongs to whoever knows the pod,
+/// so it is listed too.
 ///
 /// # Errors
 ///
@@ -117,10 +147,13 @@ pub(crate) fn list(run_root: BorrowedFd<'_>, mark: &str) -> Result<Vec<(PodId, M
     let dir = openat(run_root, ".", DIRECTORY, Mode::empty()).context(tell)?;
     let mut list = Vec::new();
     for entry in Dir::new(dir).context(tell)?.filter_map(std::result::Result::ok) {
-        let Some(id) = entry.file_name().to_str().ok().and_then(|name| PodId::parse(name).ok())
-        else {
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let (id, half) = name.split_once(HALF).map_or((name, None), |(id, of)| (id, Some(of)));
+        let Ok(id) = PodId::parse(id) else { continue };
+        if let Some(half) = half {
+            list.extend((half == mark).then_some((id, Marked::Half)));
             continue;
-        };
+        }
         match readlinkat(run_root, format!("{id}/{MARK}"), Vec::new()) {
             Ok(target) if target.to_bytes() == mark.as_bytes() => list.push((id, Marked::Ours)),
             Err(Errno::NOENT) => list.push((id, Marked::Unmarked)),
@@ -135,6 +168,8 @@ pub(crate) fn list(run_root: BorrowedFd<'_>, mark: &str) -> Result<Vec<(PodId, M
 pub(crate) enum Marked {
     /// Ours.
     Ours,
+    /// In its name: it is being made, or removed, or somebody has died over that.
+    Half,
     /// None.
     Unmarked,
 }
@@ -143,6 +178,7 @@ pub(crate) enum Marked {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_run_directory_is_known_by_its_root_only() {
@@ -157,5 +193,22 @@ mod tests {
         remove(root.as_fd(), &id).unwrap();
         assert!(open(root.as_fd(), &id).is_none());
         remove(root.as_fd(), &id).unwrap();
+    }
+
+    #[test]
+    fn whoever_dies_half_way_leaves_what_is_known_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
+        let id = PodId::from_random([7; 16]);
+        let half = dir.path().join(format!("{id}~1:2"));
+        for mark in [None, Some("1:2")] {
+            std::fs::create_dir(&half).unwrap();
+            mark.into_iter().for_each(|mark| symlink(mark, half.join(MARK)).unwrap());
+            assert_eq!(list(root.as_fd(), "1:2").unwrap(), [(id.clone(), Marked::Half)]);
+            assert_eq!(list(root.as_fd(), "1:3").unwrap(), []);
+            remove_half(root.as_fd(), &id, "1:2").unwrap();
+            assert_eq!(list(root.as_fd(), "1:2").unwrap(), []);
+        }
+        remove_half(root.as_fd(), &id, "1:2").unwrap();
     }
 }

@@ -119,7 +119,12 @@ fn volatile(sandbox: &World<'_>, found: &mut Vec<String>) {
     }
     let run = sandbox.directory.join("run");
     for entry in entries(&run).into_iter().filter(|name| name != "userns") {
-        found.push(format!("run directory {entry}"));
+        // What is in it, and which home has its pod, tell who died over it.
+        let within = entries(&run.join(&entry)).join(", ");
+        let homes = entries(&sandbox.directory.join("root/pods"));
+        let pod = |home: &String| sandbox.directory.join("root/pods").join(home).join(&entry);
+        let known: Vec<_> = homes.into_iter().filter(|home| pod(home).exists()).collect();
+        found.push(format!("run directory {entry} with [{within}], its pod in {known:?}"));
     }
     found.extend(entries(&run.join("userns")).iter().map(|name| format!("lease {name}")));
     found.extend(

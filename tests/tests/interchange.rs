@@ -141,16 +141,13 @@ fn a_tree_is_the_same_as_umoci_s() {
     }
 }
 
-/// What podman and buildah keep their own things in, in the sandbox.
-fn storage(sandbox: &Sandbox) -> [String; 3] {
-    let root = format!("--root={}", sandbox.path("storage").display());
-    let run = format!("--runroot={}", sandbox.path("storage-run").display());
-    [root, run, "--storage-driver=vfs".to_owned()]
-}
+/// What podman and buildah keep their own things in, in the sandbox they run in. Not whole paths:
+/// podman refuses a run root of more than fifty characters.
+const STORAGE: &str = "--root=storage --runroot=storage-run --storage-driver=vfs";
 
 /// Runs a script of another tool, for which `$1` is what comes before its words, `$2` the sandbox.
 fn script(sandbox: &Sandbox, tool: &str, text: &str) {
-    let before = format!("{tool} {}", storage(sandbox).join(" "));
+    let before = format!("{tool} {STORAGE}");
     let words = ["-euc", text, "sh", &before, &sandbox.path("").display().to_string()];
     sandbox.program("sh").args(words).run().success();
 }

@@ -4,12 +4,15 @@
 //! fetched is whole. The moments come from a seeded generator and are printed with a failure, so
 //! that a bad one can be tried again; how far the victim has come by then is the machine's.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tests::fixtures::Fixture;
 use tests::image::{Image, Layer};
 use tests::random::Random;
 use tests::registry::Registry;
@@ -29,7 +32,7 @@ struct Victims {
 
 /// Three layers of a few megabytes, so that a fetch takes long enough to be met in the middle.
 fn victims(sandbox: &Sandbox) -> Victims {
-    let probe = std::fs::read(sandbox.programs().path("probe")).expect("the probe is built");
+    let probe = fs::read(sandbox.programs().path("probe")).expect("the probe is built");
     let mut random = Random::fixed();
     let mut noise =
         || -> Vec<u8> { (0..1 << 19).flat_map(|_| random.below(1 << 31).to_le_bytes()).collect() };
@@ -113,6 +116,57 @@ fn a_hundred_kills_leave_nothing_that_gc_does_not_clean() {
         assert!(listed.contains(reference), "{reference} is not in {listed}");
     }
     check(&sandbox, &victims, round);
+}
+
+/// The calls that make names and take them away: whoever dies in one of them leaves half of something.
+const NAMING: [&str; 4] = ["mkdirat", "symlinkat", "renameat", "unlinkat"];
+/// At how many of each a process is killed.
+const DEATHS: u32 = 5;
+
+/// A kill by the clock hardly ever hits the moment between two calls; this one comes in the call.
+#[test]
+fn a_death_in_a_call_that_makes_or_removes_a_name_leaves_nothing() {
+    if !require::root("a pod takes namespaces")
+        || !require::program("strace", "it kills in a call that is chosen")
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.expect_debris();
+    let image = sandbox.fixture(Fixture::App);
+    sandbox.pod(["fetch", "-q", &image]).success();
+    // Each process counts its own calls; the first to come so far dies in it.
+    let counted = |call| (1..=DEATHS).map(move |at| format!("{call}:signal=KILL:when={at}"));
+    for death in NAMING.into_iter().flat_map(counted) {
+        for words in [&["run", "-d"][..], &["run", "--rm"]] {
+            let inject = format!("inject={death}");
+            let traced = ["-f", "-qq", "-o", "/dev/null", "-e", inject.as_str()];
+            let traced = sandbox.program("strace").args(traced);
+            let traced = traced.args([sandbox.programs().path("pod")]).args(words);
+            let _ = traced.args([image.as_str(), "/probe", "exit", "0"]).run();
+            assert!(sandbox.cgroup().is_none_or(|cgroup| cgroup.drains(20_000)), "{death}");
+            sandbox.pod(["gc"]).success();
+            let leaks = sandbox.leaks();
+            assert!(leaks.is_empty(), "{words:?}, {death}:\n  {}", leaks.join("\n  "));
+        }
+    }
+}
+
+#[test]
+fn a_run_directory_that_somebody_died_over_is_known_by_its_name() {
+    let sandbox = Sandbox::new();
+    sandbox.pod(["ps"]).success();
+    let root = fs::metadata(sandbox.path("root")).expect("it was made");
+    let id = "00000000-0000-4000-8000-000000000000";
+    let ours = sandbox.path(&format!("run/{id}~{}:{}", root.dev(), root.ino()));
+    let others = sandbox.path(&format!("run/{id}~{}:0", root.dev()));
+    for directory in [&ours, &others] {
+        fs::create_dir_all(directory).expect("the sandbox can be written");
+    }
+    sandbox.pod(["gc"]).success();
+    assert!(!ours.exists(), "whoever made it is dead, and so is its pod");
+    assert!(others.exists(), "it belongs to another root");
+    fs::remove_dir(&others).expect("it is empty");
 }
 
 fn check(sandbox: &Sandbox, victims: &Victims, round: u64) {

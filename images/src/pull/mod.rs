@@ -129,11 +129,7 @@ impl Store {
         lease: &Lease,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let may_have_moved = options.policy == PullPolicy::Always && reference.digest().is_none();
-        let here = match may_have_moved {
-            true => None,
-            false => self.resolve(reference, &options.platform, lease)?,
-        };
+        let here = self.resolve(reference, &options.platform, lease)?;
         let looks = match options.policy {
             PullPolicy::Never => false,
             PullPolicy::Missing => reference.is_local(),
@@ -157,7 +153,8 @@ impl Store {
         }
     }
 
-    /// Fetches an image, unless the source still has the one that is `here`.
+    /// Fetches an image, unless the source still has the one that is `here`: of that, its digest
+    /// alone is asked for, which is one request.
     fn fetch(
         &self,
         reference: &Reference,
@@ -165,12 +162,20 @@ impl Store {
         fetch: &Fetch<'_>,
     ) -> Result<Image, Error> {
         let options = fetch.options;
+        let must = options.policy == PullPolicy::Always;
+        // What is asked of it may have changed since it came.
+        let here = here.filter(|_| !must || !trusted::asks(&options.policies, reference));
         let (source, now) = match open(reference, options).and_then(|source| {
-            let now = if here.is_some() { source.digest()? } else { None };
+            let now = match here.as_ref().map(|_| source.digest()) {
+                None => None,
+                // What refuses to be asked in this way is asked for the document.
+                Some(Err(error)) if must && !is_gone(&error) => None,
+                Some(asked) => asked?,
+            };
             Ok((source, now))
         }) {
             Ok(found) => found,
-            Err(error) => return here.filter(|_| is_gone(&error)).ok_or(error),
+            Err(error) => return here.filter(|_| !must && is_gone(&error)).ok_or(error),
         };
         if let (Some(image), Some(now)) = (here, now)
             && (image.manifest == now || image.index.as_ref() == Some(&now))

@@ -37,6 +37,15 @@ pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<(&Path, Policy)>, 
     Ok(None)
 }
 
+/// Tells whether anything is asked of the image that `reference` means; so it is of a policy that
+/// cannot be used.
+pub(super) fn asks(candidates: &[PathBuf], reference: &Reference) -> bool {
+    let Ok(found) = policy(candidates) else { return true };
+    let Some(((_, policy), subject)) = found.zip(Subject::of(reference)) else { return false };
+    let (_, requirements) = policy.of(&subject);
+    requirements.iter().any(|one| !matches!(one, Requirement::InsecureAcceptAnything {}))
+}
+
 /// Returns what vouches for an image that the policy lets pass. Of an image of several platforms
 /// the index or the manifest may be signed: the index names the manifest by its digest.
 ///

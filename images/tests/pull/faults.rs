@@ -3,7 +3,7 @@
 use std::fs;
 
 use fault_registry::{Fault, digest};
-use images::{ErrorKind, PullOptions, PullPolicy};
+use images::{ErrorKind, PullOptions, PullPolicy, Reference, Silent};
 use serde_json::json;
 
 use crate::Table;
@@ -68,7 +68,13 @@ fn a_moved_tag_fetches_only_what_is_new() {
     let always = PullOptions { policy: PullPolicy::Always, ..options() };
     let before = bench.registry.requests().len();
     assert_eq!(bench.pull_as(&always).unwrap(), old);
-    assert!(bench.registry.requests().len() > before, "the registry was asked");
+    assert_eq!(bench.registry.requests().len(), before + 1, "the registry was asked, once");
+    let lease = bench.store.lease().unwrap();
+    let by_digest = format!("{}@{}", bench.reference(), old.manifest);
+    let by_digest = Reference::parse(&by_digest).unwrap();
+    let same = bench.store.pull(&by_digest, &always, &lease, &Silent).unwrap();
+    assert_eq!(same.manifest, old.manifest);
+    assert_eq!(bench.registry.requests().len(), before + 1, "what a digest means does not move");
     bench.pushed.config["config"] = json!({"Cmd": ["/other"]});
     bench.pushed.publish(&bench.registry);
     let new = bench.pull_as(&always).unwrap();

@@ -101,6 +101,11 @@ impl Control {
         self.clients.retain(|number, _| numbers.contains(number));
     }
 
+    /// Tells whether anybody waits for `waiting`.
+    pub(crate) fn is_awaited(&self, waiting: &Waiting) -> bool {
+        self.clients.values().any(|client| client.waiting.as_ref() == Some(waiting))
+    }
+
     /// Replies to every connection that waits for `waiting`, which then waits no more if the
     /// reply is the last. Returns those that were replied to.
     pub(crate) fn reply(&mut self, waiting: &Waiting, reply: &Reply) -> Vec<Replied> {

@@ -448,6 +448,7 @@ impl<'a, W: Wall> Living<'a, W> {
         self.records.event(now, Event::PodEnded { code });
         // A full disk keeps the status of before; its reader sees a supervisor that is gone.
         let _ = records::write_status(self.inherited.pod.as_fd(), &self.pod.status);
+        self.pod.changed = false;
         self.control.close_all_but(&self.outputs.clients());
         self.end_journal();
         self.show_the_rest();

@@ -16,7 +16,12 @@ use crate::wall::Wall;
 
 impl<W: Wall> Living<'_, W> {
     /// Replies to those who wait for `waiting`, and tells whether there was anybody.
+    ///
+    /// What they have waited for is in the record before: they look at it next.
     pub(super) fn reply(&mut self, waiting: &Waiting, reply: &Reply) -> bool {
+        if self.control.is_awaited(waiting) {
+            self.record();
+        }
         let replied = self.control.reply(waiting, reply);
         for Replied { number, over } in &replied {
             if *over {
@@ -114,6 +119,7 @@ impl<W: Wall> Living<'_, W> {
                 Reply::Done
             }
         };
+        self.record();
         self.control.client(number).ok_or(Over)?.reply(&reply)
     }
 

@@ -76,7 +76,11 @@ impl<W: Wall> Living<'_, W> {
 
     /// Tells those whose app, or process, has ended for good, once all it has said is written.
     pub(super) fn conclude(&mut self) {
-        for (number, finale) in self.outputs.concluded(records::now()) {
+        let concluded = self.outputs.concluded(records::now());
+        if !concluded.is_empty() {
+            self.record();
+        }
+        for (number, finale) in concluded {
             let Some(client) = self.control.client(number) else { continue };
             client.waiting = None;
             if client.reply(&finale).is_err() {
