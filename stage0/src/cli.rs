@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     Exec(ExecArgs),
     /// Copy files between the host and an app of a running pod
     Cp(CpArgs),
+    /// Keep what an app has changed as an image
+    Commit(CommitArgs),
     /// Show which ports of this host lead into a running pod
     Port(PortArgs),
     /// Have ports of this host lead to ports of a running pod, for as long as this runs
@@ -886,6 +888,37 @@ pub(crate) struct ImportArgs {
     /// Tell nothing but what came in
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `pod commit`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The image is the app's, with one layer more. Volumes are no part of it, nor is what lies in memory. What an
+app in a virtual machine has changed cannot be kept; `pod cp` copies files out of it.
+
+Examples:
+  pod commit web team/web:patched
+  pod commit -m 'with tools' -c 'CMD [\"/bin/sh\"]' shop/web tools")]
+pub(crate) struct CommitArgs {
+    /// What it is to run, in a Dockerfile's words, such as `CMD ["/app"]` (repeatable)
+    #[arg(short, long, value_name = "CHANGE")]
+    pub(crate) change: Vec<String>,
+    /// Who makes it
+    #[arg(short, long)]
+    pub(crate) author: Option<String>,
+    /// What its history says of it
+    #[arg(short, long)]
+    pub(crate) message: Option<String>,
+    /// Have a running pod stand still while its files are read
+    #[arg(short, long)]
+    pub(crate) pause: bool,
+    /// Tell nothing but what was made
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Name, id, or start of an id; of several apps, name one: `POD/APP`
+    pub(crate) pod: String,
+    /// What the image is to be called, `REPOSITORY[:TAG]`
+    pub(crate) image: String,
 }
 
 /// `pod image export`.

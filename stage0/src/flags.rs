@@ -25,7 +25,7 @@ pub(crate) struct Globals {
     /// Directory of pods and images [default: $POD_ROOT, else /var/lib/pod]
     #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     pub(crate) root: Option<PathBuf>,
-    /// Directory of what lives as long as the machine is up [default: $POD_RUN_ROOT, else /run/pod]
+    /// Directory of what a reboot clears [default: $POD_RUN_ROOT, else /run/pod]
     #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     pub(crate) run_root: Option<PathBuf>,
     /// Who looks after pods: `auto`, `systemd` or `none` [default: $POD_MANAGER, else auto]

@@ -330,6 +330,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => commands::logs(&open("logs")?, &args),
         Verb::Exec(args) => commands::exec(&open("exec")?, args),
         Verb::Cp(args) => commands::cp(&open("cp")?, &args),
+        Verb::Commit(args) => commands::commit(&open("commit")?, &args),
         Verb::Port(args) => commands::port(&open("port")?, &args),
         Verb::PortForward(args) => commands::port_forward(&open("port-forward")?, &args),
         Verb::Dns(args) => {

@@ -317,6 +317,10 @@ impl<'channel> Pid1<'channel> {
     /// Launches a process in an app that runs.
     fn exec(&mut self, exec: Exec<'_>) -> Result<Vec<Action>, Error> {
         let Exec { id, app: name, process, deed, stdio, terminal } = exec;
+        // Whoever has read what the app says may come before we have looked at its verdict.
+        if let Some(main) = self.processes.main_of(&name).filter(|main| !main.is_executed()) {
+            self.judge(u64::from(main.pid.as_raw().unsigned_abs()))?;
+        }
         let stdio = stdio.each_ref().map(AsFd::as_fd);
         let streams = if terminal { Streams::Terminal(stdio) } else { Streams::Given(stdio) };
         let launched = self.join(&name, process, deed, streams)?;

@@ -457,6 +457,7 @@ fn a_password_is_asked_for_and_not_shown() {
     terminal.wait_for("fetched, ");
     assert_eq!(fetch.wait().code, 0);
     // A terminal that cannot move its cursor, or does not say, gets lines.
+    sandbox.pod(["image", "rm", &layout]).success();
     let fetch = sandbox.call_in_session().args(["fetch", &layout]).start_on(&terminal);
     terminal.wait_for("fetching oci:");
     terminal.wait_for(": in store");

@@ -8,12 +8,14 @@
 //! kinds at once (CVE-2021-41190), digests other than sha256 and sha512, media types that
 //! contradict each other. Nothing here fetches or keeps anything.
 
+mod amend;
 mod config;
 mod index;
 mod manifest;
 mod media;
 mod write;
 
+pub(crate) use amend::{Amendment, config as amend_config, manifest as amend_manifest};
 pub(crate) use config::Config;
 pub(crate) use index::{Entry, FULL_NAME, Index, REF_NAME};
 pub(crate) use manifest::Manifest;

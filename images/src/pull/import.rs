@@ -165,6 +165,7 @@ impl Store {
         import: &Import<'_>,
     ) -> Result<Image, Error> {
         let Import { options, lease, progress, .. } = *import;
+        progress.event(Event::Resolving { reference: reference.to_string() });
         self.take(reference, source, &Fetch { options, lease, progress })
     }
 

@@ -12,6 +12,7 @@
 
 mod chain;
 mod choose;
+mod commit;
 mod copy_up;
 mod decide;
 mod docker;
@@ -45,6 +46,7 @@ use crate::reference::{ArchiveKind, Place, Reference};
 use crate::registry::{self, Patience, Transport};
 use crate::store::{ImageParts, Lease, RefRecord, Store};
 use choose::Chosen;
+pub use commit::Commit;
 pub use decide::{Decision, decide};
 pub use import::{Import, Imported, ImportedFrom};
 pub(crate) use layer::unpack_error;
@@ -163,6 +165,14 @@ impl Store {
     ) -> Result<Image, Error> {
         let options = fetch.options;
         let must = options.policy == PullPolicy::Always;
+        let resolving = || {
+            let reference = reference.to_string();
+            fetch.progress.event(Event::Resolving { reference });
+        };
+        let known = here.is_some();
+        if must || !known {
+            resolving();
+        }
         // What is asked of it may have changed since it came.
         let here = here.filter(|_| !must || !trusted::asks(&options.policies, reference));
         let (source, now) = match open(reference, options).and_then(|source| {
@@ -180,7 +190,14 @@ impl Store {
         if let (Some(image), Some(now)) = (here, now)
             && (image.manifest == now || image.index.as_ref() == Some(&now))
         {
+            if must {
+                let digest = image.manifest.clone();
+                fetch.progress.event(Event::Done { digest });
+            }
             return Ok(image);
+        }
+        if known && !must {
+            resolving();
         }
         self.take(reference, source.as_ref(), fetch)
     }
@@ -193,7 +210,6 @@ impl Store {
         fetch: &Fetch<'_>,
     ) -> Result<Image, Error> {
         let Fetch { options, lease, progress } = *fetch;
-        progress.event(Event::Resolving { reference: reference.to_string() });
         let chosen = choose::choose(source, reference, &options.platform)?;
         let verified = match trusted::policy(&options.policies)? {
             Some((path, policy)) => trusted::check((path, &policy), reference, source, &chosen)?,

@@ -147,11 +147,19 @@ impl Store {
     /// [`ErrorKind::Storage`] or [`ErrorKind::NoSpace`]; nothing is left.
     pub fn spool(&self, from: &mut dyn io::Read) -> Result<File, Error> {
         let failed = |source| self.failed("keep what is read", source);
-        let mut incoming = self.incoming()?;
+        let (mut writer, reader) = self.unnamed()?;
+        io::copy(from, &mut writer).map_err(failed)?;
+        Ok(reader)
+    }
+
+    /// Makes a file without a name beneath the store: what is written to the one is read from the
+    /// other.
+    pub(crate) fn unnamed(&self) -> Result<(File, File), Error> {
+        let incoming = self.incoming()?;
         let reader = files::open(self.dir(), &incoming.path);
         self.drop_incoming(&incoming);
-        io::copy(from, &mut incoming.file).map_err(failed)?;
-        reader.map_err(failed)
+        let reader = reader.map_err(|source| self.failed("keep what is read", source))?;
+        Ok((incoming.file, reader))
     }
 
     /// Makes a complete download a blob. It must have been synced; the directory is not yet.

@@ -261,13 +261,21 @@ fn refuse(code: &str, what: String) -> Answer {
 }
 
 fn copy(pod: &mut Pod, app: AppName, direction: Direction, path: PodPath) -> Answer {
-    match state(pod, &app) {
-        Err(refused) => refused,
-        Ok(AppState::Running) => match pod.new_exec() {
-            Some(id) => Answer::Wait(ToInit::Copy { id, app, direction, path }, Waiting::Exec(id)),
-            None => too_many(),
-        },
-        Ok(_) => refuse("app.not-running", format!("app `{app}` does not run")),
+    if let Err(refused) = may_run(pod, &app) {
+        return refused;
+    }
+    match pod.new_exec() {
+        Some(id) => Answer::Wait(ToInit::Copy { id, app, direction, path }, Waiting::Exec(id)),
+        None => too_many(),
+    }
+}
+
+/// Refuses what is to be in an app that runs. Of one that has not begun PID 1 decides: what the app
+/// does may be heard of before PID 1's word that it runs.
+fn may_run(pod: &mut Pod, app: &AppName) -> Result<(), Answer> {
+    match state(pod, app)? {
+        AppState::Exited => Err(refuse("app.not-running", format!("app `{app}` does not run"))),
+        AppState::Waiting | AppState::BackingOff | AppState::Running => Ok(()),
     }
 }
 
@@ -281,10 +289,8 @@ fn exec(
     process: Box<Process>,
     terminal: Option<WindowSize>,
 ) -> Answer {
-    match state(pod, &app) {
-        Err(refused) => return refused,
-        Ok(AppState::Running) => {}
-        Ok(_) => return refuse("app.not-running", format!("app `{app}` does not run")),
+    if let Err(refused) = may_run(pod, &app) {
+        return refused;
     }
     let user = &process.user;
     let ids = [user.uid, user.gid].into_iter().chain(user.additional_gids.iter().copied());
@@ -396,7 +402,6 @@ pub(crate) mod tests {
             (runs, Request::Start { app: web() }, "app.runs"),
             (runs, Request::Start { app: other() }, "app.unknown"),
             (runs, Request::Stop { app: other(), grace_ms: None }, "app.unknown"),
-            (waits, exec(|_| {}), "app.not-running"),
             (runs, add(|app| app.spec.name = web()), "app.invalid"),
             (runs, add(|app| app.spec.after = vec![AppName::parse("x").unwrap()]), "app.invalid"),
             (runs, add(|app| app.spec.process.args.clear()), "app.invalid"),

@@ -152,6 +152,7 @@ fn whoever_eats_up_the_machine_harms_neither_its_pod_nor_the_host() {
     // The images are made for a pod that does nothing, and looked at before any app has run.
     let words = ["prepare", "--name", "first", "--stage1", "kvm", &image, "true"];
     machine.pod(words).success();
+    machine.pod(["commit", "first", "made:1"]).refuses(1, &["lies in its virtual machine"]);
     let before = images(Path::new("/var/lib/pod"));
     assert!(!before.is_empty(), "the layers lie in images");
     let apps = [

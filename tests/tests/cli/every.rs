@@ -24,6 +24,7 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod image tag", &["image", "other"]),
     ("pod image import", &["file"]),
     ("pod image export", &["image", "file"]),
+    ("pod commit", &["image"]),
     ("pod image push", &["image"]),
     ("pod image sign", &["image", "--key", "/nosuch"]),
     ("pod image extract", &["image", "dir"]),

@@ -16,8 +16,6 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     [DIGEST]
     --- stderr ---
     fetching oci:[FIXTURES]/app:app
-    [ID]: in store
-    [ID]: in store
     --- exit 0 ---
     ");
     insta::assert_snapshot!(numberless(sandbox.pod(["image", "pull", image])), @"
@@ -25,8 +23,6 @@ fn an_image_is_fetched_named_written_out_and_forgotten() {
     [DIGEST]
     --- stderr ---
     fetching oci:[FIXTURES]/app:app
-    [ID]: in store
-    [ID]: in store
     --- exit 0 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["image", "pull", "127.0.0.1:9/x"]), @"

@@ -87,6 +87,23 @@ fn a_pod_in_the_background_is_looked_at_and_ended() {
     hint: `pod cp POD:PATH DEST` copies out, `pod cp SRC POD:PATH` copies in; of several apps, name one: `POD/APP:PATH`
     --- exit 2 ---
     ");
+    insta::assert_snapshot!(sandbox.pod(["commit", "-q", "web", "made:1"]), @"
+    --- stdout ---
+    [DIGEST] docker.io/library/made:1
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["commit", "web/nosuch", "made:1"]), @"
+    --- stderr ---
+    error: pod `web` has no app `nosuch`
+    hint: it has `app`
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["commit", "-c", "RUN true", "web", "made:1"]), @r#"
+    --- stderr ---
+    error: `RUN true` is no change: its first word is none that can be set
+    hint: `--change` takes `CMD`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `LABEL`, `STOPSIGNAL`, `USER`, `VOLUME`, `WORKDIR`, such as `--change 'CMD ["/bin/app"]'`
+    --- exit 2 ---
+    "#);
     insta::assert_snapshot!(sandbox.pod(["exec", "-c", "nosuch", "web", "true"]), @"
     --- stderr ---
     error: pod `web` has no app `nosuch`

@@ -8,6 +8,7 @@ mod corpus;
 mod differential;
 mod limits;
 mod overlay;
+mod packing;
 mod race;
 mod random;
 mod semantics;
