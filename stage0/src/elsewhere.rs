@@ -156,7 +156,7 @@ const COMMANDS: &[(&str, &[&str], &str)] = &[
     ("", &["create"], "`pod prepare` lays a pod out, and `pod start` starts it"),
     (
         "",
-        &["build", "buildx", "commit"],
+        &["build", "buildx"],
         "images are built by other tools; `pod image import FILE` takes an archive of them",
     ),
     ("", &["save", "export"], "`pod image export IMAGE FILE` writes an image as a file"),
