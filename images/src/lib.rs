@@ -25,6 +25,7 @@ mod progress;
 mod pull;
 mod push;
 mod reference;
+pub mod registries;
 pub mod registry;
 mod room;
 mod store;
