@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use images::Reference;
 use images::trust::{
-    BUNDLE, Claim, Named, Policy, Refusal, SIMPLE_SIGNING, Signed, Subject, Verified, attachments,
-    bundled, judge,
+    BUNDLE, Claim, Evidence, Named, Policy, Refusal, SIMPLE_SIGNING, Signed, Subject, Verified,
+    attachments, bundled, judge,
 };
 use pod_abi::Digest;
 use serde_json::{Value, json};
@@ -128,7 +128,8 @@ fn judged(
         Policy::parse(json!({"default": [requirement]}).to_string().as_bytes()).expect("it is one");
     let reference = Reference::parse(image).expect("it is one");
     let (place, requirements) = policy.of(&Subject::of(&reference).expect("it is of a registry"));
-    judge((&place, requirements), Named::of(&reference).as_ref(), of, signed)
+    let evidence = Evidence { sigstore: signed.to_vec(), ..Evidence::default() };
+    judge((&place, requirements), Named::of(&reference).as_ref(), of, &evidence)
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn what_is_asked_for_and_cannot_be_checked_is_refused() {
     };
     for (requirement, says) in [
         (json!({"type": "reject"}), "rejected"),
-        (json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": public}), "OpenPGP"),
+        (json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": public}), "is no public key"),
         (
             json!({"type": "signedBaseLayer", "baseLayerIdentity": {"type": "matchExact"}}),
             "base layer",

@@ -1,8 +1,11 @@
 //! Coming by images: what is asked of the store, and how its errors reach the user.
 
+use std::env;
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use images::registries::Blocked;
 use images::{
     ErrorKind, Image, Lease, PullOptions, PullPolicy, Reference, Store, Transport, WorkerProgram,
 };
@@ -16,6 +19,9 @@ use crate::request::{FetchRequest, Pull};
 /// The most of an image's `passwd` or `group` read, in bytes; a directory service's whole dump
 /// fits.
 const MAX_ACCOUNTS: usize = 4 << 20;
+
+/// What says where registries really are; the variable is that of the tools it belongs to.
+const REGISTRIES: &str = "/etc/containers/registries.conf";
 
 /// Reads a reference.
 ///
@@ -79,6 +85,8 @@ pub(crate) fn options(platform: Option<&str>) -> Result<PullOptions> {
         exe: PathBuf::from("/proc/self/exe"),
         args: vec![OsString::from("internal-unpack")],
     });
+    let named = env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|path| !path.is_empty());
+    options.registries = Some(named.map_or_else(|| PathBuf::from(REGISTRIES), PathBuf::from));
     if let Some(word) = platform {
         options.platform = word
             .parse()
@@ -110,6 +118,9 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
         ErrorKind::Untrusted => made.hint(
             "`--signature-policy FILE` names another policy; `--insecure-options image` does without",
         ),
+        ErrorKind::Refused if is_blocked(error) => {
+            made.hint("`/etc/containers/registries.conf`, or what lies in its `.d`, says so")
+        }
         ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-options http`"),
         ErrorKind::Platform => made.hint("`--platform OS/ARCH` chooses another"),
         ErrorKind::Denied => {
@@ -121,6 +132,18 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
         }
         _ => made,
     }
+}
+
+/// Tells whether the administrator has blocked where an image lies.
+fn is_blocked(error: &images::Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if cause.is::<Blocked>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// Turns an error of the store into one of ours.

@@ -508,3 +508,61 @@ fn the_source_is_asked_as_often_as_the_policy_says() {
     run("newer").exits(33);
     run("always").refuses(125, &["cannot be reached"]);
 }
+
+#[test]
+fn an_image_is_fetched_from_where_registries_conf_says_it_is() {
+    let sandbox = sandbox!();
+    if !require::program("docker-registry", "a real registry") {
+        return;
+    }
+    let registry = sandbox.registry();
+    let layout = sandbox.path("made");
+    ending_with(&sandbox, "44").write(&layout, "x").expect("the sandbox can be written");
+    registry.push(&layout, "x", "mirrors/team/app:1").expect("skopeo pushes");
+    let here = registry.address();
+    let conf = sandbox.path("registries.conf");
+    let text = format!(
+        r#"
+        [[registry]]
+        prefix = "registry.example.org/team"
+        location = "registry.example.org/team"
+        [[registry.mirror]]
+        location = "127.0.0.1:1/nobody/team"
+        [[registry.mirror]]
+        location = "{here}/mirrors/team"
+
+        [[registry]]
+        prefix = "moved.example.org"
+        location = "{here}/mirrors"
+
+        [[registry]]
+        location = "bad.example.org/x"
+        blocked = true
+        "#
+    );
+    fs::write(&conf, text).expect("the sandbox can be written");
+    let run = |words: &[&str]| {
+        let call = sandbox.call().args(["run", "--rm", "-q"]).args(words);
+        call.env("CONTAINERS_REGISTRIES_CONF", &conf.display().to_string()).run()
+    };
+    // A mirror that nobody listens at is passed over; the name stays what it was.
+    run(&["registry.example.org/team/app:1"]).exits(44);
+    run(&["moved.example.org/team/app:1"]).exits(44);
+    let listed = sandbox.pod(["image", "ls"]).success();
+    for name in ["registry.example.org/team/app:1", "moved.example.org/team/app:1"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    assert!(!listed.contains("mirrors"), "{listed}");
+    let said = run(&["bad.example.org/x/y"]);
+    said.refuses(125, &["`bad.example.org/x/y` is blocked", "registries.conf"]);
+    // What lies beside says more; a typing error unblocks nothing.
+    let more = sandbox.path("registries.conf.d");
+    fs::create_dir(&more).expect("the sandbox can be written");
+    let text = "[[registry]]\nlocation = \"moved.example.org\"\nblocked = true\n";
+    fs::write(more.join("more.conf"), text).expect("the sandbox can be written");
+    run(&["--pull", "always", "moved.example.org/team/app:1"]).refuses(125, &["is blocked"]);
+    fs::write(more.join("more.conf"), "[[registry]]\nlocation = \"x.example\"\nbocked = true\n")
+        .expect("the sandbox can be written");
+    run(&["--pull", "always", "registry.example.org/team/app:1"]).refuses(125, &["bocked"]);
+    run(&["registry.example.org/team/app:1"]).exits(44);
+}

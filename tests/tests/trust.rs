@@ -212,3 +212,82 @@ fn what_is_signed_here_is_let_in_and_openssl_verifies_it() {
         .pod(["fetch", "-q", "--signature-policy", &policy, &other])
         .refuses(1, &["policy.json"]);
 }
+
+/// Makes a key with gpg and signs an image with it as skopeo does, the signatures in `sigs`.
+const SKOPEO: &str = r#"cd "$1"; export GNUPGHOME="$1/gnupg"; mkdir -m 700 gnupg sigs registries.d
+    printf 'docker:\n  %s:\n    sigstore: file://%s/sigs\n' "$2" "$1" >registries.d/one.yaml
+    gpg --batch -q --passphrase '' --quick-gen-key 'me <me@example.org>' rsa3072 sign never
+    gpg --batch -q --export me >me.gpg
+    key=$(gpg --batch --list-keys --with-colons me | awk -F: '/^fpr/ {print $10; exit}')
+    skopeo --registries.d registries.d --insecure-policy copy -q --dest-tls-verify=false \
+        --sign-by "$key" "$3" "docker://$4"
+    skopeo --registries.d registries.d --insecure-policy copy -q --src-tls-verify=false \
+        "docker://$4" "dir:$1/dir"
+    gpgconf --kill all; rm -rf gnupg"#;
+
+#[test]
+fn what_skopeo_signs_with_gpg_is_let_in_and_a_changed_byte_is_not() {
+    let tools = ["docker-registry", "gpg", "skopeo"];
+    if !require::root("a pod takes namespaces")
+        || !tools.iter().all(|tool| require::program(tool, "a real signature of OpenPGP"))
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let registry = sandbox.registry();
+    let layout = fixtures::layout(sandbox.programs(), Fixture::App).expect("the fixture is there");
+    let host = registry.address();
+    let image = format!("{host}/team/app:1");
+    let at = sandbox.path("").display().to_string();
+    let at = at.trim_end_matches('/');
+    let from = format!("oci:{}:app", layout.display());
+    let words = ["-euc", SKOPEO, "sh", at, &host, &from, &image];
+    sandbox.program("sh").args(words).run().success();
+
+    let policy = sandbox.path("policy.json").display().to_string();
+    let asks = |scope: &str, identity: Value| {
+        let asked = json!({"type": "signedBy", "keyType": "GPGKeys",
+            "keyPath": format!("{at}/me.gpg"), "signedIdentity": identity});
+        let text = json!({"default": [{"type": "reject"}], "transports": {scope: {"": [asked]}}});
+        fs::write(&policy, text.to_string()).expect("the sandbox can be written");
+    };
+    let run = |reference: &str| {
+        let flags = ["--signature-policy", &policy, "--pull", "always", "-q", reference];
+        sandbox.pod([&["run", "--rm"], &flags[..], &["echo", "trusted"]].concat())
+    };
+    asks("docker", json!({"type": "matchRepoDigestOrExact"}));
+    assert_eq!(run(&image).success(), "trusted\n");
+    let listed: Value = sandbox.pod(["image", "inspect", &image]).json();
+    assert_eq!(listed["verified"], "signature", "{listed}");
+    let said = sandbox.pod(["trust", "test", "--signature-policy", &policy, &image]).success();
+    assert!(said.contains("an OpenPGP signature by the key in"), "{said}");
+
+    // A directory has its signatures with it, and no name: the policy says for which it must be.
+    asks("dir", json!({"type": "exactReference", "dockerReference": image}));
+    let directory = format!("dir:{at}/dir");
+    assert_eq!(run(&directory).success(), "trusted\n");
+    asks("dir", json!({"type": "matchExact"}));
+    run(&directory).refuses(125, &["a signature is for"]);
+
+    // Another name, another key, no signature, a signature of which one byte is another.
+    asks("docker", json!({"type": "exactRepository", "dockerRepository": "example.org/app"}));
+    run(&image).refuses(125, &["a signature is for"]);
+    asks("docker", json!({"type": "matchExact"}));
+    let kept = fs::read_dir(sandbox.path("sigs/team")).expect("skopeo made it");
+    let kept = kept.map(|entry| entry.expect("it can be read").path().join("signature-1"));
+    let kept: Vec<_> = kept.collect();
+    let [signature] = &kept[..] else { panic!("{kept:?}") };
+    let whole = fs::read(signature).expect("skopeo wrote it");
+    let mut spoilt = whole.clone();
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 1;
+    fs::write(signature, &spoilt).expect("the sandbox can be written");
+    run(&image).refuses(125, &["the OpenPGP signature does not count"]);
+    fs::remove_file(signature).expect("it is there");
+    run(&image).refuses(125, &["it has no OpenPGP signature the policy asks for"]);
+    fs::write(signature, &whole).expect("the sandbox can be written");
+    assert_eq!(run(&image).success(), "trusted\n");
+    fs::write(sandbox.path("registries.d/two.yaml"), "docker: {x: {lookasides: y}}")
+        .expect("the sandbox can be written");
+    run(&image).refuses(125, &["it cannot be known where signatures lie"]);
+}

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::archive::Archive;
@@ -44,6 +44,24 @@ impl Files {
         match self {
             Self::Directory { path, .. } => path,
             Self::Archive(archive) => archive.path(),
+        }
+    }
+
+    /// Tells whether there is a file `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Storage`] if that cannot be known.
+    pub(super) fn has(&self, name: &str) -> Result<bool, Error> {
+        match self {
+            Self::Archive(archive) => Ok(archive.has(name)),
+            Self::Directory { dir, path } => {
+                match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Ok(true),
+                    Err(Errno::NOENT) => Ok(false),
+                    Err(source) => Err(unread(path, name, source.into())),
+                }
+            }
         }
     }
 

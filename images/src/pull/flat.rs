@@ -4,6 +4,7 @@
 //! ```text
 //! version  manifest.json  HEX…             an image
 //!          manifest.json  HEX.manifest.json…  HEX…   an index, and the manifests it names
+//!          signature-1…   HEX.signature-1…           OpenPGP signatures of both
 //! ```
 //!
 //! It may come from anywhere: digests decide as they do for a registry. There is no specification;
@@ -15,6 +16,7 @@ use pod_abi::Digest;
 use pod_abi::app::Verified;
 use pod_abi::digest::Algorithm;
 
+use super::apart::{MAX_SIGNATURE, MAX_SIGNATURES};
 use super::files::Files;
 use super::source::{Document, Source};
 use crate::document::{Blob, MAX_DOCUMENT};
@@ -79,6 +81,20 @@ impl Source for Flat {
 
     fn blob(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + '_>, Error> {
         self.files.open(blob.digest.hex(), offset)
+    }
+
+    fn messages(&self, of: &Digest, _: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {
+        let of_top = *of == self.top.digest;
+        let prefix = if of_top { String::new() } else { format!("{}.", of.hex()) };
+        let mut messages = Vec::new();
+        for number in 1..=MAX_SIGNATURES {
+            let name = format!("{prefix}signature-{number}");
+            if !self.files.has(&name)? {
+                break;
+            }
+            messages.push(self.files.read(&name, MAX_SIGNATURE)?);
+        }
+        Ok(messages)
     }
 
     fn verified(&self) -> Verified {

@@ -10,6 +10,7 @@
 //! A kill at any moment leaves whole layers, resumable downloads, and residue that gc sweeps;
 //! never a name that means less than it says.
 
+mod apart;
 mod chain;
 mod choose;
 mod commit;
@@ -22,6 +23,7 @@ mod import;
 mod layer;
 mod layers;
 mod layout;
+mod mirrored;
 mod remote;
 mod signatures;
 mod source;
@@ -88,6 +90,10 @@ pub struct PullOptions {
     /// Where the policy may lie that says what is asked of images before anything of them is kept:
     /// the first of these that is there. If none is, or none is named, nothing is asked.
     pub policies: Vec<PathBuf>,
+    /// What says where registries really are, and which are blocked: `containers-registries.conf(5)`,
+    /// with what lies beside it in the directory of the same name and `.d`. If none is named, images
+    /// lie where their names say.
+    pub registries: Option<PathBuf>,
 }
 
 impl PullOptions {
@@ -105,6 +111,7 @@ impl PullOptions {
             worker,
             jobs: None,
             policies: Vec::new(),
+            registries: None,
         }
     }
 
@@ -254,8 +261,8 @@ fn is_of_registry(error: &Error) -> bool {
 fn open(reference: &Reference, options: &PullOptions) -> Result<Box<dyn Source>, Error> {
     match reference.place() {
         Place::Registry { host, repository, tag, digest } => {
-            let remote = remote::Remote::open(host, repository, tag.as_deref(), digest, options)?;
-            Ok(Box::new(remote))
+            let (tag, digest) = (tag.as_deref(), digest.as_ref());
+            remote::Remote::open(&remote::Wanted { host, repository, tag, digest }, options)
         }
         Place::Layout { directory, tag, digest } => {
             let files = files::Files::in_directory(directory)?;

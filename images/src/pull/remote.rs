@@ -1,40 +1,91 @@
 //! A repository of a registry as a source.
 
 use std::io::Read;
+use std::path::Path;
 
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 
 use super::PullOptions;
+use super::apart::Apart;
+use super::mirrored::Mirrored;
 use super::signatures;
 use super::source::{Document, Source, remote_error};
 use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
+use crate::registries::{By, Place, Registries};
 use crate::registry::{Client, ClientOptions, Patience, RegistryHost, TagOrDigest, Transport};
 use crate::trust::Signed;
 
+/// What a registry is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'w> {
+    /// The registry.
+    pub(super) host: &'w str,
+    /// The repository in it.
+    pub(super) repository: &'w str,
+    /// The tag, which counts where there is no digest.
+    pub(super) tag: Option<&'w str>,
+    /// See `tag`.
+    pub(super) digest: Option<&'w Digest>,
+}
+
+/// A repository in one place.
 #[derive(Debug)]
 pub(super) struct Remote {
     client: Client,
     repository: String,
     which: TagOrDigest,
+    /// The image's repository by its name, `HOST[:PORT]/PATH`, wherever it lies.
+    name: String,
+    transport: Transport,
+    patience: Patience,
 }
 
 impl Remote {
-    /// Prepares to ask; nothing is sent yet. A digest decides, the tag beside it is only a label.
+    /// Prepares to ask; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] for what the host's `registries.conf` blocks, [`ErrorKind::Invalid`] for
+    /// one that breaks a rule; those of preparing.
     pub(super) fn open(
-        host: &str,
-        repository: &str,
-        tag: Option<&str>,
-        digest: &Option<Digest>,
+        wanted: &Wanted<'_>,
+        options: &PullOptions,
+    ) -> Result<Box<dyn Source>, Error> {
+        let name = format!("{}/{}", wanted.host, wanted.repository);
+        let by = if wanted.digest.is_some() { By::Digest } else { By::Tag };
+        let places = registries(options)?.places(&name, by).map_err(|source| {
+            Error::caused(ErrorKind::Refused, "it may not be fetched from anywhere", source)
+        })?;
+        let places = places.iter().map(|place| Self::at(place, &name, wanted, options));
+        let mut places = places.collect::<Result<Vec<_>, _>>()?;
+        match (places.len(), places.pop()) {
+            (1, Some(only)) => Ok(Box::new(only)),
+            (_, last) => {
+                places.extend(last);
+                Ok(Box::new(Mirrored::new(places)))
+            }
+        }
+    }
+
+    fn at(
+        place: &Place,
+        name: &str,
+        wanted: &Wanted<'_>,
         options: &PullOptions,
     ) -> Result<Self, Error> {
-        let client = client(host, options.transport, options.patience)?;
-        let which = match (digest, tag) {
+        let PullOptions { transport, patience, .. } = *options;
+        let transport = if place.insecure { Transport::InsecureHttp } else { transport };
+        let (host, repository) =
+            place.repository.split_once('/').unwrap_or((wanted.host, &place.repository));
+        let client = client(host, transport, patience)?;
+        let which = match (wanted.digest, wanted.tag) {
             (Some(digest), _) => TagOrDigest::Digest(digest.clone()),
             (None, tag) => TagOrDigest::Tag(tag.unwrap_or("latest").to_owned()),
         };
-        Ok(Self { client, repository: repository.to_owned(), which })
+        let (repository, name) = (repository.to_owned(), name.to_owned());
+        Ok(Self { client, repository, which, name, transport, patience })
     }
 
     fn fetch(&self, which: &TagOrDigest) -> Result<Document, Error> {
@@ -45,6 +96,16 @@ impl Remote {
         let (digest, bytes, media_type) = (fetched.digest, fetched.bytes, fetched.media_type);
         Ok(Document { digest, bytes, media_type })
     }
+}
+
+/// Reads what the administrator says of registries.
+fn registries(options: &PullOptions) -> Result<Registries, Error> {
+    let Some(file) = &options.registries else { return Ok(Registries::default()) };
+    let mut directory = file.clone().into_os_string();
+    directory.push(".d");
+    Registries::load(file, Path::new(&directory)).map_err(|source| {
+        Error::caused(ErrorKind::Invalid, "it cannot be known where images lie", source)
+    })
 }
 
 /// Prepares to ask the registry `host`; nothing is sent yet.
@@ -84,6 +145,12 @@ impl Source for Remote {
 
     fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
         signatures::of(&self.client, &self.repository, of)
+    }
+
+    fn messages(&self, of: &Digest, apart: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {
+        let Some(base) = apart else { return Ok(Vec::new()) };
+        let Self { name, transport, patience, .. } = self;
+        Apart { base, repository: name, transport: *transport, patience: *patience }.messages(of)
     }
 
     fn verified(&self) -> Verified {

@@ -38,9 +38,16 @@ pub(super) trait Source: Sync {
     /// What vouches for the first digest.
     fn verified(&self) -> Verified;
 
-    /// Returns the signatures of a manifest or an index that lie beside it.
+    /// Returns the signatures of a manifest or an index that lie beside it, as cosign puts them.
     fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
         let _ = of;
+        Ok(Vec::new())
+    }
+
+    /// Returns the messages of OpenPGP about a manifest or an index; `apart` is the URL beneath
+    /// which they lie if the image does not have them with it.
+    fn messages(&self, of: &Digest, apart: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {
+        let _ = (of, apart);
         Ok(Vec::new())
     }
 }

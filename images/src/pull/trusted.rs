@@ -10,7 +10,15 @@ use super::choose::Chosen;
 use super::source::Source;
 use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
-use crate::trust::{self, MAX_POLICY, Named, Policy, Refusal, Requirement, Subject, judge};
+use crate::registries::Lookasides;
+use crate::trust::{
+    self, Evidence, MAX_POLICY, Named, Policy, Refusal, Requirement, Subject, judge,
+};
+
+/// The directory that says where signatures lie.
+const REGISTRIES_D: &str = "registries.d";
+/// Where signatures are looked for of which no file says anything.
+const STORE: &str = "file:///var/lib/containers/sigstore";
 
 /// Reads the policy, if there is one; returns where it lies, too, for people.
 ///
@@ -35,6 +43,25 @@ pub(super) fn policy(candidates: &[PathBuf]) -> Result<Option<(&Path, Policy)>, 
             .map_err(|error| Error::caused(ErrorKind::Untrusted, unusable(), error));
     }
     Ok(None)
+}
+
+/// Returns beneath which URL the signatures of an image of a registry lie.
+fn apart<'l>(lookasides: &'l Lookasides, named: Option<&Named>) -> Option<&'l str> {
+    let named = named?;
+    if lookasides.is_silent_of(&named.repository, named.tag.as_deref()) {
+        return Some(STORE);
+    }
+    lookasides.lookaside(&named.repository, named.tag.as_deref())
+}
+
+/// Reads where signatures lie: beside the policy, or else where the host's other tools look.
+fn lookasides(policy: &Path) -> Result<Lookasides, Error> {
+    let beside = policy.parent().map(|directory| directory.join(REGISTRIES_D));
+    let directory = beside.filter(|directory| directory.is_dir());
+    let directory = directory.unwrap_or_else(|| Path::new("/etc/containers").join(REGISTRIES_D));
+    Lookasides::load(&directory).map_err(|source| {
+        Error::caused(ErrorKind::Untrusted, "it cannot be known where signatures lie", source)
+    })
 }
 
 /// Tells whether anything is asked of the image that `reference` means; so it is of a policy that
@@ -62,11 +89,22 @@ pub(super) fn check(
     let Some(subject) = Subject::of(reference) else { return Ok(source.verified()) };
     let named = Named::of(reference);
     let (place, requirements) = policy.of(&subject);
-    let asks = requirements.iter().any(|one| matches!(one, Requirement::SigstoreSigned(_)));
+    let asks = |test: fn(&Requirement) -> bool| requirements.iter().any(test);
+    let sigstore = asks(|one| matches!(one, Requirement::SigstoreSigned(_)));
+    let lookasides = match asks(|one| matches!(one, Requirement::SignedBy(_))) {
+        true => Some(lookasides(path)?),
+        false => None,
+    };
     let mut refused: Option<Refusal> = None;
     for digest in chosen.index_digest().into_iter().chain([chosen.manifest_digest()]) {
-        let signed = if asks { source.signatures(digest)? } else { Vec::new() };
-        match judge((&place, requirements), named.as_ref(), digest, &signed) {
+        let mut evidence = Evidence::default();
+        if sigstore {
+            evidence.sigstore = source.signatures(digest)?;
+        }
+        if let Some(lookasides) = &lookasides {
+            evidence.openpgp = source.messages(digest, apart(lookasides, named.as_ref()))?;
+        }
+        match judge((&place, requirements), named.as_ref(), digest, &evidence) {
             Ok(verified) => {
                 let is_signed =
                     verified.iter().any(|one| matches!(one, trust::Verified::Signed { .. }));

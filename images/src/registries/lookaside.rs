@@ -55,6 +55,13 @@ impl Lookasides {
         narrowest.or(self.default.as_ref())?.section.lookaside.as_deref()
     }
 
+    /// Tells whether nothing at all is said of an image, not even where its signatures are written.
+    #[must_use]
+    pub fn is_silent_of(&self, repository: &str, tag: Option<&str>) -> bool {
+        let mut scopes = scopes(repository, tag);
+        self.default.is_none() && !scopes.any(|scope| self.scopes.contains_key(&scope))
+    }
+
     fn add(&mut self, text: &str, origin: &str) -> Result<(), Fault> {
         let document = sections::read(text)?;
         let found = |section| Found { section, origin: origin.to_owned() };

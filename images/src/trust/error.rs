@@ -38,6 +38,9 @@ pub enum TrustError {
     /// What was signed is not what a signature of an image signs.
     #[error("what was signed is no claim about an image: {0}")]
     Claim(String),
+    /// A signature of OpenPGP is none, or of nobody who may sign.
+    #[error("the OpenPGP signature does not count: {0}")]
+    Signature(&'static str),
     /// A document that carries signatures breaks the rules of its format.
     #[error("the signatures are none: {0}")]
     Document(String),

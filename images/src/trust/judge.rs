@@ -1,13 +1,15 @@
 //! Whether an image has what is asked of it.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use pod_abi::Digest;
 
 use super::claim::{Claim, Kind};
 use super::error::TrustError;
+use super::identity::Identity;
 use super::named::Named;
-use super::policy::{Requirement, Sigstore, Where};
+use super::policy::{Requirement, SignedBy, Sigstore, Where};
 
 /// A signature and what it says, neither of which is believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,15 @@ pub struct Signed {
     pub message: Vec<u8>,
     /// The signature.
     pub signature: Vec<u8>,
+}
+
+/// All there is to judge an image by; none of it is believed yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Signatures as cosign makes them.
+    pub sigstore: Vec<Signed>,
+    /// Messages of OpenPGP, each of which has its claim in it.
+    pub openpgp: Vec<Vec<u8>>,
 }
 
 /// What has verified an image: one line for each requirement.
@@ -55,7 +66,7 @@ pub fn judge(
     (place, requirements): (&Where, &[Requirement]),
     intended: Option<&Named>,
     digest: &Digest,
-    signed: &[Signed],
+    evidence: &Evidence,
 ) -> Result<Vec<Verified>, Refusal> {
     let refused = |why: &str, causes: Vec<String>| Refusal {
         place: place.clone(),
@@ -65,18 +76,69 @@ pub fn judge(
     let one = |requirement: &Requirement| match requirement {
         Requirement::InsecureAcceptAnything {} => Ok(Verified::Unasked),
         Requirement::Reject {} => Err(refused("it is rejected", Vec::new())),
-        Requirement::SignedBy(_) => {
-            Err(refused("it must have an OpenPGP signature, which is not verified yet", Vec::new()))
-        }
+        Requirement::SignedBy(asked) => signed_by(asked, intended, digest, &evidence.openpgp)
+            .map_err(|(why, causes)| refused(&why, causes)),
         Requirement::SignedBaseLayer { .. } => {
             Err(refused("its base layer must be signed, which nothing verifies", Vec::new()))
         }
         Requirement::SigstoreSigned(sigstore) => {
-            sigstore_signed(sigstore, intended, digest, signed)
+            sigstore_signed(sigstore, intended, digest, &evidence.sigstore)
                 .map_err(|(why, causes)| refused(&why, causes))
         }
     };
     requirements.iter().map(one).collect()
+}
+
+/// Takes the first message that is signed by one of the keys and says what it must.
+fn signed_by(
+    asked: &SignedBy,
+    intended: Option<&Named>,
+    digest: &Digest,
+    messages: &[Vec<u8>],
+) -> Result<Verified, (String, Vec<String>)> {
+    let keyring = asked.keys.keyring().map_err(|error| (error.to_string(), Vec::new()))?;
+    let now = SystemTime::now();
+    let mut causes = Vec::new();
+    for message in messages {
+        // Nothing a message says is looked at before it is known whose it is.
+        let claimed = keyring
+            .open(message, now)
+            .and_then(|opened| Ok((Claim::simple(&opened.content)?, opened.fingerprint)));
+        let (claim, fingerprint) = match claimed {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                causes.push(error.to_string());
+                continue;
+            }
+        };
+        match says(&claim, digest, intended, &asked.identity) {
+            Ok(name) => {
+                return Ok(Verified::Signed {
+                    key: format!("key {fingerprint}"),
+                    name: Some(name),
+                });
+            }
+            Err(cause) => causes.push(cause),
+        }
+    }
+    Err(("it has no OpenPGP signature the policy asks for".to_owned(), causes))
+}
+
+/// Checks that a claim of simple signing is about this image, and returns its name.
+fn says(
+    claim: &Claim,
+    digest: &Digest,
+    intended: Option<&Named>,
+    identity: &Identity,
+) -> Result<Named, String> {
+    let Claim { digest: of, name, kind } = claim;
+    match name {
+        _ if *kind != Kind::Atomic => Err("a signature is of no claim of OpenPGP".to_owned()),
+        _ if of != digest => Err(format!("a signature is of other content, {}", of.short())),
+        Some(name) if identity.accepts(intended, name) => Ok(name.clone()),
+        Some(name) => Err(format!("a signature is for `{name}`")),
+        None => Err("a signature has no name".to_owned()),
+    }
 }
 
 fn sigstore_signed(

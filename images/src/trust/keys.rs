@@ -12,6 +12,7 @@ use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use webpki::RawPublicKeyEntity;
 
 use super::error::TrustError;
+use super::openpgp::Keyring;
 
 /// The longest file of keys that is read, in bytes.
 const MAX_KEYS: u64 = 1 << 20;
@@ -66,6 +67,30 @@ impl KeySource {
                 keys.iter().map(|key| PublicKey::from_pem(key, "a key of the policy")).collect()
             }
         }
+    }
+}
+
+impl KeySource {
+    /// Reads OpenPGP keyrings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::public_keys`].
+    pub fn keyring(&self) -> Result<Keyring, TrustError> {
+        let mut keyring = Keyring::default();
+        match self {
+            Self::Files(files) => {
+                for path in files {
+                    keyring.join(Keyring::parse(&read(path)?, &format!("`{}`", path.display()))?);
+                }
+            }
+            Self::Data(keys) => {
+                for key in keys {
+                    keyring.join(Keyring::parse(key, "a key of the policy")?);
+                }
+            }
+        }
+        Ok(keyring)
     }
 }
 

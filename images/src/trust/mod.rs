@@ -20,6 +20,7 @@ mod identity;
 mod judge;
 mod keys;
 mod named;
+mod openpgp;
 mod policy;
 mod scope;
 mod sign;
@@ -31,9 +32,12 @@ pub use cosign::{
 };
 pub use error::TrustError;
 pub use identity::Identity;
-pub use judge::{Refusal, Signed, Verified, judge};
+pub use judge::{Evidence, Refusal, Signed, Verified, judge};
 pub use keys::{KeySource, PublicKey};
 pub use named::Named;
-pub use policy::{Beyond, MAX_POLICY, Policy, Requirement, Requirements, Sigstore, Where};
+pub use openpgp::{Keyring, Opened};
+pub use policy::{
+    Beyond, MAX_POLICY, Policy, Requirement, Requirements, SignedBy, Sigstore, Where,
+};
 pub use scope::Subject;
 pub use sign::{SignatureDocuments, SigningKey, signed};

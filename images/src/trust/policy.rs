@@ -150,7 +150,7 @@ impl fmt::Display for Requirement {
         match self {
             Self::InsecureAcceptAnything {} => f.write_str("nothing"),
             Self::Reject {} => f.write_str("what cannot be: it is rejected"),
-            Self::SignedBy(_) => f.write_str("an OpenPGP signature, which is not verified yet"),
+            Self::SignedBy(asked) => write!(f, "an OpenPGP signature by {}", asked.keys),
             Self::SignedBaseLayer { .. } => {
                 f.write_str("a signed base layer, which nothing verifies")
             }

@@ -46,6 +46,9 @@ pub(crate) const TESTS: &[Need] = &[
     // Bundles run under the runtimes of others, too.
     need_of("crun", "crun"),
     need_of("fsck.erofs", "erofs-utils"),
+    // It signs as podman and skopeo have it sign.
+    need_of("gpg", "gnupg"),
+    need_of("gpg-agent", "gnupg"),
     need_of("ip", "iproute2"),
     // Those plugins write their rules with it.
     need_of("iptables", "iptables"),
