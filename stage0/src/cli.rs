@@ -695,7 +695,7 @@ pub(crate) enum ImageVerb {
     /// Forget images; `pod image gc` frees their space
     Rm(ImagesArgs),
     /// Remove what no image and no pod needs
-    Gc(GcArgs),
+    Gc(ImageGcArgs),
     /// Check the store: names, digests, and the files of every layer
     Fsck(FsckArgs),
 }
@@ -919,6 +919,17 @@ pub(crate) struct CommitArgs {
     pub(crate) pod: String,
     /// What the image is to be called, `REPOSITORY[:TAG]`
     pub(crate) image: String,
+}
+
+/// `pod image gc`.
+#[derive(Args, Debug)]
+pub(crate) struct ImageGcArgs {
+    #[command(flatten)]
+    pub(crate) gc: GcArgs,
+    /// Forget the images used longest ago until the store has no more than this, such as `20g`; what
+    /// pods use stays
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<String>,
 }
 
 /// `pod image export`.

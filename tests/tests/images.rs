@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tests::fixtures::{self, Fixture};
 use tests::image::{self, Image, Layer, Written};
+use tests::random::Random;
 use tests::registry::Registry;
 use tests::require;
 use tests::sandbox::Sandbox;
@@ -384,4 +385,46 @@ fn what_is_changed_in_a_layer_is_found_by_name() {
     sandbox.pod(["image", "gc"]).success();
     sandbox.pod(["fetch", "-q", &image]).success();
     sandbox.pod(["image", "fsck", "-q"]).success();
+}
+
+#[test]
+fn a_store_that_has_too_much_forgets_what_was_used_longest_ago() {
+    let sandbox = sandbox!();
+    let mut random = Random::fixed();
+    let mut image = |name: &str| {
+        let noise = (0..1 << 18).flat_map(|_| random.below(1 << 31).to_le_bytes()[..4].to_vec());
+        let layer = Layer::new().file("noise", 0o644, &noise.collect::<Vec<u8>>());
+        sandbox.image(name, &Image::new().layer(layer))
+    };
+    let images = ["one", "two", "three", "four"].map(&mut image);
+    for image in &images {
+        sandbox.pod(["fetch", "-q", image]).success();
+    }
+    // Each takes two megabytes: what it came as, and what it is.
+    let [one, two, three, four] = &images;
+    sandbox.pod(["prepare", "-q", "--name", "keeps", one, "true"]).success();
+    sandbox.pod(["fetch", "-q", two]).success();
+    let listed = |expected: &[&String]| {
+        let said = sandbox.pod(["image", "ls"]).raw;
+        for image in &images {
+            assert_eq!(said.contains(image.as_str()), expected.contains(&image), "{image}: {said}");
+        }
+    };
+    let gc = |size: &str| sandbox.pod(["image", "gc", "--max-size", size]).success();
+    assert!(gc("10m").starts_with("freed 0 B"), "there is room for all");
+    let said = sandbox.pod(["image", "gc", "--max-size", "7m", "--dry-run"]).success();
+    assert!(said.starts_with("would forget oci:[SANDBOX]/layout:three\nwould free 2."), "{said}");
+    listed(&[one, two, three, four]);
+    let said = gc("7m");
+    assert!(said.starts_with("forgot oci:[SANDBOX]/layout:three\nfreed 2."), "{said}");
+    listed(&[one, two, four]);
+    let said = gc("1");
+    assert!(said.contains(":two\n"), "{said}");
+    assert!(said.contains(":four\n"), "{said}");
+    listed(&[one]);
+    sandbox.pod(["image", "gc", "--max-size", "much"]).refuses(2, &["`--max-size much`", "20g"]);
+    sandbox.pod(["rm", "keeps"]).success();
+    assert!(gc("1").starts_with("forgot oci:[SANDBOX]/layout:one\n"), "no pod needs it any more");
+    listed(&[]);
+    content(&sandbox);
 }

@@ -17,6 +17,8 @@ use serde::Serialize;
 use super::disk_images::GROWING;
 use super::handle::Store;
 use super::lease::DeadLeases;
+use super::quota::roots_of;
+use super::refs::StoredRef;
 use super::staging::STAGING;
 use super::{files, layers, trash};
 use crate::document::{Config, MAX_DOCUMENT, Top};
@@ -30,6 +32,8 @@ pub struct GcOptions {
     pub grace: Duration,
     /// Whether something is deleted at all.
     pub mode: GcMode,
+    /// The most bytes the store is to have: the names used longest ago are forgotten for it.
+    pub most: Option<u64>,
 }
 
 /// Whether a collection deletes.
@@ -46,6 +50,8 @@ pub enum GcMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GcReport {
+    /// Names that were forgotten because the store had too much.
+    pub images: Vec<String>,
     /// Blobs, by digest.
     pub blobs: Vec<String>,
     /// Layers, by the name of their directory.
@@ -58,10 +64,10 @@ pub struct GcReport {
 
 /// What must stay.
 #[derive(Debug, Default)]
-struct Marked {
-    blobs: BTreeSet<Digest>,
+pub(super) struct Marked {
+    pub(super) blobs: BTreeSet<Digest>,
     /// Names of directories in `layers/`.
-    layers: BTreeSet<String>,
+    pub(super) layers: BTreeSet<String>,
 }
 
 impl Store {
@@ -86,10 +92,14 @@ impl Store {
             };
             let mut roots = self.leased(dead)?;
             roots.extend(pins()?);
-            for stored in self.all_refs()? {
-                roots.extend(stored.record.digests().cloned());
-                roots.extend(hash::chain(&stored.record.layers));
+            let mut refs = self.all_refs()?;
+            if let Some(most) = options.most {
+                for stored in self.beyond(most, &roots, &mut refs)? {
+                    self.forget(&stored, options.mode)?;
+                    report.images.push(stored.record.reference);
+                }
             }
+            roots.extend(refs.iter().flat_map(roots_of));
             let marked = self.mark(roots);
             let sweep = Sweep { store: self, options: *options, now: SystemTime::now() };
             sweep.blobs(&marked, &mut report)?;
@@ -100,6 +110,17 @@ impl Store {
             trash::empty(self)?;
         }
         Ok(report)
+    }
+
+    /// Takes a name away.
+    fn forget(&self, stored: &StoredRef, mode: GcMode) -> Result<(), Error> {
+        if mode == GcMode::DryRun {
+            return Ok(());
+        }
+        let name = &stored.record.reference;
+        trash::discard(self, &stored.path)
+            .and_then(|()| files::sync_dir(self.dir(), "refs"))
+            .map_err(|source| self.failed(&format!("forget `{name}`"), source))
     }
 
     /// Removes what processes that were killed have left and nobody can go on with: leases, trees
@@ -152,7 +173,7 @@ impl Store {
 
     /// Follows documents from the roots to all they name. A digest is taken for a layer as well as
     /// for a blob, for pins and leases do not tell. A document that cannot be read leads nowhere.
-    fn mark(&self, roots: BTreeSet<Digest>) -> Marked {
+    pub(super) fn mark(&self, roots: BTreeSet<Digest>) -> Marked {
         let mut marked = Marked::default();
         let mut todo: Vec<Digest> = roots.into_iter().collect();
         while let Some(digest) = todo.pop() {
@@ -319,7 +340,7 @@ mod tests {
     #[test]
     fn young_garbage_and_dry_runs_delete_nothing() {
         let (_root, store, digests) = store_with(&[b"garbage"]);
-        let young = GcOptions { grace: Duration::from_secs(3600), mode: GcMode::Delete };
+        let young = GcOptions { grace: Duration::from_secs(3600), ..GcOptions::default() };
         assert_eq!(store.gc(no_pins, &young).unwrap(), GcReport::default());
         let dry = GcOptions { mode: GcMode::DryRun, ..GcOptions::default() };
         assert_eq!(store.gc(no_pins, &dry).unwrap().blobs.len(), 1);

@@ -31,6 +31,7 @@ mod lease;
 mod merged;
 mod outgoing;
 mod queries;
+mod quota;
 mod refs;
 mod staging;
 mod trash;

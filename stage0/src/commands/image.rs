@@ -8,11 +8,11 @@ use pod_abi::Digest;
 use pod_abi::phase::Home;
 
 use super::{Session, each, extract, image_list, push, transfer};
-use crate::cli::{FetchArgs, FsckArgs, GcArgs, ImageVerb};
+use crate::cli::{FetchArgs, FsckArgs, ImageGcArgs, ImageVerb};
 use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
 use crate::pods::Entry;
-use crate::request::{Pull, read_fetch};
+use crate::request::{Pull, bytes, read_fetch};
 use crate::ui::{self, Format, Telling};
 
 /// Does what is asked of the store.
@@ -91,8 +91,11 @@ fn rm(session: &Session, words: &[String]) -> Result<u8> {
     Ok(0)
 }
 
-fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
+fn gc(session: &Session, args: &ImageGcArgs) -> Result<u8> {
+    let most = args.max_size.as_deref().map(|word| bytes("--max-size", word)).transpose()?;
+    let args = &args.gc;
     let options = GcOptions {
+        most,
         grace: Duration::from_secs(args.grace),
         mode: if args.dry_run { GcMode::DryRun } else { GcMode::Delete },
     };
@@ -103,6 +106,9 @@ fn gc(session: &Session, args: &GcArgs) -> Result<u8> {
     if session.context.format == Format::Json {
         return ui::json(&report).map(|()| 0);
     }
+    let word = if args.dry_run { "would forget" } else { "forgot" };
+    let forgotten = report.images.iter().map(|image| format!("{word} {image}\n"));
+    ui::out(&forgotten.collect::<String>())?;
     let word = if args.dry_run { "would free" } else { "freed" };
     ui::out(&format!(
         "{word} {}: {} blobs, {} layers, {} leftovers\n",

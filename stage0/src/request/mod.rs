@@ -348,6 +348,17 @@ fn read_fetch_of_pod(flags: &FetchFlags) -> Result<FetchRequest> {
     })
 }
 
+/// Reads a number of bytes that `flag` asks for.
+///
+/// # Errors
+///
+/// A usage error.
+pub(crate) fn bytes(flag: &str, word: &str) -> Result<u64> {
+    size(word).ok_or_else(|| {
+        CommandError::usage(format!("`{flag} {word}` is no size")).hint("a size is such as `20g`")
+    })
+}
+
 /// Where the host's signature policy lies.
 const POLICIES: [&str; 2] = [OURS, THEIRS];
 
