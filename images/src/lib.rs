@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appc;
 mod archive;
 mod audit;
 mod document;

@@ -882,6 +882,12 @@ pub(crate) struct ImportArgs {
     /// What a root is to run, in a Dockerfile's words, such as `CMD ["/app"]` (repeatable)
     #[arg(short, long, value_name = "CHANGE")]
     pub(crate) change: Vec<String>,
+    /// An OpenPGP signature of the file, apart from it, that must be by a key of `--keyring`
+    #[arg(long, value_name = "FILE", requires = "keyring")]
+    pub(crate) signature: Option<PathBuf>,
+    /// Who may have signed it, as `gpg --export` writes them
+    #[arg(long, value_name = "FILE", requires = "signature")]
+    pub(crate) keyring: Option<PathBuf>,
     /// Platform of the image, `OS/ARCH[/VARIANT]` [default: the host's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,

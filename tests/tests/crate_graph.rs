@@ -61,6 +61,7 @@ const LICENCES: &[&str] = &[
     "Unlicense",
     "CC0-1.0",
     "CDLA-Permissive-2.0",
+    "bzip2-1.0.6",
     "Apache-2.0 WITH LLVM-exception",
 ];
 

@@ -566,3 +566,74 @@ fn an_image_is_fetched_from_where_registries_conf_says_it_is() {
     run(&["--pull", "always", "registry.example.org/team/app:1"]).refuses(125, &["bocked"]);
     run(&["registry.example.org/team/app:1"]).exits(44);
 }
+
+/// Writes an image of appc: its manifest with `more` in it, and files beneath `rootfs`.
+fn aci(name: &str, version: &str, more: &Value, rootfs: Layer) -> Vec<u8> {
+    let mut manifest = json!({
+        "acKind": "ImageManifest", "acVersion": "0.8.11", "name": name,
+        "labels": [{"name": "version", "value": version}, {"name": "os", "value": "linux"},
+                   {"name": "arch", "value": "amd64"}],
+    });
+    let more = more.as_object().expect("a table").clone();
+    manifest.as_object_mut().expect("a table").extend(more);
+    rootfs.file("manifest", 0o644, manifest.to_string().as_bytes()).tar()
+}
+
+#[test]
+fn an_image_of_rkt_becomes_one_of_oci() {
+    let sandbox = sandbox!();
+    let probe = fs::read(sandbox.programs().path("probe")).expect("the probe is built");
+    let rootfs = || Layer::new().dir("rootfs/", 0o755).dir("rootfs/etc/", 0o755);
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(sandbox.path(name), bytes).expect("the sandbox can be written");
+        sandbox.path(name).display().to_string()
+    };
+    let base = rootfs().file("rootfs/probe", 0o755, &probe);
+    let base = write("base.aci", &gzip(&aci("example.com/base", "1", &json!({}), base)));
+    let on = |more: &Value| {
+        let mut one = json!({"imageName": "example.com/base",
+            "labels": [{"name": "version", "value": "1"}]});
+        one.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
+        json!({"dependencies": [one], "app": {
+            "exec": ["/probe", "exit", "45"], "user": "0", "group": "0",
+            "environment": [{"name": "KEY", "value": "a=b"}],
+            "ports": [{"name": "www", "protocol": "tcp", "port": 80}],
+            "mountPoints": [{"name": "data", "path": "/data"}],
+        }})
+    };
+    let own = || rootfs().file("rootfs/etc/own", 0o644, b"own\n");
+    let app = write("app.aci", &aci("example.com/app", "2", &on(&json!({})), own()));
+    let import = |file: &str| sandbox.pod(["image", "import", "-q", file]);
+    import(&app).refuses(1, &["depends on `example.com/base:1`", "import that first"]);
+    import(&base).success();
+    assert!(import(&app).success().ends_with(" example.com/app:2\n"));
+    sandbox.pod(["run", "--rm", "example.com/app:2"]).exits(45);
+    let details: Value = sandbox.pod(["image", "inspect", "example.com/app:2"]).json();
+    assert_eq!(details["settings"]["env"], json!(["KEY=a=b"]));
+    assert_eq!(details["settings"]["exposedPorts"], json!(["80/tcp"]));
+    assert_eq!(details["settings"]["volumes"], json!(["/data"]));
+    assert_eq!(details["layers"].as_array().map(Vec::len), Some(2));
+    let labels = &details["settings"]["labels"];
+    assert_eq!(labels["appc.name"], "example.com/app", "{labels}");
+    let id = labels["appc.id"].as_str().expect("it has one");
+    assert!(id.starts_with("sha512-"), "{id}");
+
+    // By another id it depends on another image; a list of paths leaves the rest out.
+    let other = json!({ "imageID": format!("sha512-{}", "0".repeat(128)) });
+    let other = write("other.aci", &aci("example.com/other", "1", &on(&other), own()));
+    import(&other).refuses(1, &["depends on another `example.com/base`"]);
+    let few = rootfs().file("rootfs/etc/kept", 0o644, b"x").file("rootfs/etc/left", 0o644, b"x");
+    let few = aci("example.com/few", "1", &json!({"pathWhitelist": ["/etc/kept"]}), few);
+    import(&write("few.aci", &few)).success();
+    let place = sandbox.path("few").display().to_string();
+    sandbox.pod(["image", "extract", "--rootfs-only", "example.com/few:1", &place]).success();
+    assert!(sandbox.path("few/etc/kept").exists() && !sandbox.path("few/etc/left").exists());
+
+    // What only calls itself so is refused, and not taken for a root.
+    let none = rootfs().file("elsewhere", 0o644, b"x").tar();
+    import(&write("none.aci", &none)).refuses(1, &["no image of appc", "`elsewhere`"]);
+    let arm = json!({"labels": [{"name": "os", "value": "freebsd"}]});
+    let arm = write("bsd.aci", &aci("example.com/bsd", "1", &arm, own()));
+    import(&arm).refuses(1, &["`freebsd`"]);
+    sandbox.pod(["image", "fsck", "-q"]).success();
+}

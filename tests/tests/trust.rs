@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tests::fixtures::{self, Fixture};
-use tests::image::{blob, digest};
+use tests::image::{Layer, blob, digest};
 use tests::registry::Registry;
 use tests::require;
 use tests::sandbox::Sandbox;
@@ -290,4 +290,41 @@ fn what_skopeo_signs_with_gpg_is_let_in_and_a_changed_byte_is_not() {
     fs::write(sandbox.path("registries.d/two.yaml"), "docker: {x: {lookasides: y}}")
         .expect("the sandbox can be written");
     run(&image).refuses(125, &["it cannot be known where signatures lie"]);
+}
+
+/// Makes a key with gpg and signs a file with it, apart from it.
+const DETACHED: &str = r#"cd "$1"; export GNUPGHOME="$1/gnupg"; mkdir -m 700 gnupg
+    gpg --batch -q --passphrase '' --quick-gen-key 'me <me@example.org>' ed25519 sign never
+    gpg --batch -q --export me >me.gpg
+    gpg --batch -q --armor --detach-sign -o root.tar.asc root.tar
+    gpgconf --kill all; rm -rf gnupg"#;
+
+#[test]
+fn a_file_that_somebody_has_signed_is_imported_and_a_changed_one_is_not() {
+    if !require::program("gpg", "a real signature of OpenPGP") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let at = sandbox.path("").display().to_string();
+    let at = at.trim_end_matches('/');
+    let root = Layer::new().file("word", 0o644, b"mine").tar();
+    fs::write(sandbox.path("root.tar"), &root).expect("the sandbox can be written");
+    sandbox.program("sh").args(["-euc", DETACHED, "sh", at]).run().success();
+    let (signature, keyring) = (format!("{at}/root.tar.asc"), format!("{at}/me.gpg"));
+    let import = |keyring: &str, name: &str| {
+        let flags = ["--signature", &signature, "--keyring", keyring, "-q"];
+        let file = format!("{at}/root.tar");
+        sandbox.pod([&["image", "import"], &flags[..], &[&file, name]].concat())
+    };
+    import(&keyring, "signed:1").success();
+    let listed: Value = sandbox.pod(["image", "inspect", "signed:1"]).json();
+    assert_eq!(listed["verified"], "signature", "{listed}");
+    import(&signature, "signed:2").refuses(1, &["is no public key"]);
+    let mut spoilt = root;
+    let at_word = spoilt.windows(4).position(|four| four == b"mine").expect("it is there");
+    spoilt[at_word] = b'f';
+    fs::write(sandbox.path("root.tar"), &spoilt).expect("the sandbox can be written");
+    import(&keyring, "signed:2").refuses(1, &["the OpenPGP signature does not count"]);
+    let listed = sandbox.pod(["image", "ls"]).success();
+    assert!(!listed.contains("signed:2"), "{listed}");
 }

@@ -20,7 +20,9 @@ pub(crate) use config::Config;
 pub(crate) use index::{Entry, FULL_NAME, Index, REF_NAME};
 pub(crate) use manifest::Manifest;
 pub(crate) use media::{Kind, MAX_DOCUMENT};
-pub(crate) use write::{MANIFEST, config as write_config, manifest as write_manifest};
+pub(crate) use write::{
+    CONFIG, LAYER, MANIFEST, config as write_config, manifest as write_manifest,
+};
 
 use pod_abi::Digest;
 use serde::Deserialize;

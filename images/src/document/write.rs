@@ -15,9 +15,9 @@ use crate::platform::Platform;
 /// The media type of a manifest.
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of a configuration.
-pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The media type of a layer, without its compression.
-pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -20,7 +20,7 @@ const BUFFER: usize = 256 << 10;
 /// # Errors
 ///
 /// Those of reading the first bytes, and `InvalidData` for formats we do not read.
-pub(super) fn open<R: Read + Send + 'static>(mut input: R) -> io::Result<Box<dyn Read + Send>> {
+pub(crate) fn open<R: Read + Send + 'static>(mut input: R) -> io::Result<Box<dyn Read + Send>> {
     let mut magic = Vec::with_capacity(6);
     input.by_ref().take(6).read_to_end(&mut magic)?;
     let format = sniff(&magic);

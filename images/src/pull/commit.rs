@@ -5,24 +5,17 @@
 //! hostile app has left in its tree is met by the same checks as what a hostile registry sends.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use pod_abi::app::{ImagePin, Verified};
-use pod_abi::digest::Algorithm;
 use pod_abi::{Digest, Timestamp};
 
-use super::source::{Document, Source};
+use super::made::{Layer, Made, blob_of};
 use super::{Fetch, PullOptions};
 use crate::document::{
-    Amendment, Blob, Config, DocumentError, MANIFEST, MAX_DOCUMENT, amend_config, amend_manifest,
+    Amendment, Config, DocumentError, MAX_DOCUMENT, amend_config, amend_manifest,
 };
 use crate::error::{Error, ErrorKind};
-use crate::hash::{self, Hasher};
 use crate::image::{Image, ImageSettings};
 use crate::layer::{PackError, pack};
 use crate::platform::Platform;
@@ -70,9 +63,9 @@ impl Store {
     /// of a pull. The name means what it meant before.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<Image, Error> {
         let made = || {
-            let source = self.amended(commit)?;
+            let (source, platform) = self.amended(commit)?;
             // Nobody asks a policy for what was made here.
-            let (platform, policies) = (source.platform.clone(), Vec::new());
+            let policies = Vec::new();
             let options = PullOptions { platform, policies, ..commit.options.clone() };
             let (lease, progress) = (commit.lease, commit.progress);
             self.take(commit.reference, &source, &Fetch { options: &options, lease, progress })
@@ -82,7 +75,7 @@ impl Store {
         })
     }
 
-    fn amended(&self, commit: &Commit<'_>) -> Result<Amended, Error> {
+    fn amended(&self, commit: &Commit<'_>) -> Result<(Made, Platform), Error> {
         let ImagePin { manifest: base, config: of_base, layers, .. } = commit.base;
         self.hold(commit.lease, [base, of_base].into_iter().chain(layers))?;
         let manifest = self.read_blob(base, MAX_DOCUMENT)?;
@@ -92,7 +85,7 @@ impl Store {
         };
         let known = Config::parse(&config, layers.len());
         let known = known.map_err(|source| unreadable(of_base, source))?;
-        let layer = self.packed(commit.upper)?;
+        let (layer, ()) = Layer::pack(self, |to| pack(commit.upper, to).map_err(unpacked))?;
         let amendment = Amendment {
             diff_id: &layer.diff_id,
             settings: commit.settings,
@@ -102,127 +95,18 @@ impl Store {
             author: commit.author,
         };
         let config = amend_config(&config, &amendment);
-        let config = document(config.map_err(|source| unreadable(of_base, source))?);
-        let blob = Blob { digest: config.digest.clone(), size: length(&config.bytes) };
-        let manifest = amend_manifest(&manifest, &blob, &layer.blob);
-        let mut manifest = document(manifest.map_err(|source| unreadable(base, source))?);
-        MANIFEST.clone_into(&mut manifest.media_type);
+        let config = config.map_err(|source| unreadable(of_base, source))?;
+        let manifest = amend_manifest(&manifest, &blob_of(&config), &layer.blob);
+        let manifest = manifest.map_err(|source| unreadable(base, source))?;
         let platform = known.platform.unwrap_or_else(|| commit.options.platform.clone());
-        Ok(Amended { manifest, config, layer, platform })
-    }
-
-    /// Packs a tree into a file without a name beneath the store.
-    fn packed(&self, upper: BorrowedFd<'_>) -> Result<Layer, Error> {
-        let (writer, file) = self.unnamed()?;
-        let counted = Counted { to: writer, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        let mut packed = Counted {
-            to: GzEncoder::new(counted, Compression::default()),
-            hasher: Hasher::new(Algorithm::Sha256),
-            size: 0,
-        };
-        pack(upper, &mut packed).map_err(|error| match error {
-            PackError::Read(..) => Error::caused(ErrorKind::Storage, "cannot pack it", error),
-            PackError::Write(source) => Error::storage("cannot pack it", source),
-            _ => Error::caused(ErrorKind::Refused, "cannot pack it", error),
-        })?;
-        let diff_id = packed.hasher.finish();
-        let packed = packed.to.finish().map_err(|error| Error::storage("cannot pack it", error))?;
-        let blob = Blob { digest: packed.hasher.finish(), size: packed.size };
-        Ok(Layer { file, blob, diff_id })
+        Ok((Made::new(manifest, config, layer, Verified::LocalFile), platform))
     }
 }
 
-/// A layer on its way in.
-#[derive(Debug)]
-struct Layer {
-    file: File,
-    blob: Blob,
-    diff_id: Digest,
-}
-
-/// Hashes and counts what goes by.
-struct Counted<W> {
-    to: W,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.to.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        self.size += u64::try_from(length).unwrap_or(u64::MAX);
-        Ok(length)
+fn unpacked(error: PackError) -> Error {
+    match error {
+        PackError::Read(..) => Error::caused(ErrorKind::Storage, "cannot pack it", error),
+        PackError::Write(source) => Error::storage("cannot pack it", source),
+        _ => Error::caused(ErrorKind::Refused, "cannot pack it", error),
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
-/// The new image, as a source.
-#[derive(Debug)]
-struct Amended {
-    manifest: Document,
-    config: Document,
-    layer: Layer,
-    platform: Platform,
-}
-
-impl Source for Amended {
-    fn top(&self) -> Result<Document, Error> {
-        Ok(self.manifest.clone())
-    }
-
-    fn digest(&self) -> Result<Option<Digest>, Error> {
-        Ok(Some(self.manifest.digest.clone()))
-    }
-
-    fn document(&self, digest: &Digest) -> Result<Document, Error> {
-        Err(gone(digest))
-    }
-
-    fn blob(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + '_>, Error> {
-        if blob.digest == self.config.digest {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX);
-            return Ok(Box::new(self.config.bytes.get(from..).unwrap_or_default()));
-        }
-        if blob.digest == self.layer.blob.digest {
-            return Ok(Box::new(At { file: &self.layer.file, offset }));
-        }
-        Err(gone(&blob.digest))
-    }
-
-    fn verified(&self) -> Verified {
-        Verified::LocalFile
-    }
-}
-
-/// What the other image has is in the store, or was removed from it by force.
-fn gone(digest: &Digest) -> Error {
-    let sentence = format!("`{digest}` of the image it was made from is not in the store any more");
-    Error::new(ErrorKind::NotFound, sentence)
-}
-
-/// A file read from a place of its own.
-struct At<'f> {
-    file: &'f File,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read_at(buffer, self.offset)?;
-        self.offset += u64::try_from(length).unwrap_or(u64::MAX);
-        Ok(length)
-    }
-}
-
-fn document(bytes: Vec<u8>) -> Document {
-    let digest = hash::of(Algorithm::Sha256, &bytes);
-    Document { digest, bytes, media_type: String::new() }
-}
-
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,7 @@ use pod_abi::app::Verified;
 use pod_abi::digest::Algorithm;
 use rustix::fs::{AtFlags, FileType};
 
+use super::aci::Found;
 use super::docker::{self, DockerArchive};
 use super::files::Files;
 use super::layer::{Job, Ready, unpack_error};
@@ -43,6 +44,8 @@ pub struct Import<'i> {
     pub reference: Option<&'i Reference>,
     /// What a root is to run; an archive of images has its own.
     pub settings: Option<&'i ImageSettings>,
+    /// What vouches for the file; a signature of it is checked by whoever opened it.
+    pub verified: Verified,
     /// How to unpack it, and for which platform.
     pub options: &'i PullOptions,
     /// What keeps it from gc.
@@ -64,6 +67,8 @@ pub enum ImportedFrom {
     OciArchive,
     /// What `docker save` writes.
     DockerArchive,
+    /// An App Container Image, as rkt ran them.
+    Aci,
     /// An archive of a root.
     Root,
 }
@@ -96,6 +101,20 @@ impl Store {
             Ok(from @ ImportedFrom::DockerArchive) => (from, self.import_docker(&again, import)),
             Ok(from) => (from, self.import_layout(&again, import)),
             Err(why) => {
+                let is_named = import.path.extension().is_some_and(|suffix| suffix == "aci");
+                match self.import_aci(&mut file, import).map_err(failed)? {
+                    Found::Image(image) => {
+                        return Ok(Imported { from: ImportedFrom::Aci, images: vec![*image] });
+                    }
+                    Found::None(why) if is_named => {
+                        return Err(failed(Error::caused(
+                            ErrorKind::Invalid,
+                            "it is no image of appc",
+                            why,
+                        )));
+                    }
+                    Found::None(_) => {}
+                }
                 let rewound = io::Seek::rewind(&mut file);
                 rewound.map_err(|source| Error::storage("cannot read the file twice", source))?;
                 let image = self.import_root(&mut file, import, why);
@@ -203,7 +222,7 @@ impl Store {
             config: config.0.digest.clone(),
             layers: diff_ids.to_vec(),
             size: blob.size,
-            verified: Verified::LocalFile,
+            verified: import.verified,
         };
         let held = [&parts.manifest, &parts.config, &blob.digest, &facts.diff_id];
         self.hold(import.lease, held)?;
@@ -320,6 +339,10 @@ fn refuse_images(taken: &Taken<'_>, why: Option<Error>) -> Result<(), Error> {
 }
 
 fn refuse_settings(import: &Import<'_>) -> Result<(), Error> {
+    if import.verified == Verified::Signature {
+        let sentence = "it is an archive of images: a policy tells whose signatures those need";
+        return Err(Error::new(ErrorKind::Refused, sentence));
+    }
     if import.settings.is_none() {
         return Ok(());
     }

@@ -10,6 +10,7 @@
 //! A kill at any moment leaves whole layers, resumable downloads, and residue that gc sweeps;
 //! never a name that means less than it says.
 
+mod aci;
 mod apart;
 mod chain;
 mod choose;
@@ -23,6 +24,7 @@ mod import;
 mod layer;
 mod layers;
 mod layout;
+mod made;
 mod mirrored;
 mod remote;
 mod signatures;

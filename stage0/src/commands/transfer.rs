@@ -1,11 +1,14 @@
 //! `pod image import`, `export` and `tag`: images that come and go as files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Read as _, Seek as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use images::trust::{Keyring, TrustError};
 use images::{ExportFormat, Import, ImportedFrom, Lease, Reference, Store};
+use pod_abi::app::Verified;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -16,6 +19,8 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::fetch as fetching;
 use crate::ui::{self, Format, Telling};
 
+/// The longest signature or keyring that is read, in bytes.
+const MAX_SIGNATURE: u64 = 4 << 20;
 /// The word for standard input and output.
 const STANDARD: &str = "-";
 
@@ -60,7 +65,17 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
     let lease = store.lease().map_err(|error| fetching::failed(&error))?;
     let telling = if args.quiet { Telling::Quiet } else { Telling::People };
     let progress = ui::Progress::new(telling.in_form(session.context.format));
+    let mut file = open(&store, &args.file)?;
+    let verified = match (&args.signature, &args.keyring) {
+        (Some(signature), Some(keyring)) => {
+            // What is checked is what comes in, whoever writes to the file meanwhile.
+            file = store.spool(&mut file).map_err(|error| fetching::failed(&error))?;
+            vouched(&mut file, signature, keyring)?
+        }
+        _ => Verified::LocalFile,
+    };
     let import = Import {
+        verified,
         path: Path::new(&args.file),
         reference: reference.as_ref(),
         settings: settings.as_ref(),
@@ -68,11 +83,12 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
         lease: &lease,
         progress: &progress,
     };
-    let imported = store.import(open(&store, &args.file)?, &import);
+    let imported = store.import(file, &import);
     let imported = imported.map_err(|error| fetching::failed(&error))?;
     let from = match imported.from {
         ImportedFrom::OciArchive => "oci-archive",
         ImportedFrom::DockerArchive => "docker-archive",
+        ImportedFrom::Aci => "aci",
         ImportedFrom::Root => "root",
     };
     if session.context.format == Format::Json {
@@ -85,6 +101,24 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
     let lines =
         imported.images.iter().map(|image| format!("{} {}\n", image.manifest, image.reference));
     ui::out(&lines.collect::<String>()).map(|()| 0)
+}
+
+/// Checks that a file was signed by one of some keys; leaves it at its beginning.
+fn vouched(file: &mut File, signature: &Path, keyring: &Path) -> Result<Verified> {
+    let read = |path: &Path| {
+        let tell = || format!("cannot read `{}`", path.display());
+        let mut bytes = Vec::new();
+        let file = File::open(path).context(tell)?;
+        file.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes).context(tell)?;
+        Ok::<_, CommandError>(bytes)
+    };
+    let told = |error: TrustError| CommandError::of("image.untrusted", &error);
+    let keys = Keyring::parse(&read(keyring)?, &format!("`{}`", keyring.display()));
+    let keys = keys.map_err(told)?;
+    let checked = keys.verify_detached(&read(signature)?, file, SystemTime::now());
+    checked.map_err(told)?;
+    file.rewind().context(|| "cannot read the file twice".to_owned())?;
+    Ok(Verified::Signature)
 }
 
 /// Opens what is to be imported; what cannot be read twice is kept beneath the store meanwhile.

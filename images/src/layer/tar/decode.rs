@@ -15,7 +15,7 @@ use crate::layer::entry::{Attributes, Entry, Kind, Moment};
 use crate::layer::fault::Fault;
 
 /// The largest number that fits a size field in octal; larger ones need PAX or base-256.
-const MAX_OCTAL_SIZE: u64 = 0o777_7777_7777;
+pub(crate) const MAX_OCTAL_SIZE: u64 = 0o777_7777_7777;
 
 impl<R: BufRead> Reader<R> {
     pub(super) fn entry(&mut self, header: &Header, pending: Pending) -> Result<Entry, Fault> {
@@ -185,7 +185,7 @@ impl<R: BufRead> Reader<R> {
 }
 
 /// Joins name and prefix. Only POSIX headers have a prefix; GNU ones keep other things there.
-fn header_name(block: &[u8; BLOCK]) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn header_name(block: &[u8; BLOCK]) -> Result<Vec<u8>, &'static str> {
     let name = until_nul(&block[..100]);
     if &block[257..263] != b"ustar\0" {
         return Ok(name.to_vec());

@@ -12,6 +12,9 @@ mod pax;
 mod reader;
 mod sparse;
 
+pub(crate) use decode::{MAX_OCTAL_SIZE, header_name};
 pub(crate) use name::clean;
+pub(crate) use number::{decimal, field};
+pub(crate) use pax::{each_record, global};
 pub(super) use reader::Piece;
-pub(crate) use reader::Reader;
+pub(crate) use reader::{BLOCK, MAX_METADATA, Reader, checksum_holds, padding, until_nul};

@@ -6,7 +6,7 @@ use crate::layer::entry::Moment;
 
 /// Decodes a numeric field: octal digits, perhaps behind spaces, up to a NUL or a space; or
 /// base-256 in two's complement if the first bit is set. An empty field is 0.
-pub(super) fn field(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn field(bytes: &[u8]) -> Option<i64> {
     match bytes.first() {
         Some(first) if first & 0x80 != 0 => base256(bytes),
         _ => octal(bytes),
@@ -42,7 +42,7 @@ fn base256(bytes: &[u8]) -> Option<i64> {
 }
 
 /// Decodes a non-negative decimal number: digits only.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
     }

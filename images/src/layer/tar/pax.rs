@@ -57,7 +57,7 @@ impl SparseRecords {
 }
 
 /// Splits the body of an extended header into records and hands each to `take`.
-pub(super) fn each_record(
+pub(crate) fn each_record(
     mut body: &[u8],
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
@@ -92,7 +92,7 @@ pub(super) fn local(body: &[u8]) -> Result<Records, &'static str> {
 
 /// Checks a global extended header, which has no effect here. Some readers let it change every
 /// entry behind it, so what would change the structure of the archive is refused.
-pub(super) fn global(body: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn global(body: &[u8]) -> Result<(), &'static str> {
     each_record(body, |key, _| match key {
         b"path" | b"linkpath" | b"size" => {
             Err("is a global header that renames or resizes entries")

@@ -16,10 +16,10 @@ use super::sparse::Map;
 use crate::layer::entry::Entry;
 use crate::layer::fault::{Fault, Shown};
 
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// The most bytes of long names and PAX records one entry may have: what Go's reader takes.
-const MAX_METADATA: u64 = 1 << 20;
+pub(crate) const MAX_METADATA: u64 = 1 << 20;
 
 /// A part of a file's content.
 #[derive(Debug)]
@@ -255,17 +255,17 @@ impl<R: BufRead + Seek> Reader<R> {
     }
 }
 
-pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
+pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     &bytes[..end]
 }
 
-pub(super) fn padding(size: u64) -> u64 {
+pub(crate) fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
 }
 
 /// Checks the sum of a header's bytes; some old writers added them as signed ones.
-fn checksum_holds(block: &[u8; BLOCK]) -> bool {
+pub(crate) fn checksum_holds(block: &[u8; BLOCK]) -> bool {
     let Some(stated) = number::field(&block[148..156]) else { return false };
     let outside = || block[..148].iter().chain(&block[156..]);
     let spaces = 8 * i64::from(b' ');
