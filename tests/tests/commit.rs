@@ -38,9 +38,11 @@ fn layers(sandbox: &Sandbox, image: &str) -> Vec<String> {
 fn what_an_app_has_changed_is_an_image_of_its_own() {
     let sandbox = sandbox!();
     let image = sandbox.fixture(Fixture::App);
-    for (userns, name) in [("host", "one"), ("auto", "two")] {
+    let walls = [["--userns", "host"], ["--userns", "auto"], ["--stage1", "fly"]];
+    for (wall, name) in walls.into_iter().zip(["one", "two", "three"]) {
         let script = format!("{CHANGES}; exec sleep 1000");
-        let words = ["--userns", userns, image.as_str(), "sh", "-c", script.as_str()];
+        let app = [image.as_str(), "sh", "-c", script.as_str()];
+        let words = [&wall[..], &app].concat();
         let pod = sandbox.detached(name, words);
         sandbox.call().args(["logs", "-f", name]).start().wait_for("up");
         let made = format!("{name}:1");
@@ -51,7 +53,7 @@ fn what_an_app_has_changed_is_an_image_of_its_own() {
         assert!(said.ends_with(&format!("/{made}\n")), "{said}");
         assert_eq!(pod.exec(&[], &["cat", "/new"]).success(), "new\n", "it goes on");
         pod.stop(&[]).success();
-        assert_eq!(sandbox.pod(["run", "--rm", "-q", &made]).success(), EXPECTED, "{userns}");
+        assert_eq!(sandbox.pod(["run", "--rm", "-q", &made]).success(), EXPECTED, "{wall:?}");
 
         let details: Value = sandbox.pod(["image", "inspect", &made]).json();
         let history = details["configDocument"]["history"].as_array().expect("it has one");
