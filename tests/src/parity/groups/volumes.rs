@@ -44,6 +44,8 @@ fn seeded(world: &World<'_>) -> String {
 
 fn volumes(world: &World<'_>) {
     let sandbox = world.sandbox;
+    // What was left by a try that an emulated guest has hung in.
+    let _ = sandbox.pod(["volume", "rm", "keep"]);
     let shared = sandbox.path("shared");
     fs::create_dir(&shared).expect("the sandbox can be written");
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).expect("it is ours");
