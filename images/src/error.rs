@@ -21,6 +21,10 @@ pub enum ErrorKind {
     Unreachable,
     /// What was received or found is not what its name or its format promises.
     Invalid,
+    /// What lies in the store is not what it came as.
+    Damaged,
+    /// The file system of the store, or this kernel, cannot do it.
+    Unsupported,
     /// It could be had, but a rule forbids it.
     Refused,
     /// The policy asks for what the image does not have.
@@ -46,6 +50,8 @@ impl ErrorKind {
             Self::Denied => "image.denied",
             Self::Unreachable => "image.unreachable",
             Self::Invalid => "image.invalid",
+            Self::Damaged => "image.damaged",
+            Self::Unsupported => "image.unsupported",
             Self::Refused => "image.refused",
             Self::Untrusted => "image.untrusted",
             Self::Ambiguous => "image.ambiguous",

@@ -31,6 +31,7 @@ pub mod registry;
 mod room;
 mod store;
 pub mod trust;
+mod verity;
 pub mod worker;
 
 pub use erofs::write_erofs;

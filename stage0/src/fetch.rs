@@ -81,10 +81,7 @@ pub(crate) fn options_of(request: &FetchRequest) -> Result<PullOptions> {
 ///
 /// A usage error for what is no platform.
 pub(crate) fn options(platform: Option<&str>) -> Result<PullOptions> {
-    let mut options = PullOptions::new(WorkerProgram {
-        exe: PathBuf::from("/proc/self/exe"),
-        args: vec![OsString::from("internal-unpack")],
-    });
+    let mut options = PullOptions::new(worker());
     let named = env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|path| !path.is_empty());
     options.registries = Some(named.map_or_else(|| PathBuf::from(REGISTRIES), PathBuf::from));
     if let Some(word) = platform {
@@ -93,6 +90,14 @@ pub(crate) fn options(platform: Option<&str>) -> Result<PullOptions> {
             .map_err(|error: images::PlatformError| CommandError::usage(error.to_string()))?;
     }
     Ok(options)
+}
+
+/// Returns what unpacks layers: this program.
+pub(crate) fn worker() -> WorkerProgram {
+    WorkerProgram {
+        exe: PathBuf::from("/proc/self/exe"),
+        args: vec![OsString::from("internal-unpack")],
+    }
 }
 
 /// Shows an image that has come in to programs.
@@ -151,6 +156,12 @@ pub(crate) fn failed(error: &images::Error) -> CommandError {
     let made = CommandError::of(error.code(), error);
     match error.kind() {
         ErrorKind::NoSpace => made.hint("`pod gc` and `pod image gc` make room"),
+        ErrorKind::Unsupported => made.hint(
+            "Btrfs and f2fs can, and ext4 can after `tune2fs -O verity DEVICE`; `--layers checked` compares at each start instead",
+        ),
+        ErrorKind::Damaged => made.hint(
+            "`pod image fsck` tells all of it; damaged layers go with `pod image rm IMAGE` and `pod image gc`, and come back with `pod fetch IMAGE`",
+        ),
         _ => made,
     }
 }

@@ -126,6 +126,11 @@ pub(crate) struct PodFlags {
     /// machine, which has only memory for it otherwise
     #[arg(long, value_name = "SIZE")]
     pub(crate) scratch: Option<String>,
+    /// How it is given the layers of images: plain; checked (compared at each start with what they
+    /// came as); erofs (as read-only disk images, as virtual machines always are); or sealed (those,
+    /// each byte checked by the kernel as it is read) [default: plain]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) layers: Option<String>,
     #[command(flatten)]
     pub(crate) fetch: FetchFlags,
     /// A word of yours about the pod; behind an image, about the app (repeatable)

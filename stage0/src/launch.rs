@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use pod_abi::app::{AppSpec, Stdio as AppStdio};
 use pod_abi::control::Request;
-use pod_abi::manifest::{Journal, PodManifest, Userns};
+use pod_abi::manifest::{Journal, Layers, PodManifest, Userns};
 use pod_abi::phase::Home;
 use pod_abi::stage::{AppOrder, Order, Output, Service};
 use pod_abi::{exit, version};
@@ -92,12 +92,13 @@ impl Launcher<'_> {
             credentials::gather(&apps)?.into_iter().unzip();
         let stage1 = stage1::find(&manifest.sandbox.stage1)?;
         let layers = self.store.layers_dir().map_err(|error| fetch::failed(&error))?;
-        layers::check(&stage1, manifest.sandbox.scratch)?;
+        layers::check(&stage1, &manifest.sandbox)?;
         let telling = match output {
             Output::Shown => Telling::People.in_form(self.context.format),
             Output::Logged => Telling::Quiet,
         };
-        let app_order = |app| self.app_order(&stage1, telling, app);
+        let form = manifest.sandbox.layers;
+        let app_order = |app| self.app_order(&stage1, form, telling, app);
         let apps = apps.into_iter().map(app_order).collect::<Result<_>>()?;
         let mark = rundir::mark_of(self.pods.root())?;
         let mut claim = Claim::new(self.run_root.as_fd(), &manifest.uuid, &mark)?;
@@ -167,11 +168,18 @@ impl Launcher<'_> {
         Ok(())
     }
 
-    fn app_order(&self, stage1: &Stage1, telling: Telling, spec: AppSpec) -> Result<AppOrder> {
-        let layers = layers::of(self.store, stage1, &spec.image, telling).map_err(|error| {
-            error.hint(format!("`pod fetch {}` fetches it again", spec.image.reference))
-        })?;
-        Ok(AppOrder { spec, layers })
+    fn app_order(
+        &self,
+        stage1: &Stage1,
+        form: Layers,
+        telling: Telling,
+        spec: AppSpec,
+    ) -> Result<AppOrder> {
+        let image = spec.image.reference.clone();
+        layers::order(self.store, stage1, form, spec, telling).map_err(|error| match error.code() {
+            "image.not-found" => error.hint(format!("`pod fetch {image}` fetches it again")),
+            _ => error,
+        })
     }
 
     /// Starts a pod in the background and waits until it is ready. With `draft` the pod has just

@@ -112,6 +112,11 @@ impl Stage1 {
         self.layers == LayerForm::Images
     }
 
+    /// Tells whether it can be given layers as images.
+    pub(crate) fn can_take_images(&self) -> bool {
+        self.layers != LayerForm::Trees
+    }
+
     /// Asks it what its pods need of this host; nothing, if it has nothing to tell.
     ///
     /// # Errors

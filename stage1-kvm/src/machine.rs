@@ -13,9 +13,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::slice;
 use std::time::{Duration, Instant};
 
-use namespaces::Enclosure;
+use namespaces::{Enclosure, layer_images};
 use nix::sys::signalfd::SignalFd;
 use pod_abi::control::WindowSize;
 use pod_abi::credential::CredentialName;
@@ -348,7 +349,8 @@ impl Wall for Machine<'_> {
         plan::check_app(app)?;
         self.check_memory(Some(&app.spec.name), app.spec.resources.memory)?;
         self.check_writing(app)?;
-        self.map_layers(layers, &app.layers)?;
+        let sandbox = &self.order.pod.sandbox;
+        self.map_layers(layers, &layer_images(sandbox.layers, slice::from_ref(app))?)?;
         let names = app.spec.credentials.iter().map(|credential| credential.name.clone());
         self.secrets = names.zip(credentials).collect();
         self.tell_secrets()?;

@@ -6,4 +6,5 @@ mod kernel;
 mod kvm;
 mod parity;
 mod refused;
+mod sealed;
 mod wreckers;

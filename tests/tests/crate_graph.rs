@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pod-abi", &[]),
     ("pod-sys", &[]),
     ("archive", &[]),
-    ("images", &["pod-abi"]),
+    ("images", &["pod-abi", "pod-sys"]),
     ("cni", &[]),
     ("dns", &[]),
     ("stage0", &["images", "archive", "cni", "dns", "network", "pod-abi", "pod-sys"]),

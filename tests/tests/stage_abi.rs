@@ -55,7 +55,7 @@ fn a_stage1_needs_nothing_but_what_the_abi_names() {
         return;
     }
     let sandbox = Sandbox::new();
-    let directory = stub(&sandbox, 1, 4);
+    let directory = stub(&sandbox, 1, 5);
     let path = directory.display().to_string();
     let image = sandbox.fixture(Fixture::App);
     let said = sandbox.pod(["run", "--rm", "--name", "stubbed", "--stage1", &path, &image, "true"]);
@@ -95,7 +95,7 @@ fn a_stage1_tells_itself_what_it_needs_of_the_host() {
     fs::create_dir(&directory).expect("the sandbox can be written");
     let manifest = json!({
         "name": "telling",
-        "abi": { "oldest": 4, "newest": 4 },
+        "abi": { "oldest": 5, "newest": 5 },
         "entrypoints": { "run": "tell", "doctor": "tell" },
     });
     fs::write(directory.join("stage1.json"), manifest.to_string()).expect("it is ours");
@@ -129,7 +129,7 @@ fn a_stage1_that_asks_for_images_is_given_files() {
         return;
     }
     let sandbox = Sandbox::new();
-    let directory = stub_that_takes(&sandbox, 4, 4, "images");
+    let directory = stub_that_takes(&sandbox, 5, 5, "images");
     let path = directory.display().to_string();
     let image = sandbox.fixture(Fixture::App);
     let asked = ["--stage1", &path, &image, "true"];
@@ -172,7 +172,7 @@ fn an_image_of_nothing_is_nothing_else() {
         return;
     }
     let sandbox = Sandbox::new();
-    let directory = stub_that_takes(&sandbox, 4, 4, "images");
+    let directory = stub_that_takes(&sandbox, 5, 5, "images");
     let path = directory.display().to_string();
     let run = |image: &str| sandbox.pod(["run", "--rm", "--stage1", &path, image, "true"]);
     let without_layers = sandbox.image("none", &Image::new());
@@ -195,7 +195,7 @@ fn a_scratch_disk_is_for_a_stage1_that_is_a_machine() {
         return;
     }
     let sandbox = Sandbox::new();
-    let directory = stub(&sandbox, 4, 4);
+    let directory = stub(&sandbox, 5, 5);
     let path = directory.display().to_string();
     let image = sandbox.fixture(Fixture::App);
     let asked = ["--scratch", "64m", "--stage1", &path, &image, "true"];

@@ -4,12 +4,15 @@
 //! blob of the layer ─▶ worker ─▶ a fresh tree, beside ─▶ compared with the layer's ─▶ findings
 //! ```
 //!
+//! Also before a start, for pods that ask for it ([`vouched`]).
+//!
 //! Nothing is kept for this when a layer is made: what it came as is in the store, and says it all.
 //! It takes the space of one layer at a time.
 //!
 //! Never: a repair. Whoever knows what is damaged fetches it again.
 
 mod compare;
+mod vouched;
 
 use std::fs::File;
 use std::io;
@@ -40,6 +43,12 @@ impl Store {
         let lease = self.lease()?;
         for layer in self.layers_on_disk()? {
             self.hold(&lease, [&layer.diff_id, &layer.blob].into_iter().chain(&layer.chain))?;
+            let changed = self.image_change(&layer.name).map_err(|source| {
+                Error::storage(format!("cannot check the image of `{}`", layer.path()), source)
+            })?;
+            if let Some(problem) = changed {
+                report.add(&layer.path(), problem);
+            }
             match self.audit(&layer, worker, progress)? {
                 Audit::Unknown => report.unchecked += 1,
                 Audit::Sound => report.trees += 1,

@@ -1,27 +1,63 @@
 //! Layers as files: an EROFS image beside a layer's tree, made when somebody first wants it.
 //!
-//! Only virtual machines do, so no pull waits for one. It grows in `tmp/`, locked, reaches the disk
-//! and then its name; whoever wants the same one meanwhile waits. What a killed process leaves of
-//! it gc takes, and the next who makes one. It goes when its layer goes.
+//! Few pods do, so no pull waits for one. It grows in `tmp/`, locked, reaches the disk and then its
+//! name; whoever wants the same one meanwhile waits. What a killed process leaves of it gc takes,
+//! and the next who makes one. It goes when its layer goes.
+//!
+//! Beside it stands what it was when it was made ([`Record`]). Whoever asks for an image that is
+//! still that gets it, or a new one, made of a tree that was compared with what it came as.
 
-use std::io;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::{io, thread};
 
 use pod_abi::Digest;
 use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::handle::Store;
 use super::staging::TREE;
 use crate::erofs;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::progress::{Event, Progress};
+use crate::verity;
 
 /// The image in a layer's directory.
 pub(super) const IMAGE: &str = "layer.erofs";
+/// What the image was when it was made, in a layer's directory.
+const RECORD: &str = "image.json";
+/// The version of that document.
+const RECORD_VERSION: u32 = 1;
+/// The longest such document, in bytes.
+const MAX_RECORD: usize = 4096;
 /// How the names of images begin that are being made, in `tmp/`.
 pub(super) const GROWING: &str = "image-";
+
+/// `image.json`: what an image was when it was made.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Record {
+    version: u32,
+    /// Of its bytes, as [`verity`] computes it.
+    digest: Digest,
+    /// Whether the tree had been compared with what it came as.
+    compared: bool,
+}
+
+/// Has something against the tree in a layer's directory, or has not.
+type Compare<'c> = dyn Fn(&str) -> Result<(), Error> + 'c;
+
+/// The image somebody wants.
+struct Making<'m> {
+    store: &'m Store,
+    /// The layer's directory.
+    name: &'m str,
+    layer: &'m Digest,
+    sealed: bool,
+    compare: Option<&'m Compare<'m>>,
+}
 
 /// An image on its way, which goes unless it has its name.
 struct Growing<'s> {
@@ -52,42 +88,33 @@ impl Store {
         layers: &[Digest],
         progress: &dyn Progress,
     ) -> Result<Vec<String>, Error> {
-        let names = self.layer_names(layers)?;
-        for (name, layer) in names.iter().zip(layers) {
-            self.make_image(name, layer, progress)?;
-        }
-        Ok(names.into_iter().map(|name| format!("{name}/{IMAGE}")).collect())
+        let made = self.demanded_images(layers, false, None, progress)?;
+        Ok(made.into_iter().map(|(path, _)| path).collect())
     }
 
-    /// Makes the image of the layer in the directory `name`, unless it is there.
-    fn make_image(&self, name: &str, layer: &Digest, progress: &dyn Progress) -> Result<(), Error> {
-        let sentence = || format!("cannot make the disk image of layer `{layer}`");
-        let failed = |source| Error::storage(sentence(), source);
-        let path = format!("layers/{name}/{IMAGE}");
-        if files::exists(self.dir(), &path).map_err(failed)? {
-            return Ok(());
-        }
-        let directory = files::open_dir(self.dir(), &format!("layers/{name}")).map_err(failed)?;
-        // Two would only do the same; the second waits, and finds it made.
-        wait_for_lock(&directory).map_err(|errno| failed(errno.into()))?;
-        if files::exists(self.dir(), &path).map_err(failed)? {
-            return Ok(());
-        }
-        self.sweep_abandoned_images();
-        let growing = Growing { store: self, path: files::unique(&format!("tmp/{GROWING}")) };
-        let file = files::write_new(self.dir(), &growing.path, b"").map_err(failed)?;
-        let tree = files::open_dir(&directory, TREE).map_err(failed)?;
-        let refused = |fault| erofs::refused(sentence(), fault);
-        let image = erofs::Image::of(tree.as_fd()).map_err(refused)?;
-        progress.event(Event::ImageStarted { layer: layer.clone(), size: image.length() });
-        let mut tell = |done| progress.event(Event::ImageBytes { layer: layer.clone(), done });
-        image.write(&file, uuid(name), &mut tell).map_err(refused)?;
-        file.sync_all().map_err(failed)?;
-        rustix::fs::renameat(self.dir(), &growing.path, &directory, IMAGE)
-            .and_then(|()| rustix::fs::fsync(&directory))
-            .map_err(|errno| failed(errno.into()))?;
-        progress.event(Event::ImageDone { layer: layer.clone() });
-        Ok(())
+    /// Does what [`layer_images`](Self::layer_images) does; with `compare`, each image is still
+    /// what it was when it was made of a tree that `compare`, called with the directory of the
+    /// layer, had nothing against. Returns the digests, too, of images of which that is so. With
+    /// `sealed` the kernel checks each of their bytes as it is read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`layer_images`](Self::layer_images) and of `compare`, and [`ErrorKind::Unsupported`]
+    /// if the file system of the store seals no files.
+    pub(crate) fn demanded_images(
+        &self,
+        layers: &[Digest],
+        sealed: bool,
+        compare: Option<&Compare<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(String, Option<Digest>)>, Error> {
+        let names = self.layer_names(layers)?;
+        let images = names.into_iter().zip(layers).map(|(name, layer)| {
+            let digest =
+                Making { store: self, name: &name, layer, sealed, compare }.have_it(progress)?;
+            Ok((format!("{name}/{IMAGE}"), digest))
+        });
+        images.collect()
     }
 
     /// Returns how many bytes the image of the layer in the directory `name` takes on the disk.
@@ -96,6 +123,27 @@ impl Store {
         let stat = rustix::fs::statat(self.dir(), path, AtFlags::SYMLINK_NOFOLLOW);
         // `st_blocks` counts 512 bytes (stat(2)).
         stat.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+
+    /// Reads what the image of the layer in the directory `name` was when it was made.
+    fn image_record(&self, name: &str) -> Option<Record> {
+        let path = format!("layers/{name}/{RECORD}");
+        let bytes = files::read(self.dir(), &path, MAX_RECORD).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        (record.version == RECORD_VERSION).then_some(record)
+    }
+
+    /// Tells whether the image of the layer in the directory `name` is not what it was when it was
+    /// made. One without a record is not judged.
+    pub(crate) fn image_change(&self, name: &str) -> io::Result<Option<String>> {
+        let Some(record) = self.image_record(name) else { return Ok(None) };
+        let file = match files::open(self.dir(), &format!("layers/{name}/{IMAGE}")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = verity::digest(file)?;
+        Ok((found != record.digest).then(|| format!("its image is `{found}` by now")))
     }
 
     /// Tells what is wrong with the image of the layer in the directory `name`, if it has one.
@@ -107,6 +155,128 @@ impl Store {
         };
         erofs::problem(&file)
             .unwrap_or_else(|error| Some(format!("its image cannot be read: {error}")))
+    }
+}
+
+impl Making<'_> {
+    /// Finds the image, or makes it.
+    fn have_it(&self, progress: &dyn Progress) -> Result<Option<Digest>, Error> {
+        if let Some(found) = self.find()? {
+            return Ok(found);
+        }
+        let directory = files::open_dir(self.store.dir(), &self.path("")).map_err(self.failed())?;
+        // Two would only do the same; the second waits, and finds it made.
+        wait_for_lock(&directory).map_err(self.failed())?;
+        if let Some(found) = self.find()? {
+            return Ok(found);
+        }
+        self.store.sweep_abandoned_images();
+        if self.sealed {
+            self.check_sealing()?;
+        }
+        if let Some(compare) = self.compare {
+            compare(self.name)?;
+        }
+        let digest = self.make(&directory, progress)?;
+        if self.sealed {
+            self.seal(&digest)?;
+        }
+        progress.event(Event::ImageDone { layer: self.layer.clone() });
+        Ok(self.compare.map(|_| digest))
+    }
+
+    /// Finds an image that will do, and its digest if that was asked for.
+    fn find(&self) -> Result<Option<Option<Digest>>, Error> {
+        let file = match files::open(self.store.dir(), &self.path(IMAGE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed()(error)),
+        };
+        if self.compare.is_none() {
+            return Ok(Some(None));
+        }
+        let Some(record) = self.store.image_record(self.name).filter(|record| record.compared)
+        else {
+            return Ok(None);
+        };
+        let found = match verity::sealed_with(&file).map_err(self.failed())? {
+            Some(sealed) => Some(sealed),
+            None if self.sealed => None,
+            None => Some(verity::digest(&file).map_err(self.failed())?),
+        };
+        Ok((found.as_ref() == Some(&record.digest)).then_some(found))
+    }
+
+    /// Makes the image, and returns its digest. Its record comes before it: one that tells of
+    /// other bytes than there are has the image made once more.
+    fn make(&self, directory: &OwnedFd, progress: &dyn Progress) -> Result<Digest, Error> {
+        let store = self.store;
+        let growing = Growing { store, path: files::unique(&format!("tmp/{GROWING}")) };
+        let file = files::write_new(store.dir(), &growing.path, b"").map_err(self.failed())?;
+        let tree = files::open_dir(directory, TREE).map_err(self.failed())?;
+        let refused = |fault| erofs::refused(self.sentence(), fault);
+        let image = erofs::Image::of(tree.as_fd()).map_err(refused)?;
+        let layer = || self.layer.clone();
+        progress.event(Event::ImageStarted { layer: layer(), size: image.length() });
+        let mut tell = |done| progress.event(Event::ImageBytes { layer: layer(), done });
+        image.write(&file, uuid(self.name), &mut tell).map_err(refused)?;
+        let digest = self.synced(&file, &growing.path).map_err(self.failed())?;
+        let record = Record { version: RECORD_VERSION, digest, compared: self.compare.is_some() };
+        let text = serde_json::to_vec(&record).map_err(self.failed())?;
+        let aside = files::unique(&format!("tmp/{GROWING}"));
+        files::replace(store.dir(), &aside, &self.path(RECORD), &self.path(""), &text)
+            .map_err(self.failed())?;
+        rustix::fs::renameat(store.dir(), &growing.path, directory, IMAGE)
+            .and_then(|()| rustix::fs::fsync(directory))
+            .map_err(self.failed())?;
+        Ok(record.digest)
+    }
+
+    /// Brings what was written to the disk, and computes its digest meanwhile.
+    fn synced(&self, file: &File, path: &str) -> io::Result<Digest> {
+        let written = files::open(self.store.dir(), path)?;
+        thread::scope(|scope| {
+            let syncing = scope.spawn(|| file.sync_all());
+            let digest = verity::digest(written)?;
+            syncing.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+            Ok(digest)
+        })
+    }
+
+    /// Seals the image, of which nobody has a writable descriptor any more.
+    fn seal(&self, digest: &Digest) -> Result<(), Error> {
+        let image = files::open(self.store.dir(), &self.path(IMAGE)).map_err(self.failed())?;
+        pod_sys::seal_file(image.as_fd()).map_err(self.failed())?;
+        image.sync_all().map_err(self.failed())?;
+        match verity::sealed_with(&image).map_err(self.failed())? {
+            Some(sealed) if sealed == *digest => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::Damaged,
+                format!("the disk image of layer `{}` changed while it was made", self.layer),
+            )),
+        }
+    }
+
+    /// Refuses what the file system cannot do before anything takes long.
+    fn check_sealing(&self) -> Result<(), Error> {
+        let trial = Growing { store: self.store, path: files::unique(&format!("tmp/{GROWING}")) };
+        drop(files::write_new(self.store.dir(), &trial.path, b"").map_err(self.failed())?);
+        let file = files::open(self.store.dir(), &trial.path).map_err(self.failed())?;
+        let sentence = "the file system of the store seals no files (fs-verity)";
+        pod_sys::seal_file(file.as_fd())
+            .map_err(|error| Error::caused(ErrorKind::Unsupported, sentence, error))
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("layers/{}/{file}", self.name)
+    }
+
+    fn sentence(&self) -> String {
+        format!("cannot make the disk image of layer `{}`", self.layer)
+    }
+
+    fn failed<E: Into<io::Error>>(&self) -> impl Fn(E) -> Error {
+        move |source| Error::storage(self.sentence(), source)
     }
 }
 
@@ -138,7 +308,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
-    use std::thread;
+    use std::{slice, thread};
 
     use pod_abi::digest::Algorithm;
 
@@ -213,7 +383,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let store = Store::open(root.path()).unwrap();
-                    store.layer_images(std::slice::from_ref(&layer), &heard).unwrap();
+                    store.layer_images(slice::from_ref(&layer), &heard).unwrap();
                 });
             }
         });
@@ -226,7 +396,7 @@ mod tests {
         let (root, store, layer) = store();
         let left = root.path().join("images/tmp/image-1-2-3");
         fs::write(&left, "half").unwrap();
-        store.layer_images(std::slice::from_ref(&layer), &Silent).unwrap();
+        store.layer_images(slice::from_ref(&layer), &Silent).unwrap();
         assert!(!left.exists());
         fs::write(&left, "half").unwrap();
         let report = store.gc(|| Ok([].into()), &GcOptions::default()).unwrap();
@@ -238,7 +408,7 @@ mod tests {
     #[test]
     fn a_damaged_image_is_found() {
         let (root, store, layer) = store();
-        store.layer_images(std::slice::from_ref(&layer), &Silent).unwrap();
+        store.layer_images(slice::from_ref(&layer), &Silent).unwrap();
         assert!(store.fsck().unwrap().findings.is_empty());
         let image = directory(root.path(), &layer).join(IMAGE);
         let whole = fs::read(&image).unwrap();
@@ -250,6 +420,65 @@ mod tests {
             assert_eq!(findings.len(), 1);
             assert_eq!(findings[0].object, format!("layers/{}", layer.hex()));
         }
+    }
+
+    #[test]
+    fn an_image_that_changed_is_made_anew_of_a_tree_that_was_compared() {
+        let (root, store, layer) = store();
+        let layers = slice::from_ref(&layer);
+        let image = directory(root.path(), &layer).join(IMAGE);
+        let compared = Mutex::new(0);
+        let compare = |_: &str| {
+            *compared.lock().unwrap() += 1;
+            Ok(())
+        };
+        let ask = || store.demanded_images(layers, false, Some(&compare), &Silent).unwrap();
+        // One nobody has compared is not good enough.
+        store.layer_images(layers, &Silent).unwrap();
+        let made = ask();
+        assert_eq!((ask(), *compared.lock().unwrap()), (made.clone(), 1));
+        let whole = fs::read(&image).unwrap();
+        let digest = made[0].1.clone().unwrap();
+        assert_eq!(digest, verity::digest(whole.as_slice()).unwrap());
+
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        fs::write(&image, &damaged).unwrap();
+        let told = store.image_change(layer.hex()).unwrap().unwrap();
+        assert!(told.starts_with("its image is `sha256:"), "{told}");
+        assert_eq!((ask(), *compared.lock().unwrap()), (made, 2));
+        assert_eq!(fs::read(&image).unwrap(), whole);
+        assert_eq!(store.image_change(layer.hex()).unwrap(), None);
+        assert_eq!(fs::read_dir(root.path().join("images/tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_compared_and_found_wrong_is_never_made_an_image_of() {
+        let (root, store, layer) = store();
+        let compare = |_: &str| Err(Error::new(ErrorKind::Damaged, "it is another"));
+        let error = store.demanded_images(slice::from_ref(&layer), false, Some(&compare), &Silent);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Damaged);
+        assert!(!directory(root.path(), &layer).join(IMAGE).exists());
+    }
+
+    #[test]
+    fn an_image_is_sealed_or_refused() {
+        let (root, store, layer) = store();
+        let compare = |_: &str| Ok(());
+        let made = store.demanded_images(slice::from_ref(&layer), true, Some(&compare), &Silent);
+        let image = directory(root.path(), &layer).join(IMAGE);
+        match made {
+            Ok(made) => {
+                let sealed = verity::sealed_with(File::open(&image).unwrap()).unwrap();
+                assert_eq!(sealed, made[0].1);
+                fs::write(&image, b"x").unwrap_err();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+                assert!(!image.exists(), "nothing is begun that cannot be finished");
+            }
+        }
+        assert_eq!(fs::read_dir(root.path().join("images/tmp")).unwrap().count(), 0);
     }
 
     #[test]

@@ -74,7 +74,8 @@ impl LayerMeta {
 /// A layer as it lies in the store.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerOnDisk {
-    name: String,
+    /// Its directory beneath `layers`.
+    pub(crate) name: String,
     /// The digest of the uncompressed archive.
     pub(crate) diff_id: Digest,
     /// The chain it was finished for, if it depends on one.
@@ -144,7 +145,7 @@ impl Store {
     }
 
     /// Returns the directories of `layers`, lowest first, all of which must be there.
-    pub(super) fn layer_names(&self, layers: &[Digest]) -> Result<Vec<String>, Error> {
+    pub(crate) fn layer_names(&self, layers: &[Digest]) -> Result<Vec<String>, Error> {
         let missing =
             |layer| Error::new(ErrorKind::NotFound, format!("layer `{layer}` is not in the store"));
         let found = self.find_layers(layers)?.into_iter().zip(layers);
@@ -155,11 +156,13 @@ impl Store {
     pub(crate) fn layers_on_disk(&self) -> Result<Vec<LayerOnDisk>, Error> {
         let names = files::list(self.dir(), "layers")
             .map_err(|source| self.failed("list `layers`", source))?;
-        let described = names.into_iter().filter_map(|name| {
-            let LayerMeta { diff_id, chain, blob, .. } = self.layer_meta(&name).ok()?;
-            Some(LayerOnDisk { name, diff_id, chain, blob })
-        });
-        Ok(described.collect())
+        Ok(names.iter().filter_map(|name| self.layer_on_disk(name).ok()).collect())
+    }
+
+    /// Reads what is known of the layer in the directory `name`.
+    pub(crate) fn layer_on_disk(&self, name: &str) -> std::io::Result<LayerOnDisk> {
+        let LayerMeta { diff_id, chain, blob, .. } = self.layer_meta(name)?;
+        Ok(LayerOnDisk { name: name.to_owned(), diff_id, chain, blob })
     }
 
     /// Opens the tree of a layer.

@@ -97,6 +97,41 @@ pub struct Sandbox {
     /// Ports of the host that lead to it. Since version 5.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ports: Vec<Publication>,
+    /// How its apps' layers are given to it. Since version 6.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub layers: Layers,
+}
+
+/// How layers are given to a pod, and how it is known that they are what they came as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layers {
+    /// As its stage1 wants them: directories in namespaces, EROFS images in a machine. They were
+    /// verified when they came.
+    #[default]
+    Plain,
+    /// As plain, and compared at each start with what they came as.
+    Checked,
+    /// As EROFS images.
+    Erofs,
+    /// As EROFS images each byte of which the kernel checks as it is read (fs-verity).
+    Sealed,
+}
+
+impl Layers {
+    /// All of them, with the word of each.
+    pub const ALL: [(&str, Self); 4] = [
+        ("plain", Self::Plain),
+        ("checked", Self::Checked),
+        ("erofs", Self::Erofs),
+        ("sealed", Self::Sealed),
+    ];
+
+    /// Tells whether they are EROFS images, whatever the stage1.
+    #[must_use]
+    pub const fn are_images(self) -> bool {
+        matches!(self, Self::Erofs | Self::Sealed)
+    }
 }
 
 /// `limits.json`: limits of a pod that were changed after it was made. Replaces

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::AppSpec;
 use crate::credential::{CredentialName, SocketName};
+use crate::digest::Digest;
 use crate::fields::is_default;
 use crate::isolators::Resources;
 use crate::manifest::{Dns, PodManifest};
@@ -122,6 +123,9 @@ pub enum LayerForm {
     Trees,
     /// A file: an EROFS file system of the same content (`Documentation/filesystems/erofs.rst`).
     Images,
+    /// A directory or a file, as [`Sandbox::layers`](crate::manifest::Sandbox::layers) says. Since
+    /// version 5.
+    Either,
 }
 
 /// The programs of a stage1.
@@ -201,6 +205,10 @@ pub struct AppOrder {
     /// Its layers beneath [`fd::LAYERS`], lowest first, as many as the spec pins: directories or
     /// files, as [`Stage1Manifest::layers`] says.
     pub layers: Vec<String>,
+    /// The digests these files must be sealed with, in the same order (`FS_IOC_MEASURE_VERITY`);
+    /// none if they are not to be. Since version 5.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub seals: Vec<Digest>,
 }
 
 /// A range of user and group ids of the host: id 0 of the pod is `base`.

@@ -7,12 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of `pod.json`, `app.N.json` and the file given to `pod run --spec`.
-pub const MANIFEST: u32 = 5;
+pub const MANIFEST: u32 = 6;
 /// The oldest version of these documents that is still read: a pod laid out by an older `pod`
 /// can be started by this one.
 pub const OLDEST_MANIFEST: u32 = 1;
 /// Version of the order stage0 gives a stage1, with its table of descriptors.
-pub const STAGE_ABI: u32 = 4;
+pub const STAGE_ABI: u32 = 5;
 /// Version of `status.json` and of the lines of `events.jsonl`.
 pub const STATUS: u32 = 4;
 /// Version of the frames on a pod's control socket.

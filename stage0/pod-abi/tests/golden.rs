@@ -113,6 +113,13 @@ fn everything_new_in_version_4_is_read_and_written_alike() {
 }
 
 #[test]
+fn layers_that_are_sealed_are_read_and_written_alike() {
+    holds::<PodManifest>("pod.6.json");
+    holds::<Order>("order.5.json");
+    holds::<Stage1Manifest>("stage1.5.json");
+}
+
+#[test]
 fn guest_frames_of_version_1_are_read_and_written_alike() {
     holds::<Vec<ToGuest>>("to-guest.1.json");
     holds::<Vec<FromGuest>>("from-guest.1.json");

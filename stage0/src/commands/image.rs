@@ -141,7 +141,7 @@ fn fsck(session: &Session, args: &FsckArgs) -> Result<u8> {
     let progress = ui::Progress::new(telling.in_form(session.context.format));
     let checked = match args.quick {
         true => store.fsck(),
-        false => store.fsck_with_trees(&fetching::options(None)?.worker, &progress),
+        false => store.fsck_with_trees(&fetching::worker(), &progress),
     };
     let report = checked.map_err(|error| fetching::failed(&error))?;
     drop(progress);

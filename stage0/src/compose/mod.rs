@@ -111,6 +111,7 @@ pub(crate) fn compose(
             oom_policy: request.oom_policy,
             journal: request.journal,
             scratch: request.scratch,
+            layers: request.layers,
             ports: request.ports.clone(),
         },
         apps,

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use pod_abi::manifest::{PodManifest, Sandbox};
+use pod_abi::manifest::{Layers, PodManifest, Sandbox};
 use pod_abi::phase::{Home, Phase};
 use pod_abi::{AppName, PodName, Timestamp, version};
 
@@ -45,6 +45,7 @@ fn make(pods: &Pods, name: &str, home: Home) -> crate::error::Result<Pod> {
             unit_properties: Vec::new(),
             journal: Default::default(),
             scratch: None,
+            layers: Layers::Plain,
             ports: Vec::new(),
         },
     };

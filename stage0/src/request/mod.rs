@@ -25,7 +25,7 @@ use pod_abi::PodName;
 use pod_abi::app::{PidMode, Restart, Stdio as AppStdio};
 use pod_abi::isolators::Resources;
 use pod_abi::manifest::{
-    Dns, ExitPolicy, HostEntry, Insecure, Ipc, Journal, Network, OomPolicy, Sandbox, Userns,
+    Dns, ExitPolicy, HostEntry, Insecure, Ipc, Journal, Layers, Network, OomPolicy, Sandbox, Userns,
 };
 use pod_abi::network::Publication;
 
@@ -132,6 +132,8 @@ pub(crate) struct PodRequest {
     pub(crate) oom_policy: OomPolicy,
     /// Bytes of its own disk.
     pub(crate) scratch: Option<u64>,
+    /// How layers are given to it.
+    pub(crate) layers: Layers,
     pub(crate) apps: Vec<AppRequest>,
 }
 
@@ -300,6 +302,7 @@ fn read_pod(pod: PodFlags, apps: Vec<AppRequest>, caller: &Caller<'_>) -> Result
         oom_policy: choice("--oom-policy", pod.oom_policy.as_deref(), OOM_POLICIES)?
             .unwrap_or_default(),
         scratch,
+        layers: choice("--layers", pod.layers.as_deref(), &Layers::ALL)?.unwrap_or_default(),
         apps,
     })
 }
@@ -415,6 +418,7 @@ fn check_beside_spec(pod: &PodFlags) -> Result<()> {
         ("--journal", pod.journal.is_some()),
         ("--stage1", pod.stage1.is_some()),
         ("--scratch", pod.scratch.is_some()),
+        ("--layers", pod.layers.is_some()),
         ("--platform", pod.fetch.platform.is_some()),
         ("--label", !pod.label.is_empty()),
         ("--annotation", !pod.annotation.is_empty()),

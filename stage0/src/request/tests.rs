@@ -179,6 +179,7 @@ fn a_specification_stands_alone() {
         ("--exit-policy", "all"),
         ("--stage1", "ns"),
         ("--scratch", "1g"),
+        ("--layers", "plain"),
         ("--platform", "linux/amd64"),
         ("--label", "a=b"),
         ("--annotation", "a=b"),

@@ -2,11 +2,11 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use namespaces::{LayerImage, open_image};
 use pod_abi::app::MountSource;
 use pod_abi::guest::Extent;
 use pod_abi::stage::AppOrder;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use supervisor::{During, Failure};
+use supervisor::Failure;
 
 use super::Machine;
 use crate::plan::Refusal;
@@ -16,12 +16,12 @@ impl Machine<'_> {
     pub(super) fn open_layers(
         &mut self,
         directory: BorrowedFd<'_>,
-        layers: &[String],
+        layers: &[LayerImage],
     ) -> Result<Vec<(Extent, OwnedFd)>, Failure> {
         let mut opened = Vec::new();
         for layer in layers {
-            let (file, length) = open(directory, layer)?;
-            opened.push((self.disk.place(layer, length)?, file));
+            let (file, length) = open_image(directory, layer)?;
+            opened.push((self.disk.place(&layer.path, length)?, file));
         }
         Ok(opened)
     }
@@ -31,21 +31,22 @@ impl Machine<'_> {
     pub(super) fn map_layers(
         &mut self,
         directory: BorrowedFd<'_>,
-        layers: &[String],
+        layers: &[LayerImage],
     ) -> Result<(), Failure> {
         for layer in layers {
-            if self.disk.find(layer).is_some() {
+            let path = &layer.path;
+            if self.disk.find(path).is_some() {
                 continue;
             }
-            let (file, length) = open(directory, layer)?;
-            let extent = self.disk.place(layer, length)?;
+            let (file, length) = open_image(directory, layer)?;
+            let extent = self.disk.place(path, length)?;
             let line = self.line.borrow();
             let told = match line.as_ref() {
                 Some(line) => line.helm.map(extent, &file),
                 None => Err(Failure::new("the pod has no machine any more")),
             };
             if told.is_err() {
-                self.disk.take_back(layer);
+                self.disk.take_back(path);
             }
             told?;
         }
@@ -64,18 +65,4 @@ impl Machine<'_> {
         }
         Ok(())
     }
-}
-
-/// Opens a layer, and returns it with its length.
-fn open(directory: BorrowedFd<'_>, layer: &str) -> Result<(OwnedFd, u64), Failure> {
-    let opening = || format!("cannot open layer `{layer}`");
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(directory, layer, flags, Mode::empty(), beneath).during(opening)?;
-    let stat = fstat(&file).during(opening)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        // SECURITY: never anything else, least of all a device of the host (CVE-2026-24054).
-        return Err(Failure::new(format!("layer `{layer}` is no file")).code("vm.layer"));
-    }
-    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
 }

@@ -12,7 +12,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use namespaces::open_program;
+use namespaces::{layer_images, open_program};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod_abi::guest::{Configure, Extent, Hello, Scratch, Share as Told, ToGuest};
@@ -76,7 +76,8 @@ impl Machine<'_> {
     fn open(&mut self, plan: &Plan, networks: &dyn Networks) -> Result<Parts, Failure> {
         // What the order asks for first: it may be refused on a host that has no kernel for guests.
         let shares = plan.shares.iter().map(share::open).collect::<Result<_, _>>()?;
-        let images = self.open_layers(self.ground.layers.as_fd(), &plan.layers)?;
+        let layers = layer_images(self.order.pod.sandbox.layers, &self.order.apps)?;
+        let images = self.open_layers(self.ground.layers.as_fd(), &layers)?;
         let scratch = plan.scratch.map(|bytes| scratch::open(self.ground.pod, bytes));
         let scratch = scratch.transpose()?;
         let ready = (self.ready)(self.signals.as_ref().map(AsFd::as_fd))?;

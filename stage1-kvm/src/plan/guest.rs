@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use pod_abi::VolumeName;
 use pod_abi::guest::{SHARED_FILE, SHARES};
 use pod_abi::isolators::Resources;
-use pod_abi::manifest::{Network, Userns};
+use pod_abi::manifest::{Layers, Network, Userns};
 use pod_abi::stage::{AppOrder, Order, Output};
 use pod_abi::volume::{Volume, VolumeSource};
 
 /// Returns the order of a guest; `files` are the volumes of the host that are single files.
 ///
 /// No ids, for the machine is the boundary to the host and its root is nobody there; no unit, no
-/// sockets, no journal: these are the supervisor's. Volumes of the host are where they are shared.
+/// sockets, no journal, no seals: these are the supervisor's. Volumes of the host are where they are shared.
 pub(crate) fn order(order: &Order, files: &BTreeSet<VolumeName>) -> Order {
     let mut guest = order.clone();
     let sandbox = &mut guest.pod.sandbox;
@@ -21,8 +21,11 @@ pub(crate) fn order(order: &Order, files: &BTreeSet<VolumeName>) -> Order {
     sandbox.network = Network::None;
     sandbox.resources = resources(&sandbox.resources);
     sandbox.unit_properties.clear();
+    // It finds them mounted, whatever they are here.
+    sandbox.layers = Layers::Plain;
     sandbox.volumes.iter_mut().for_each(|volume| relocate(volume, files));
-    for AppOrder { spec, .. } in &mut guest.apps {
+    for AppOrder { spec, seals, .. } in &mut guest.apps {
+        seals.clear();
         spec.volumes.iter_mut().for_each(|volume| relocate(volume, files));
     }
     Order {

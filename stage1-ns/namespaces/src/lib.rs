@@ -20,6 +20,7 @@ mod devices;
 mod enclosure;
 mod fill;
 mod helper;
+mod images;
 mod init;
 mod mounts;
 mod overlay;
@@ -32,6 +33,7 @@ mod tree;
 mod wall;
 
 pub use self::enclosure::Enclosure;
+pub use self::images::{LayerImage, of_apps as layer_images, open_image};
 pub use self::init::open_program;
 pub use self::plan::{Flavour, Plan, of as plan};
 pub use self::wall::{Ground, Namespaces};

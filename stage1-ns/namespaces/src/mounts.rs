@@ -11,8 +11,8 @@ use pod_sys::{MountAttr, MountFlags, Propagation, Recursive, mount_setattr};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags as OldFlags, MoveMountFlags,
-    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount,
-    open_tree,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    move_mount, open_tree,
 };
 
 /// What cannot be done through a mount.
@@ -58,6 +58,17 @@ pub(crate) fn new(kind: &str, options: &[(&str, &str)], ban: Ban) -> Result<Owne
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, ban.new)
+}
+
+/// Mounts what `source` holds, read-only, and returns the mount, detached. Neither privileges nor
+/// devices count on it.
+pub(crate) fn of_source(kind: &str, source: &str) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", source)?;
+    // A block device is opened for writing otherwise, which one that cannot be written refuses.
+    fsconfig_set_flag(&context, "ro")?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, DATA.read_only().new)
 }
 
 /// Makes a file system and mounts it at `path`, every component of which is a directory of ours.

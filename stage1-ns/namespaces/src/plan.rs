@@ -19,6 +19,7 @@ use pod_abi::stage::{AppOrder, IdRange, Names, Order};
 use supervisor::Failure;
 
 use crate::device_rules;
+use crate::images::of_apps;
 
 mod addition;
 mod flavour;
@@ -31,7 +32,7 @@ pub(crate) use self::addition::addition;
 pub use self::flavour::{Flavour, of};
 pub(crate) use self::quotas::{Need, Quota};
 pub(crate) use self::steps::{
-    EmptyVolume, EtcFile, Filling, HostVolume, Limits, Memory, Namespace, Shared, Staged,
+    EmptyVolume, EtcFile, Filling, HostVolume, Limits, Lowers, Memory, Namespace, Shared, Staged,
     StagingStep, TreeStep, VolumeMount, Writing,
 };
 
@@ -146,7 +147,7 @@ fn cgroups(order: &Order) -> Vec<String> {
 
 fn staging(order: &Order) -> Result<Vec<StagingStep>, Failure> {
     let sandbox = &order.pod.sandbox;
-    let mut steps = vec![StagingStep::Layers];
+    let mut steps = vec![StagingStep::Layers(lowers(order, &order.apps)?)];
     steps.extend(order.apps.iter().map(|app| StagingStep::AppDirectory(app.spec.name.clone())));
     steps.append(&mut volumes::staging(order)?);
     steps.push(match sandbox.ipc {
@@ -165,6 +166,12 @@ fn staging(order: &Order) -> Result<Vec<StagingStep>, Failure> {
         steps.push(StagingStep::File(file, text));
     }
     Ok(steps)
+}
+
+/// Tells what the layers of `apps` are.
+fn lowers(order: &Order, apps: &[AppOrder]) -> Result<Lowers, Failure> {
+    let layers = order.pod.sandbox.layers;
+    if layers.are_images() { of_apps(layers, apps).map(Lowers::Images) } else { Ok(Lowers::Trees) }
 }
 
 fn app_plan(order: &Order, app: &AppOrder) -> Result<AppPlan, Failure> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ./                 memory, over the pod's run directory
-//!     layers/          the store's layers            ┐ mapped to the pod's ids
+//!     layers/          the store's layers, or images ┐ mapped to the pod's ids
 //!     app-NAME/        the writable layer of an app  │
 //!     volumes/         the pod's own volumes         │
 //!     volume-NAME      a file or directory of hosts  ┘
@@ -36,8 +36,9 @@ use rustix::process::{chroot, fchdir};
 use supervisor::{During, Failure};
 
 use crate::fill;
+use crate::images;
 use crate::mounts::{self, DATA, Depth, INERT};
-use crate::plan::{EmptyVolume, EtcFile, HostVolume, Memory, Shared, StagingStep};
+use crate::plan::{EmptyVolume, EtcFile, HostVolume, Lowers, Memory, Shared, StagingStep};
 use crate::submounts;
 
 /// Bytes of the memory that holds the files of ours: the longest texts of an order fit.
@@ -148,7 +149,7 @@ pub(crate) fn stage(
 ) -> Result<(), Failure> {
     let mut cloned = Vec::new();
     for step in steps {
-        cloned.extend(clone(ground, step)?);
+        cloned.append(&mut clone(ground, step)?);
     }
     enter(ground, home)?;
     make_directory(ROOT)?;
@@ -158,7 +159,7 @@ pub(crate) fn stage(
     steps.iter().try_for_each(|step| make(ground, step, memories))
 }
 
-fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Failure> {
+fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Vec<Cloned>, Failure> {
     let directory = |tree, place: String, what: String, ids| Cloned {
         tree,
         depth: Depth::One,
@@ -169,13 +170,25 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
         host: None,
     };
     let depth = ground.layers_depth;
-    let layers = |place: String, what: String, ids| {
-        let tree = mounts::clone(ground.layers, "", depth)
-            .during(|| "cannot clone the directory of layers, open_tree()")?;
-        Ok::<_, Failure>(Cloned { depth, ..directory(tree, place, what, ids) })
+    let layers = |lowers: &Lowers, place: &str, what: &str, ids| {
+        let images = match lowers {
+            Lowers::Images(images) => images,
+            Lowers::Trees => {
+                let tree = mounts::clone(ground.layers, "", depth)
+                    .during(|| "cannot clone the directory of layers, open_tree()")?;
+                let cloned = directory(tree, place.to_owned(), what.to_owned(), ids);
+                return Ok(vec![Cloned { depth, ..cloned }]);
+            }
+        };
+        let staged = images.iter().map(|image| {
+            let (place, what) =
+                (format!("{place}/{}", image.path), format!("layer `{}`", image.path));
+            Ok(directory(images::mount(ground.layers, image)?, place, what, ids))
+        });
+        staged.collect::<Result<Vec<_>, Failure>>()
     };
-    Ok(match step {
-        StagingStep::Layers => Some(layers(LAYERS.to_owned(), "the layers".to_owned(), Ids::Pods)?),
+    Ok(vec![match step {
+        StagingStep::Layers(lowers) => return layers(lowers, LAYERS, "the layers", Ids::Pods),
         StagingStep::AppDirectory(name) => {
             let path = layout::app(name);
             for (made, mode) in [(layout::UPPER, 0o755), (layout::WORK, 0o700)] {
@@ -184,26 +197,26 @@ fn clone(ground: &Ground<'_>, step: &StagingStep) -> Result<Option<Cloned>, Fail
             let tree = mounts::clone(ground.pod.as_fd(), &path, Depth::One)
                 .during(|| format!("cannot clone `{path}`, open_tree()"))?;
             let what = format!("the writable layer of app `{name}`");
-            Some(directory(tree, app_path(name), what, Ids::Pods))
+            directory(tree, app_path(name), what, Ids::Pods)
         }
         StagingStep::EmptyVolumes(volumes) => {
             let tree = empty_volumes(ground.pod, volumes)?;
             let what = "the pod's volumes".to_owned();
-            Some(directory(tree, EMPTY_VOLUMES.to_owned(), what, Ids::Pods))
+            directory(tree, EMPTY_VOLUMES.to_owned(), what, Ids::Pods)
         }
-        StagingStep::HostVolume(volume) => Some(host_volume(volume)?),
+        StagingStep::HostVolume(volume) => host_volume(volume)?,
         StagingStep::Fill(filling) => {
             let what = format!("the layers for volume `{}`", filling.volume);
-            Some(layers(fill::layers_path(filling), what, Ids::Disks)?)
+            return layers(&filling.lowers, &fill::layers_path(filling), &what, Ids::Disks);
         }
         StagingStep::HostShm => {
             let tree = mounts::clone(CWD, "/dev/shm", Depth::One)
                 .during(|| "cannot open the host's `/dev/shm`, open_tree()")?;
             let what = "the host's `/dev/shm`".to_owned();
-            Some(directory(tree, SHM.to_owned(), what, Ids::Disks))
+            directory(tree, SHM.to_owned(), what, Ids::Disks)
         }
-        StagingStep::Memory(_) | StagingStep::File(..) => None,
-    })
+        StagingStep::Memory(_) | StagingStep::File(..) => return Ok(Vec::new()),
+    }])
 }
 
 fn empty_volumes(pod: &OwnedFd, volumes: &[EmptyVolume]) -> Result<OwnedFd, Failure> {
@@ -264,7 +277,7 @@ fn attach(ground: &Ground<'_>, cloned: &Cloned) -> Result<(), Failure> {
     mounts::make_own(tree, MountFlags::NODEV | nosuid, mapped, *depth)
         .map_err(|error| unmapped(cloned, mapped, error))?;
     match kind {
-        FileType::Directory => make_directory(place)?,
+        FileType::Directory => make_directories(place)?,
         _ => drop(make_file(place, "")?),
     }
     mounts::attach_at(tree, CWD, place).during(|| format!("cannot stage {what}, move_mount()"))
@@ -356,6 +369,18 @@ pub(crate) fn etc_path(file: EtcFile) -> String {
 
 fn make_directory(path: &str) -> Result<(), Failure> {
     mkdirat(CWD, path, Mode::from_raw_mode(0o700)).during(|| format!("cannot make `{path}`"))
+}
+
+/// Makes a directory and those above it that are not there.
+fn make_directories(path: &str) -> Result<(), Failure> {
+    let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+    for directory in above.chain([path]) {
+        match mkdirat(CWD, directory, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).during(|| format!("cannot make `{directory}`")),
+        }
+    }
+    Ok(())
 }
 
 fn make_file(path: &str, text: &str) -> Result<(), Failure> {

@@ -68,13 +68,13 @@ fn the_host_and_the_program_are_described() {
     let sandbox = sandbox!();
     insta::assert_snapshot!(sandbox.pod(["version"]), @"
     --- stdout ---
-    pod 0.1.0, stage ABI 4
+    pod 0.1.0, stage ABI 5
     --- exit 0 ---
     ");
     insta::assert_snapshot!(sandbox.pod(["version", "-o", "json"]), @r#"
     --- stdout ---
     {
-      "stageAbi": 4,
+      "stageAbi": 5,
       "version": "0.1.0"
     }
     --- exit 0 ---

@@ -213,7 +213,7 @@ fn a_manifest_is_a_document() {
     {
       "phase": "prepared",
       "manifest": {
-        "version": 5,
+        "version": 6,
         "uuid": "[UUID]",
         "name": "web",
         "created": "[TIME]",
@@ -234,7 +234,7 @@ fn a_manifest_is_a_document() {
       },
       "apps": [
         {
-          "version": 5,
+          "version": 6,
           "name": "app",
           "image": {
             "reference": "oci:[FIXTURES]/app:app",

@@ -10,7 +10,7 @@ fn the_version_names_the_stage_abi() {
     let sandbox = sandbox!();
     insta::assert_snapshot!(sandbox.pod(["version"]), @"
     --- stdout ---
-    pod 0.1.0, stage ABI 4
+    pod 0.1.0, stage ABI 5
     --- exit 0 ---
     ");
 }

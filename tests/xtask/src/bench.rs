@@ -5,6 +5,7 @@
 use crate::error::Error;
 
 mod images;
+mod layers;
 mod measure;
 mod network;
 mod place;
@@ -18,6 +19,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
         ["start", rest @ ..] => start::start(rounds(rest)?),
         ["images", rest @ ..] => images::images(rounds(rest)?),
         [images::taken::MEASURED, line @ ..] => images::taken::measure(line),
+        ["layers", rest @ ..] => layers::layers(rounds(rest)?),
         ["network", rest @ ..] => network::network(rounds(rest)?),
         ["network-vm"] => network::machines(),
         [network::MACHINES] => network::machines_inside(),
@@ -27,7 +29,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Error> {
         ["vm", rest @ ..] => vm::vm(rounds(rest)?),
         [vm::INSIDE, rest @ ..] => vm::inside(rounds(rest)?),
         _ => Err(Error::new(
-            "usage: cargo xtask bench start|images|network|network-vm|units|vm [ROUNDS]",
+            "usage: cargo xtask bench start|images|layers|network|network-vm|units|vm [ROUNDS]",
         )),
     }
 }

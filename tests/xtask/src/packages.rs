@@ -46,6 +46,8 @@ pub(crate) const TESTS: &[Need] = &[
     // Bundles run under the runtimes of others, too.
     need_of("crun", "crun"),
     need_of("fsck.erofs", "erofs-utils"),
+    // It says what the kernel would compute of a sealed file.
+    need_of("fsverity", "fsverity"),
     // It signs as podman and skopeo have it sign.
     need_of("gpg", "gnupg"),
     need_of("gpg-agent", "gnupg"),

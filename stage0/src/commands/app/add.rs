@@ -11,7 +11,6 @@ use std::slice;
 use pod_abi::app::AppSpec;
 use pod_abi::control::Request;
 use pod_abi::credential::MAX_ADDED_CREDENTIALS;
-use pod_abi::stage::AppOrder;
 
 use super::{PATIENCE, settle};
 use crate::caller::Caller;
@@ -46,14 +45,16 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
     // Until the app is in the pod's list, which keeps them then.
     let _volumes = volumes::check(&spec.volumes, &session.context.root)?;
     let stage1 = stage1::find(&manifest.sandbox.stage1)?;
-    let layers = layers::of(&store, &stage1, &spec.image, fetching.telling)?;
+    let form = manifest.sandbox.layers;
+    let order = layers::order(&store, &stage1, form, spec, fetching.telling)?;
+    let spec = &order.spec;
     let directory = store.layers_dir().map_err(|error| fetch::failed(&error))?;
-    pin(&pod, there, &spec)?;
+    pin(&pod, there, spec)?;
     drop(lease); // the pod's pins keep the image from here on
-    let secrets = secrets(&spec)?;
-    let name = spec.name.clone();
+    let secrets = secrets(spec)?;
     let mut connection = connect(session, &pod, &word)?;
-    let order = Box::new(AppOrder { spec, layers });
+    let name = spec.name.clone();
+    let order = Box::new(order);
     let descriptors: Vec<_> = iter::once(&directory).chain(&secrets).map(AsFd::as_fd).collect();
     connection.request(&Request::AddApp { app: order }, &descriptors)?;
     settle(&mut connection, PATIENCE)?;

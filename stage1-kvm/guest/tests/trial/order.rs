@@ -71,7 +71,7 @@ pub(crate) fn app(word: &str, words: &[&str], stdio: Stdio) -> AppOrder {
         credentials: Vec::new(),
         sockets: Vec::new(),
     };
-    AppOrder { spec, layers: vec![LAYER.to_owned()] }
+    AppOrder { spec, layers: vec![LAYER.to_owned()], seals: Vec::new() }
 }
 
 pub(crate) fn order(apps: Vec<AppOrder>, volumes: Vec<Volume>) -> Order {
@@ -100,6 +100,7 @@ pub(crate) fn order(apps: Vec<AppOrder>, volumes: Vec<Volume>) -> Order {
         unit_properties: Vec::new(),
         journal: Default::default(),
         scratch: None,
+        layers: Default::default(),
         ports: Vec::new(),
     };
     Order {

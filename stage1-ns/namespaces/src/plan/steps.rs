@@ -10,6 +10,7 @@ use pod_abi::isolators::Device;
 use pod_abi::stage::IdRange;
 use pod_abi::{AppName, PodPath, VolumeName};
 
+use crate::images::LayerImage;
 use crate::mounts::Depth;
 
 /// A namespace a pod has for itself.
@@ -32,8 +33,8 @@ pub(crate) enum Namespace {
 /// Something laid out in the supervisor's own mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StagingStep {
-    /// The layers, by one mount.
-    Layers,
+    /// The layers.
+    Layers(Lowers),
     /// An app's writable layer.
     AppDirectory(AppName),
     /// The pod's `empty` volumes, by one mount.
@@ -48,6 +49,15 @@ pub(crate) enum StagingStep {
     HostShm,
     /// A file of ours.
     File(EtcFile, String),
+}
+
+/// What layers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lowers {
+    /// Directories, staged by one mount.
+    Trees,
+    /// File systems, staged by a mount each.
+    Images(Vec<LayerImage>),
 }
 
 /// A directory made for the pod.
@@ -81,6 +91,8 @@ pub(crate) struct Filling {
     pub(crate) host: Option<String>,
     /// The layers of the image, beneath the directory of layers, lowest first.
     pub(crate) layers: Vec<String>,
+    /// What these are.
+    pub(crate) lowers: Lowers,
     /// The directory in the image.
     pub(crate) path: PodPath,
 }
@@ -252,7 +264,11 @@ pub(super) fn words(namespaces: &[Namespace]) -> String {
 impl fmt::Display for StagingStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Layers => f.write_str("stage the layers"),
+            Self::Layers(Lowers::Trees) => f.write_str("stage the layers"),
+            Self::Layers(Lowers::Images(images)) => {
+                let sealed = images.iter().filter(|image| image.seal.is_some()).count();
+                write!(f, "mount and stage {} layers, {sealed} of them sealed", images.len())
+            }
             Self::AppDirectory(app) => write!(f, "stage the writable layer of app `{app}`"),
             Self::EmptyVolumes(volumes) => {
                 write!(f, "make and stage volumes")?;

@@ -6,7 +6,9 @@ use pod_abi::credential::{Credential, CredentialName};
 use pod_abi::isolators::{
     Capabilities, Capability, CpuQuota, Device, DeviceAccess, Resources, Seccomp,
 };
-use pod_abi::manifest::{ExitPolicy, Insecure, Ipc, OomPolicy, PodManifest, Sandbox, Userns};
+use pod_abi::manifest::{
+    ExitPolicy, Insecure, Ipc, Layers, OomPolicy, PodManifest, Sandbox, Userns,
+};
 use pod_abi::readiness::Readiness;
 use pod_abi::stage::Output;
 use pod_abi::volume::{Fill, Volume, VolumeSource};
@@ -103,6 +105,7 @@ fn order(mounts: Vec<Mount>) -> Order {
         unit_properties: Vec::new(),
         journal: Default::default(),
         scratch: None,
+        layers: Layers::Plain,
         ports: Vec::new(),
     };
     Order {
@@ -115,7 +118,11 @@ fn order(mounts: Vec<Mount>) -> Order {
             remove: true,
             sandbox,
         },
-        apps: vec![AppOrder { spec, layers: vec!["base".to_owned(), "top".to_owned()] }],
+        apps: vec![AppOrder {
+            spec,
+            layers: vec!["base".to_owned(), "top".to_owned()],
+            seals: Vec::new(),
+        }],
         attempt: 1,
         ids: Some(IdRange { base: 100_000, count: 65_536 }),
         output: Output::Logged,

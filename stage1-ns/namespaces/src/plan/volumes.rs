@@ -1,11 +1,14 @@
 //! What volumes are made of, and what is mounted where in an app.
 
+use std::slice;
+
 use pod_abi::app::MountSource;
 use pod_abi::stage::{AppOrder, Order};
 use pod_abi::volume::{Fill, Volume, VolumeSource};
 use pod_abi::{PodPath, VolumeName};
 use supervisor::Failure;
 
+use super::lowers;
 use super::steps::{
     EmptyVolume, EtcFile, Filling, HostVolume, Limits, Memory, Shared, Staged, StagingStep,
     TreeStep, VolumeMount,
@@ -77,7 +80,8 @@ fn filling(
         return Err(Failure::new(what).code("stage1.order"));
     };
     let (volume, layers, path) = (volume.clone(), app.layers.clone(), fill.path.clone());
-    Ok(Filling { volume, host, layers, path })
+    let lowers = lowers(order, slice::from_ref(app))?;
+    Ok(Filling { volume, host, layers, lowers, path })
 }
 
 /// Returns everything mounted into an app, outer mounts first.

@@ -20,7 +20,8 @@ use crate::packages;
 use crate::say;
 
 use self::contend::contenders;
-use self::disk::Disk;
+pub(super) use self::disk::Disk;
+pub(super) use self::source::LARGE;
 use self::taken::Taken;
 
 mod contend;

@@ -1,4 +1,4 @@
-//! Where the stores of `bench images` lie: ext4 on a file in memory.
+//! Where the stores of `bench images` and `bench layers` lie: ext4 on a file in memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use crate::bench::measure::run;
 use crate::error::Error;
 
 /// A file system of its own, taken away in the end.
-pub(super) struct Disk(pub(super) PathBuf);
+pub(in crate::bench) struct Disk(pub(in crate::bench) PathBuf);
 
 impl Disk {
-    pub(super) fn new(scratch: &Path) -> Result<Self, Error> {
+    pub(in crate::bench) fn new(scratch: &Path) -> Result<Self, Error> {
         let (file, point) = (scratch.join("disk"), scratch.join("stores"));
         fs::create_dir(&point).map_err(|error| Error::of("cannot make a directory", &error))?;
         run(Command::new("truncate").args(["-s", "10G"]).arg(&file))?;
-        run(Command::new("mke2fs").args(["-q", "-t", "ext4"]).arg(&file))?;
+        run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-O", "verity"]).arg(&file))?;
         run(Command::new("mount").args(["-o", "loop,discard"]).arg(&file).arg(&point))?;
         Ok(Self(point))
     }

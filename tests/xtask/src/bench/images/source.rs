@@ -16,7 +16,7 @@ pub(super) const FIXTURES: &str = "POD_BENCH_FIXTURES";
 
 /// Four copies of a minimal Debian, which are too far from each other for gzip to notice, and what
 /// makes a gigabyte of them: 34,000 files in one layer.
-const LARGE: &str = r#"
+pub(in crate::bench) const LARGE: &str = r#"
 umoci unpack --image "$1" debian
 mkdir root
 for copy in 1 2 3 4; do cp -a debian/rootfs "root/$copy"; done
