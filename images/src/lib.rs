@@ -25,6 +25,7 @@ mod platform;
 mod progress;
 mod pull;
 mod push;
+mod read;
 mod reference;
 pub mod registries;
 pub mod registry;

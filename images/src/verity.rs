@@ -10,6 +10,8 @@ use std::os::fd::AsFd;
 use pod_abi::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::read::fill;
+
 /// Bytes of a block, of data and of the tree.
 const BLOCK: usize = 4096;
 /// Its logarithm, as the descriptor has it.
@@ -56,20 +58,6 @@ pub(crate) fn sealed_with(file: impl AsFd) -> io::Result<Option<Digest>> {
 
 fn of_hash(hash: [u8; HASH]) -> Digest {
     Digest::from_hash(&hash).expect("32 bytes are a digest")
-}
-
-/// Reads until the buffer is full or the file has ended.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Hashes a block, which ends in zeros if it is not whole.

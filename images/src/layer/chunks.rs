@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::decompress;
 use super::fault::TooLong;
+use crate::read::fill;
 
 /// The size of a buffer: large enough that switching threads costs nothing.
 const CHUNK: usize = 1 << 20;
@@ -78,20 +79,6 @@ fn pour<R: Read + Send + 'static>(
             return Ok(hash);
         }
     }
-}
-
-/// Fills `buffer` as far as the stream reaches.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 impl Chunks {
