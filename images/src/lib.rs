@@ -15,6 +15,7 @@
 mod appc;
 mod archive;
 mod audit;
+mod content;
 mod document;
 mod erofs;
 mod error;
@@ -25,7 +26,6 @@ mod platform;
 mod progress;
 mod pull;
 mod push;
-mod read;
 mod reference;
 pub mod registries;
 pub mod registry;
@@ -47,4 +47,5 @@ pub use reference::{Reference, ReferenceError};
 pub use registry::{Patience, Transport};
 pub use store::{
     ExportFormat, Finding, FsckReport, GcMode, GcOptions, GcReport, Lease, Store, copy_tree,
+    id_in_range,
 };

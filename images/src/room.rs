@@ -3,9 +3,10 @@
 //! Asked now and then, not before every write: an overshoot by one interval is no harm, a full
 //! disk under every other service of the host is.
 
+use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::fstatvfs;
+use rustix::fs::{Stat, fstatvfs};
 use rustix::io::Errno;
 
 /// Bytes that stay free where nobody says otherwise: a full store can still write its own records.
@@ -33,6 +34,24 @@ pub(crate) struct Full {
     pub(crate) what: &'static str,
     /// `ENOSPC`, or the error of the call.
     pub(crate) errno: Errno,
+}
+
+/// Tells whether as much as `stat` says a file takes can be written to the file system that `on`
+/// is on: [`RESERVE`] stays free then, or a hundredth of a file system so small that this is less.
+///
+/// # Errors
+///
+/// `ENOSPC` if it cannot, or the error of asking.
+pub(crate) fn fits(on: impl AsFd, stat: &Stat) -> io::Result<()> {
+    let free = fstatvfs(on)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(free.f_frsize);
+    // `st_blocks` counts 512 bytes (stat(2)).
+    let taken = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    let left = bytes(free.f_bavail).checked_sub(taken);
+    match left.filter(|left| *left >= RESERVE.min(bytes(free.f_blocks / 100))) {
+        Some(_) => Ok(()),
+        None => Err(Errno::NOSPC.into()),
+    }
 }
 
 impl Room {

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use pod_abi::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::read::fill;
+use crate::content::fill;
 
 /// Bytes of a block, of data and of the tree.
 const BLOCK: usize = 4096;

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::decompress;
 use super::fault::TooLong;
-use crate::read::fill;
+use crate::content::fill;
 
 /// The size of a buffer: large enough that switching threads costs nothing.
 const CHUNK: usize = 1 << 20;

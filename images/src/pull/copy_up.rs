@@ -8,18 +8,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
+use crate::content::copy_content;
+use crate::room;
 use crate::store::Found;
 
 /// The longest list of names of extended attributes, and the longest value (`xattr(7)`).
 const MAX_XATTR: usize = 64 << 10;
-
-/// Bytes that stay free on the file system of the store, as while a layer is unpacked: enough for
-/// the records of the store and of pods.
-const RESERVE: u64 = 64 << 20;
 
 /// Copies what was found to `name` in `parent`, unless it is there.
 pub(super) fn copy_up(found: &Found, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
@@ -35,7 +33,7 @@ pub(super) fn copy_up(found: &Found, parent: &OwnedFd, name: &[u8]) -> io::Resul
             let from =
                 rustix::fs::openat(&found.parent, found.name.as_slice(), flags, Mode::empty())?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            check_room(parent, stat)?;
+            room::fits(parent, stat)?;
             let to = rustix::fs::openat(parent, name, flags, Mode::from(0o600))?;
             let (from, to) = (File::from(from), File::from(to));
             copy_content(&from, &to)?;
@@ -54,36 +52,6 @@ pub(super) fn copy_up(found: &Found, parent: &OwnedFd, name: &[u8]) -> io::Resul
             Ok(rustix::fs::chmodat(parent, name, mode(stat), AtFlags::empty())?)
         }
     }
-}
-
-/// Refuses a copy that would leave less free than [`RESERVE`], or a hundredth of a small file
-/// system: each of many tiny layers may link to the same huge file below.
-fn check_room(dir: &OwnedFd, stat: &Stat) -> io::Result<()> {
-    let free = rustix::fs::fstatvfs(dir)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(free.f_frsize);
-    let taken = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-    let left = bytes(free.f_bavail).checked_sub(taken);
-    match left.filter(|left| *left >= RESERVE.min(bytes(free.f_blocks / 100))) {
-        Some(_) => Ok(()),
-        None => Err(Errno::NOSPC.into()),
-    }
-}
-
-/// Copies what is data and leaves holes holes: some bytes of an archive make a terabyte of them.
-fn copy_content(mut from: &File, mut to: &File) -> io::Result<()> {
-    let mut at = 0;
-    loop {
-        let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => break,
-            Err(other) => return Err(other.into()),
-        };
-        at = rustix::fs::seek(from, SeekFrom::Hole(start))?;
-        rustix::fs::seek(from, SeekFrom::Start(start))?;
-        rustix::fs::seek(to, SeekFrom::Start(start))?;
-        io::copy(&mut io::Read::take(&mut from, at - start), &mut to)?;
-    }
-    to.set_len(from.metadata()?.len())
 }
 
 /// Gives what cannot be opened its owner and times.
@@ -132,33 +100,4 @@ pub(super) fn times(stat: &Stat) -> Timestamps {
     };
     let modified = time(stat.st_mtime, stat.st_mtime_nsec);
     Timestamps { last_access: modified, last_modification: modified }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Seek, Write};
-    use std::os::unix::fs::MetadataExt;
-
-    use super::*;
-
-    #[test]
-    fn a_copy_has_the_holes_of_its_original() {
-        let mut from = tempfile::tempfile().unwrap();
-        from.write_all(b"begin").unwrap();
-        from.seek(io::SeekFrom::Start(1 << 30)).unwrap();
-        from.write_all(b"middle").unwrap();
-        from.set_len(1 << 40).unwrap();
-        let mut to = tempfile::tempfile().unwrap();
-        copy_content(&from, &to).unwrap();
-        let all = to.metadata().unwrap();
-        assert_eq!(all.len(), 1 << 40);
-        assert!(all.blocks() * 512 < 1 << 20, "{} blocks", all.blocks());
-        let mut read = [0; 6];
-        to.rewind().unwrap();
-        to.read_exact(&mut read).unwrap();
-        assert_eq!(&read, b"begin\0");
-        to.seek(io::SeekFrom::Start(1 << 30)).unwrap();
-        to.read_exact(&mut read).unwrap();
-        assert_eq!(&read, b"middle");
-    }
 }

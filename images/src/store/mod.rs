@@ -49,4 +49,4 @@ pub(crate) use merged::{Found, Merged};
 pub(crate) use outgoing::{Outgoing, unsent};
 pub(crate) use refs::{ImageParts, RefRecord};
 pub(crate) use staging::Staging;
-pub use write_out::copy_tree;
+pub use write_out::{copy_tree, id_in_range};

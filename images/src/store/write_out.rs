@@ -21,17 +21,22 @@ use rustix::io::Errno;
 use super::files::beneath as directory;
 use super::handle::Store;
 use super::merged::{is_opaque, is_whiteout};
+use crate::content::copy_content;
 use crate::error::Error;
+use crate::room;
 
 /// The longest list of names, or value, of extended attributes the kernel gives (`xattr(7)`).
 const MAX_XATTR: usize = 1 << 16;
+/// How many ids a range has, and which of them is nobody.
+const RANGE: u32 = 65_536;
+const NOBODY: u32 = 65_534;
 /// What steers overlayfs, and means nothing in a plain tree.
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
 impl Store {
     /// Writes what an app made of `layers`, lowest first, would find at its root into the empty
     /// directory `into`, whose own attributes become the root's. `first_id` is added to every
-    /// owner.
+    /// owner; who is not in the 65,536 ids from there on is nobody there. Holes stay holes.
     ///
     /// # Errors
     ///
@@ -145,16 +150,17 @@ impl Copy<'_> {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match kind {
             FileType::RegularFile => {
-                let mut source = File::from(rustix::fs::openat(
+                room::fits(to, stat)?;
+                let source = File::from(rustix::fs::openat(
                     from,
                     name,
                     flags | OFlags::RDONLY,
                     Mode::empty(),
                 )?);
                 let new = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-                let mut file =
+                let file =
                     File::from(rustix::fs::openat(to, name, new, Mode::from_raw_mode(0o600))?);
-                io::copy(&mut source, &mut file)?;
+                copy_content(&source, &file)?;
                 self.attributes(source.as_fd(), file.as_fd())
             }
             FileType::Symlink => {
@@ -178,8 +184,9 @@ impl Copy<'_> {
     }
 
     fn owner(&self, stat: &Stat) -> (Option<Uid>, Option<Gid>) {
-        let moved = |id: u32| id.saturating_add(self.first_id);
-        (Some(Uid::from_raw(moved(stat.st_uid))), Some(Gid::from_raw(moved(stat.st_gid))))
+        let (uid, gid) =
+            (id_in_range(stat.st_uid, self.first_id), id_in_range(stat.st_gid, self.first_id));
+        (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
     }
 
     /// Gives a file or directory the attributes of another. The mode after the owner, whose change
@@ -209,6 +216,17 @@ impl Copy<'_> {
     }
 }
 
+/// Returns who an id is in a range that begins with `first`. An image may name any id; one that is
+/// not in the range is nobody there, as in a pod, and never somebody outside of it.
+#[must_use]
+pub const fn id_in_range(id: u32, first: u32) -> u32 {
+    match (first, id) {
+        (0, id) => id,
+        (_, 0..RANGE) => first.saturating_add(id),
+        _ => first.saturating_add(NOBODY),
+    }
+}
+
 /// Adds `first_id` to the ids that a value names: in access control lists, and as the root that
 /// file capabilities are for.
 fn moved(name: &[u8], mut value: Vec<u8>, first_id: u32) -> Vec<u8> {
@@ -224,9 +242,9 @@ fn moved(name: &[u8], mut value: Vec<u8>, first_id: u32) -> Vec<u8> {
         }
         b"system.posix_acl_access" | b"system.posix_acl_default" if value.len() >= 4 => {
             for entry in value[4..].chunks_exact_mut(8) {
-                let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+                let named = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
                 if NAMED.contains(&u16::from_le_bytes([entry[0], entry[1]])) {
-                    entry[4..].copy_from_slice(&id.saturating_add(first_id).to_le_bytes());
+                    entry[4..].copy_from_slice(&id_in_range(named, first_id).to_le_bytes());
                 }
             }
         }
@@ -323,6 +341,15 @@ mod tests {
         let about = at("out/a").metadata().unwrap();
         assert_eq!((about.mode() & 0o7777, about.uid(), about.gid()), (0o1750, 1000, 1000));
         assert_eq!(about.mtime_nsec(), at("top/a").metadata().unwrap().mtime_nsec());
+    }
+
+    #[test]
+    fn nobody_outside_a_range_owns_what_is_written_into_it() {
+        assert_eq!((id_in_range(0, 0), id_in_range(u32::MAX - 1, 0)), (0, u32::MAX - 1));
+        assert_eq!((id_in_range(0, 1000), id_in_range(65_535, 1000)), (1000, 66_535));
+        for outside in [65_536, u32::MAX - 1000, u32::MAX - 1] {
+            assert_eq!(id_in_range(outside, 524_288), 524_288 + 65_534);
+        }
     }
 
     #[test]

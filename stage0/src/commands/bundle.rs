@@ -182,7 +182,7 @@ impl Draft<'_> {
         let made = || -> std::io::Result<()> {
             fs::create_dir_all(self.directory.join(layout::VOLUMES))?;
             make(&path, *mode)?;
-            let moved = |id: &u32| Some(id.saturating_add(self.first_id()));
+            let moved = |id: &u32| Some(images::id_in_range(*id, self.first_id()));
             chown(&path, moved(uid), moved(gid))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
         };
