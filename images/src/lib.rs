@@ -33,6 +33,7 @@ mod store;
 pub mod trust;
 pub mod worker;
 
+pub use appc::{AppcName, AppcNameError};
 pub use erofs::write_erofs;
 pub use error::{Error, ErrorKind};
 pub use image::{Image, ImageDetails, ImageRecord, ImageSettings};
