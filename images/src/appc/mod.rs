@@ -11,7 +11,6 @@
 
 mod app;
 mod compression;
-#[allow(dead_code, reason = "fetching comes next")]
 mod discovery;
 mod error;
 mod manifest;
@@ -25,7 +24,6 @@ mod word;
 
 pub(crate) use compression::decompressed;
 pub use discovery::{AppcName, AppcNameError};
-#[allow(unused_imports, reason = "fetching comes next")]
 pub(crate) use discovery::{Endpoint, MAX_PAGE, PlainHttp, Said, places};
 pub(crate) use error::AppcError;
 pub(crate) use manifest::{Dependency, Manifest};

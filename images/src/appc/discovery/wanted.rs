@@ -74,6 +74,17 @@ impl AppcName {
         &self.name
     }
 
+    /// Returns the name with the port that is asked.
+    pub(crate) fn place(&self) -> String {
+        let path = self.name.find('/').map_or("", |slash| &self.name[slash..]);
+        format!("{}{path}", self.host)
+    }
+
+    /// Returns the version, if it was said.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.labels.get("version").map(String::as_str)
+    }
+
     /// Returns the host that is asked, with its port.
     pub(crate) const fn host(&self) -> &RegistryHost {
         &self.host
@@ -206,6 +217,7 @@ mod tests {
             let asked = AppcName::parse(word).unwrap();
             let said: Vec<_> =
                 asked.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            assert!(asked.place().starts_with(host), "{word}");
             let found = (asked.name(), asked.host().to_string(), said.join(","));
             assert_eq!(found, (name, host.to_owned(), labels.to_owned()), "{word}");
         }
