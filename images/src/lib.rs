@@ -35,13 +35,17 @@ pub mod trust;
 mod verity;
 pub mod worker;
 
+pub use appc::{AppcName, AppcNameError};
 pub use erofs::write_erofs;
 pub use error::{Error, ErrorKind};
 pub use image::{Image, ImageDetails, ImageRecord, ImageSettings};
 pub use layer::WorkerProgram;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, Silent};
-pub use pull::{Commit, Decision, Import, Imported, ImportedFrom, PullOptions, PullPolicy, decide};
+pub use pull::{
+    Commit, Decision, Discovered, Discovery, Import, Imported, ImportedFrom, PullOptions,
+    PullPolicy, SignatureWanted, decide,
+};
 pub use push::PushOptions;
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Patience, Transport};

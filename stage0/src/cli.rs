@@ -874,23 +874,45 @@ pub(crate) struct TagArgs {
 
 /// `pod image import`.
 #[derive(Args, Debug)]
+#[command(
+    group = clap::ArgGroup::new("signed").args(["signature", "discover"]),
+    after_help = "\
+With `--discover`, `https://NAME?ac-discovery=1` is asked where the image of rkt lies, then the
+pages of the name's parents. Its name and the labels that were given must be those of the image that
+comes. Nobody is told credentials, and no keys are fetched.
+
+Examples:
+  pod image import app.tar team/app:1 --change 'CMD [\"/app\"]'
+  pod image import --discover example.com/worker:1.0.0,arch=amd64 --keyring keys.gpg")]
 pub(crate) struct ImportArgs {
-    /// A tar archive, compressed or not; `-` is standard input
+    /// A tar archive, compressed or not; `-` is standard input; with `--discover` a name of appc
     pub(crate) file: String,
     /// What the image is to be called [default: what it says, or `localhost/` and the file's name]
     pub(crate) reference: Option<String>,
     /// What a root is to run, in a Dockerfile's words, such as `CMD ["/app"]` (repeatable)
-    #[arg(short, long, value_name = "CHANGE")]
+    #[arg(short, long, value_name = "CHANGE", conflicts_with = "discover")]
     pub(crate) change: Vec<String>,
+    /// Find and fetch the image of rkt that is called `NAME[:VERSION][,LABEL=VALUE…]`
+    #[arg(long)]
+    pub(crate) discover: bool,
     /// An OpenPGP signature of the file, apart from it, that must be by a key of `--keyring`
     #[arg(long, value_name = "FILE", requires = "keyring")]
     pub(crate) signature: Option<PathBuf>,
-    /// Who may have signed it, as `gpg --export` writes them
-    #[arg(long, value_name = "FILE", requires = "signature")]
+    /// Who may have signed it, as `gpg --export` writes them; with `--discover`, the signature is
+    /// fetched beside the image
+    #[arg(long, value_name = "FILE", requires = "signed")]
     pub(crate) keyring: Option<PathBuf>,
     /// Platform of the image, `OS/ARCH[/VARIANT]` [default: the host's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    /// With `--discover`: what is asked of images, instead of `/etc/pod/policy.json` or, if that is
+    /// missing, `/etc/containers/policy.json`
+    #[arg(long, value_name = "FILE", requires = "discover")]
+    pub(crate) signature_policy: Option<PathBuf>,
+    /// With `--discover`: protections to give up, `http` (TLS, on loopback only), `image` (the
+    /// signature policy) or both as `all-fetch`
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "discover")]
+    pub(crate) insecure_options: Vec<String>,
     /// Tell nothing but what came in
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -604,7 +604,8 @@ fn an_image_of_rkt_becomes_one_of_oci() {
     let own = || rootfs().file("rootfs/etc/own", 0o644, b"own\n");
     let app = write("app.aci", &aci("example.com/app", "2", &on(&json!({})), own()));
     let import = |file: &str| sandbox.pod(["image", "import", "-q", file]);
-    import(&app).refuses(1, &["depends on `example.com/base:1`", "import that first"]);
+    let way = "import that first, as with `pod image import --discover example.com/base:1`";
+    import(&app).refuses(1, &["depends on `example.com/base:1`", way]);
     import(&base).success();
     assert!(import(&app).success().ends_with(" example.com/app:2\n"));
     sandbox.pod(["run", "--rm", "example.com/app:2"]).exits(45);
@@ -636,4 +637,74 @@ fn an_image_of_rkt_becomes_one_of_oci() {
     let arm = write("bsd.aci", &aci("example.com/bsd", "1", &arm, own()));
     import(&arm).refuses(1, &["`freebsd`"]);
     sandbox.pod(["image", "fsck", "-q"]).success();
+}
+
+/// Makes a key with gpg and signs an image with it, apart from it.
+const SIGNED: &str = r#"cd "$1"; export GNUPGHOME="$1/gnupg"; mkdir -m 700 gnupg
+    gpg --batch -q --passphrase '' --quick-gen-key 'me <me@example.org>' ed25519 sign never
+    gpg --batch -q --export me >me.gpg
+    gpg --batch -q --armor --detach-sign -o site/app-2.aci.asc site/app-2.aci
+    gpgconf --kill all; rm -rf gnupg"#;
+
+#[test]
+fn an_image_of_rkt_is_found_by_its_name() {
+    let sandbox = sandbox!();
+    if !require::program("gpg", "a real signature of OpenPGP")
+        || !require::program("busybox", "a site with a page")
+    {
+        return;
+    }
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(sandbox.path("site").join(name), bytes).expect("the sandbox can be written");
+    };
+    let root =
+        |mark: &str| Layer::new().dir("rootfs/", 0o755).file("rootfs/mark", 0o644, mark.as_bytes());
+    fs::create_dir_all(sandbox.path("site/team")).expect("the sandbox can be written");
+    let tags = "<!doctype html><head><meta name='ac-discovery-pubkeys' content='localhost \
+                https://localhost/keys'><meta content=\"localhost \
+                http://127.0.0.1:8080/app-{version}.{ext}\" name=\"ac-discovery\">";
+    write("index.html", tags.as_bytes());
+    write("team/index.html", b"<html><head></head>nothing to see");
+    write("app-2.aci", &aci("localhost/team/app", "2", &json!({}), root("of rkt")));
+    write("app-3.aci", &aci("localhost/team/app", "2", &json!({}), root("of rkt")));
+    let at = sandbox.path("").display().to_string();
+    let at = at.trim_end_matches('/');
+    sandbox.program("sh").args(["-euc", SIGNED, "sh", at]).run().success();
+    let site = format!("{at}/site");
+    let served = ["httpd", "-f", "-p", "127.0.0.1:8080", "-h", &site];
+    let server = sandbox.program("busybox").args(served).start();
+    let answers = "until busybox wget -q -O /dev/null http://127.0.0.1:8080/; do sleep 0.05; done";
+    sandbox.program("sh").args(["-euc", answers]).run().success();
+
+    let flags = ["image", "import", "-q", "--discover", "--insecure-options", "http"];
+    let import = |more: &[&str]| sandbox.pod([&flags[..], more].concat());
+    import(&["localhost:8080/team/other:1"]).refuses(1, &["/app-1.aci` does not exist"]);
+    import(&["localhost:8080/team/app:3"]).refuses(1, &["has the label `version` `2` and not `3`"]);
+    import(&["localhost:8080/team/app,arch=s390x,version=2"]).refuses(1, &["not `s390x`"]);
+    let keyring = format!("{at}/me.gpg");
+    let keys = ["--keyring", keyring.as_str()];
+    import(&[&keys[..], &["localhost:8080/team/app:3"]].concat())
+        .refuses(1, &["app-3.aci.asc` does not exist"]);
+    let policy = sandbox.path("policy.json").display().to_string();
+    let asks = json!({"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": keyring}]});
+    fs::write(&policy, asks.to_string()).expect("the sandbox can be written");
+    let under = ["--signature-policy", policy.as_str(), "localhost:8080/team/app:2"];
+    import(&under).refuses(1, &["no keyring is given", "`https://localhost/keys`"]);
+    assert_eq!(sandbox.pod(["image", "ls", "-q"]).success(), "");
+
+    let came = import(&[&keys[..], &under].concat()).success();
+    assert!(came.ends_with(" localhost/team/app:2\n"), "{came}");
+    let listed: Value = sandbox.pod(["image", "inspect", "localhost/team/app:2"]).json();
+    assert_eq!(listed["verified"], "signature", "{listed}");
+    fs::copy(sandbox.path("site/app-2.aci.asc"), sandbox.path("site/app-3.aci.asc"))
+        .expect("the sandbox can be written");
+    write("app-3.aci", &aci("localhost/team/app", "3", &json!({}), root("mine")));
+    import(&[&keys[..], &["localhost:8080/team/app:3"]].concat())
+        .refuses(1, &["app-3.aci`", "the OpenPGP signature does not count"]);
+    let came = import(&["localhost:8080/team/app:3", "mine:1"]).success();
+    assert!(came.ends_with(" docker.io/library/mine:1\n"), "{came}");
+    sandbox
+        .pod(["image", "import", "-q", "--discover", "localhost:8080/team/app:2"])
+        .refuses(1, &["`https://localhost:8080/team/app?ac-discovery=1` cannot be reached"]);
+    drop(server);
 }

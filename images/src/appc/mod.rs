@@ -11,6 +11,7 @@
 
 mod app;
 mod compression;
+mod discovery;
 mod error;
 mod manifest;
 mod member;
@@ -22,6 +23,8 @@ mod whitelist;
 mod word;
 
 pub(crate) use compression::decompressed;
+pub use discovery::{AppcName, AppcNameError};
+pub(crate) use discovery::{Endpoint, MAX_PAGE, PlainHttp, Said, places};
 pub(crate) use error::AppcError;
 pub(crate) use manifest::{Dependency, Manifest};
 pub(crate) use oci::{OciConfig, oci_config};

@@ -15,6 +15,18 @@ use super::error::AppcError;
 use super::manifest::Manifest;
 use crate::platform::Platform;
 
+/// What appc calls an architecture, what OCI does, and its variant; of several variants the usual one
+/// stands first.
+const MACHINES: [(&str, &str, Option<&str>); 7] = [
+    ("amd64", "amd64", None),
+    ("i386", "386", None),
+    ("aarch64", "arm64", None),
+    ("armv7l", "arm", Some("v7")),
+    ("armv6l", "arm", Some("v6")),
+    ("ppc64le", "ppc64le", None),
+    ("s390x", "s390x", None),
+];
+
 /// What an OCI image says of itself, as far as a manifest of appc tells.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OciConfig {
@@ -63,17 +75,23 @@ fn architecture(manifest: &Manifest) -> Result<(String, Option<String>), AppcErr
     let Some(architecture) = manifest.labels.get("arch") else {
         return Ok((Platform::host().architecture().to_owned(), None));
     };
-    let (architecture, variant) = match architecture.as_str() {
-        "amd64" => ("amd64", None),
-        "i386" => ("386", None),
-        "aarch64" => ("arm64", None),
-        "armv7l" => ("arm", Some("v7")),
-        "armv6l" => ("arm", Some("v6")),
-        "ppc64le" => ("ppc64le", None),
-        "s390x" => ("s390x", None),
-        other => return unsupported("architecture", other),
+    match MACHINES.iter().find(|(arch, ..)| arch == architecture) {
+        Some((_, architecture, variant)) => {
+            Ok(((*architecture).to_owned(), variant.map(str::to_owned)))
+        }
+        None => unsupported("architecture", architecture),
+    }
+}
+
+/// Returns what appc calls a platform's architecture, if it has a word.
+pub(super) fn arch_of(platform: &Platform) -> Option<&'static str> {
+    let fits = |variant: &Option<&str>| {
+        variant.is_none() || platform.variant().is_none() || *variant == platform.variant()
     };
-    Ok((architecture.to_owned(), variant.map(str::to_owned)))
+    MACHINES
+        .iter()
+        .find(|(_, name, variant)| *name == platform.architecture() && fits(variant))
+        .map(|(arch, ..)| *arch)
 }
 
 /// Makes the part of the configuration that says what to run.

@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek as _, Write};
 
 use pod_abi::Digest;
 use pod_abi::digest::Algorithm;
+use pod_abi::text;
 use serde_json::{Value, json};
 
 use super::import::Import;
@@ -63,6 +64,11 @@ impl Store {
         if import.settings.is_some() {
             let sentence = "it is an image of appc, which has settings of its own";
             return Err(Error::new(ErrorKind::Refused, sentence));
+        }
+        if let Some(asked) = import.asked {
+            asked.check(&manifest, &import.options.platform).map_err(|why| {
+                Error::new(ErrorKind::Refused, format!("the image that came {why}"))
+            })?;
         }
         let said = appc::oci_config(&manifest).map_err(refused)?;
         let whitelist = &manifest.path_whitelist[..];
@@ -134,8 +140,11 @@ impl Store {
         for dependency in &manifest.dependencies {
             let name = name_of(&dependency.image_name, dependency.labels.get("version"));
             let missing = || {
-                let sentence =
-                    format!("it depends on `{name}`, which is not in the store: import that first");
+                let shown = text::tame(&name, 120);
+                let sentence = format!(
+                    "it depends on `{shown}`, which is not in the store: import that first, as with `pod \
+                     image import --discover {shown}`"
+                );
                 Error::new(ErrorKind::Refused, sentence)
             };
             let reference = Reference::parse(&name).map_err(|_| missing())?;

@@ -22,6 +22,7 @@ use super::layers;
 use super::layout::Layout;
 use super::source::Source;
 use super::{Fetch, PullOptions};
+use crate::appc::AppcName;
 use crate::archive::{self, Archive};
 use crate::document::{Blob, Index, MAX_DOCUMENT, Top, write_config, write_manifest};
 use crate::error::{Error, ErrorKind};
@@ -42,6 +43,8 @@ pub struct Import<'i> {
     pub path: &'i Path,
     /// What the image is to be called; by default what it says, or else what the file is called.
     pub reference: Option<&'i Reference>,
+    /// What it must be, if it was looked for by its name: this image of appc, and no other one.
+    pub asked: Option<&'i AppcName>,
     /// What a root is to run; an archive of images has its own.
     pub settings: Option<&'i ImageSettings>,
     /// What vouches for the file; a signature of it is checked by whoever opened it.
@@ -96,12 +99,18 @@ impl Store {
             let file = file.try_clone();
             file.map_err(|source| Error::storage("cannot read the file twice", source))
         };
-        // A root may have what no archive of images has: then it is a root.
-        let (from, images) = match kind(Archive::read(again()?, import.path)) {
+        // A root may have what no archive of images has: then it is a root. What was asked for as an
+        // image of appc is nothing else.
+        let kind = match import.asked {
+            Some(_) => Err(None),
+            None => kind(Archive::read(again()?, import.path)),
+        };
+        let (from, images) = match kind {
             Ok(from @ ImportedFrom::DockerArchive) => (from, self.import_docker(&again, import)),
             Ok(from) => (from, self.import_layout(&again, import)),
             Err(why) => {
-                let is_named = import.path.extension().is_some_and(|suffix| suffix == "aci");
+                let is_named = import.asked.is_some()
+                    || import.path.extension().is_some_and(|suffix| suffix == "aci");
                 match self.import_aci(&mut file, import).map_err(failed)? {
                     Found::Image(image) => {
                         return Ok(Imported { from: ImportedFrom::Aci, images: vec![*image] });

@@ -1,17 +1,42 @@
-//! A small document of any server, such as a signature that is kept apart from its image.
+//! A document of any server: a signature that is kept apart from its image, or an image that lies at
+//! no registry.
 //!
-//! Never: credentials. A registry's are for the registry; whoever keeps signatures for everybody asks
+//! Never: credentials. A registry's are for the registry; whoever keeps files for everybody asks
 //! nobody who they are.
 
+use std::io::{self, Read};
+
 use ureq::http::{Method, StatusCode, Uri};
+use ureq::{Body, http::Response};
 
 use super::client::ClientOptions;
 use super::error::{Error, Place};
 use super::exchange::{Unread, body, exchange, read_bounded, refusal, unreachable};
 use super::host::{RegistryHost, Scheme, Transport};
-use super::retry::{Attempts, Patience};
+use super::retry::{Attempts, Exhausted, Patience};
 use super::tls::Trust;
 use super::wire::{Ask, Wire};
+
+/// How much of a long document is read at once.
+const CHUNK: usize = 256 << 10;
+
+/// What takes a long document.
+pub(crate) trait Sink {
+    /// Forgets what has come so far: it comes again from its beginning.
+    fn restart(&mut self) -> io::Result<()>;
+
+    /// Takes what comes next.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Why a long document did not come in.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// It could not be had.
+    Remote(Error),
+    /// Whatever takes it could not.
+    Sink(io::Error),
+}
 
 /// Fetches what is at `url`, of at most `limit` bytes; `None` if nothing is.
 ///
@@ -24,43 +49,134 @@ pub(crate) fn fetch(
     transport: Transport,
     patience: Patience,
 ) -> Result<Option<Vec<u8>>, Error> {
-    let uri: Option<Uri> = url.parse().ok();
-    let authority = uri.as_ref().and_then(Uri::authority).map(ToString::to_string);
-    let host = authority.unwrap_or_default();
-    let place = Place { host: host.clone(), object: format!("`{url}`") };
-    let invalid = || Error::Invalid { place: place.clone(), why: "it is no address".to_owned() };
-    let uri = uri.ok_or_else(invalid)?;
-    let host = RegistryHost::parse(&host).map_err(|_| invalid())?;
-    let scheme = match uri.scheme_str() {
-        Some("http") => Scheme::Http,
-        _ => Scheme::Https,
-    };
-    let options = ClientOptions::default();
-    let trust = Trust::load(&options.certs_dirs, &host)?;
-    let wire = Wire::new(&uri, scheme, transport, trust, options.stall);
-    let ask = Ask {
-        method: Method::GET,
-        uri: &uri,
-        headers: Vec::new(),
-        authorization: None,
-        body: None,
-    };
-    let response = exchange(&wire, &ask, &place, &mut Attempts::new(patience))?;
-    match response.status() {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND => return Ok(None),
-        _ => return Err(refusal(&place, response)),
+    let options = ClientOptions { transport, patience, ..ClientOptions::default() };
+    match read(url, limit, &options) {
+        Err(Error::NotFound(_)) => Ok(None),
+        read => read.map(Some),
     }
-    match read_bounded(body(&place, response)?, limit) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(Unread::TooLarge) => Err(Error::TooLarge { place, limit }),
-        Err(Unread::Broken(error)) => Err(unreachable(&place, ureq::Error::from(error))),
+}
+
+/// Fetches what is at `url`, of at most `limit` bytes; files of credentials are not read.
+///
+/// # Errors
+///
+/// Every [`Kind`](super::Kind).
+pub(crate) fn read(url: &str, limit: u64, options: &ClientOptions) -> Result<Vec<u8>, Error> {
+    let asked = Asked::of(url, options)?;
+    let response = asked.open(&mut Attempts::new(options.patience))?;
+    match read_bounded(body(&asked.place, response)?, limit) {
+        Ok(bytes) => Ok(bytes),
+        Err(Unread::TooLarge) => Err(asked.too_large(limit)),
+        Err(Unread::Broken(error)) => Err(unreachable(&asked.place, ureq::Error::from(error))),
+    }
+}
+
+/// Fetches what is at `url`, of at most `limit` bytes, into `sink`: from its beginning again, where a
+/// connection breaks. Files of credentials are not read.
+///
+/// # Errors
+///
+/// [`NotTaken`]; the sink has taken what it has.
+pub(crate) fn copy(
+    url: &str,
+    limit: u64,
+    options: &ClientOptions,
+    sink: &mut dyn Sink,
+) -> Result<(), NotTaken> {
+    let asked = Asked::of(url, options).map_err(NotTaken::Remote)?;
+    let mut attempts = Attempts::new(options.patience);
+    loop {
+        let response = asked.open(&mut attempts).map_err(NotTaken::Remote)?;
+        let body = body(&asked.place, response).map_err(NotTaken::Remote)?;
+        sink.restart().map_err(NotTaken::Sink)?;
+        let error = match pour(body, limit, sink)? {
+            Poured::All => return Ok(()),
+            Poured::TooMuch => return Err(NotTaken::Remote(asked.too_large(limit))),
+            Poured::Broken(error) => ureq::Error::from(error),
+        };
+        let transient = asked.wire.is_transient(&error);
+        let error = unreachable(&asked.place, error);
+        if !transient {
+            return Err(NotTaken::Remote(error));
+        }
+        attempts.pause(None).map_err(|Exhausted| NotTaken::Remote(error))?;
+    }
+}
+
+/// How a body ended.
+enum Poured {
+    All,
+    TooMuch,
+    Broken(io::Error),
+}
+
+fn pour(mut body: impl Read, limit: u64, sink: &mut dyn Sink) -> Result<Poured, NotTaken> {
+    let mut buffer = vec![0; CHUNK];
+    let mut left = limit;
+    loop {
+        let length = match body.read(&mut buffer) {
+            Ok(0) => return Ok(Poured::All),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Ok(Poured::Broken(error)),
+        };
+        match left.checked_sub(u64::try_from(length).unwrap_or(u64::MAX)) {
+            Some(rest) => left = rest,
+            None => return Ok(Poured::TooMuch),
+        }
+        sink.take(&buffer[..length]).map_err(NotTaken::Sink)?;
+    }
+}
+
+/// An address, and the connections to it.
+struct Asked {
+    uri: Uri,
+    place: Place,
+    wire: Wire,
+}
+
+impl Asked {
+    fn of(url: &str, options: &ClientOptions) -> Result<Self, Error> {
+        let place = Place { host: String::new(), object: format!("`{url}`") };
+        let invalid =
+            || Error::Invalid { place: place.clone(), why: "it is no address".to_owned() };
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let authority = uri.authority().ok_or_else(invalid)?;
+        let host = RegistryHost::parse(authority.as_str()).map_err(|_| invalid())?;
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            _ => Scheme::Https,
+        };
+        let trust = Trust::load(&options.certs_dirs, &host)?;
+        let wire = Wire::new(&uri, scheme, options.transport, trust, options.stall);
+        Ok(Self { uri, place, wire })
+    }
+
+    /// Asks, until there is an answer with a body.
+    fn open(&self, attempts: &mut Attempts) -> Result<Response<Body>, Error> {
+        let ask = Ask {
+            method: Method::GET,
+            uri: &self.uri,
+            headers: Vec::new(),
+            authorization: None,
+            body: None,
+        };
+        let response = exchange(&self.wire, &ask, &self.place, attempts)?;
+        if response.status() == StatusCode::OK {
+            Ok(response)
+        } else {
+            Err(refusal(&self.place, response))
+        }
+    }
+
+    fn too_large(&self, limit: u64) -> Error {
+        Error::TooLarge { place: self.place.clone(), limit }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
     use std::net::TcpListener;
     use std::thread;
 

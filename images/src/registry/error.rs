@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// What was asked of which registry: how every error begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The registry, as `HOST[:PORT]`.
+    /// The registry, as `HOST[:PORT]`; empty if it is none, and the object says where it is.
     pub host: String,
     /// What of it, such as ``manifest `library/busybox:1` ``.
     pub object: String,
@@ -19,7 +19,8 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of registry `{}`", self.object, self.host)
+        f.write_str(&self.object)?;
+        if self.host.is_empty() { Ok(()) } else { write!(f, " of registry `{}`", self.host) }
     }
 }
 
@@ -140,6 +141,17 @@ impl Error {
             Self::Truncated { .. } => Kind::Truncated,
             Self::RateLimited(_) => Kind::RateLimited,
             Self::Settings { .. } => Kind::Settings,
+        }
+    }
+
+    /// Tells whether somebody was there and will not give it: a status of 4xx, but for those that
+    /// ask to come back.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotFound(_) | Self::Denied { .. } => true,
+            Self::Status { status, .. } => *status >= 400 && *status <= 499,
+            _ => false,
         }
     }
 

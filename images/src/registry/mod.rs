@@ -34,7 +34,9 @@ mod wire;
 pub use auth_file::AuthFile;
 pub use blob::BlobReader;
 pub use client::{Client, ClientOptions, TagOrDigest};
-pub(crate) use document::fetch as fetch_document;
+pub(crate) use document::{
+    NotTaken, Sink, copy as copy_document, fetch as fetch_document, read as read_document,
+};
 pub use error::{Error, Kind, Place};
 pub use host::{RegistryHost, RegistryHostError, Transport};
 pub use login::Checked;

@@ -1,8 +1,9 @@
 //! One request and its answer, redirects followed.
 //!
-//! Redirects are followed here and not by the HTTP library, because three rules hold at every step:
-//! plain HTTP only where it was allowed for the registry itself, no `Authorization` to an origin it
-//! was not made for (and none again afterwards), and a small number of steps.
+//! Redirects are followed here and not by the HTTP library, because four rules hold at every step:
+//! plain HTTP only where it was allowed for the registry itself, and never behind TLS, no
+//! `Authorization` to an origin it was not made for (and none again afterwards), and a small number of
+//! steps.
 //!
 //! Never: a retry, a look at a status beyond redirects.
 
@@ -22,7 +23,7 @@ use super::host::{Scheme, Transport, is_loopback};
 use super::tls::Trust;
 
 /// Hub and clouds take one or two steps; a loop takes them all.
-const MAX_REDIRECTS: usize = 6;
+const MAX_REDIRECTS: usize = 5;
 
 /// How long name, TCP and TLS may take together; long enough for a lost SYN or two.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -149,6 +150,10 @@ impl Wire {
                 return Ok(response);
             }
             let next = location(&uri, &response)?;
+            // What TLS has vouched for so far, nobody would from there on.
+            if uri.scheme_str() == Some("https") && next.scheme_str() == Some("http") {
+                return Err(Failure::PlainHttp(without_secrets(&next)));
+            }
             if origin(&next) != origin(&uri) {
                 authorization = None;
             }

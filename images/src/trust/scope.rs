@@ -26,6 +26,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Returns how a policy sees an image of a host by its name there, whatever it is fetched with.
+    pub(crate) fn named(named: &Named) -> Self {
+        Self { transport: "docker", scopes: of_registry(named) }
+    }
+
     /// Returns how a policy sees the image of this name; `None` for one of the store, which was
     /// judged when it came.
     #[must_use]
@@ -33,7 +38,7 @@ impl Subject {
         match reference.place() {
             Place::Registry { .. } => {
                 let named = Named::of(reference)?;
-                Some(Self { transport: "docker", scopes: of_registry(&named) })
+                Some(Self::named(&named))
             }
             Place::Layout { directory, tag, .. } => {
                 Some(Self { transport: "oci", scopes: of_path(directory, tag.as_deref()) })

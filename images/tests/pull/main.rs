@@ -9,12 +9,14 @@
 
 mod bench;
 mod child;
+mod discovery;
 mod faults;
 mod image;
 mod injected;
 mod kills;
 mod pushes;
 mod rivals;
+mod site;
 mod storms;
 mod trusted;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|word| name.contains(*word));
     let tests: Vec<_> = [
+        discovery::TESTS,
         faults::TESTS,
         injected::TESTS,
         kills::TESTS,

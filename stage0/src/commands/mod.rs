@@ -8,6 +8,7 @@ mod bundle;
 mod commit;
 mod completion;
 mod cp;
+mod discover;
 mod dns;
 mod doctor;
 mod enable;

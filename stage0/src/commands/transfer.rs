@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use images::trust::{Keyring, TrustError};
-use images::{ExportFormat, Import, ImportedFrom, Lease, Reference, Store};
+use images::{Discovered, ExportFormat, Import, ImportedFrom, Lease, Reference, Store};
+use pod_abi::Digest;
 use pod_abi::app::Verified;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::Session;
+use super::{Session, discover};
 use crate::changes;
 use crate::cli::{Archive, ExportArgs, ImportArgs, TagArgs};
 use crate::error::{CommandError, Context as _, Result};
@@ -54,32 +55,39 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
         let message = format!("`{reference}` is no name an image can be given");
         return Err(CommandError::usage(message).hint("a name is `REPOSITORY[:TAG]`"));
     }
-    if args.file == STANDARD && io::stdin().is_terminal() {
+    if args.file == STANDARD && !args.discover && io::stdin().is_terminal() {
         return Err(CommandError::usage("standard input is a terminal, and no archive"));
     }
     let settings = match args.change.is_empty() {
         true => None,
         false => Some(changes::read(&args.change)?),
     };
+    let name = if args.discover { Some(discover::name(&args.file)?) } else { None };
+    let options = fetching::options(args.platform.as_deref())?;
     let store = session.store()?;
     let lease = store.lease().map_err(|error| fetching::failed(&error))?;
     let telling = if args.quiet { Telling::Quiet } else { Telling::People };
     let progress = ui::Progress::new(telling.in_form(session.context.format));
-    let mut file = open(&store, &args.file)?;
-    let verified = match (&args.signature, &args.keyring) {
-        (Some(signature), Some(keyring)) => {
-            // What is checked is what comes in, whoever writes to the file meanwhile.
-            file = store.spool(&mut file).map_err(|error| fetching::failed(&error))?;
-            vouched(&mut file, signature, keyring)?
+    let Opened { file, called, verified, came } = match &name {
+        Some(name) => {
+            let found = discover::discovered(&store, args, (name, &options), &progress)?;
+            Opened::found(found, args)?
         }
-        _ => Verified::LocalFile,
+        None => Opened::local(&store, args)?,
     };
+    if let Some(came) = &came
+        && telling == Telling::People
+        && session.context.format == Format::Table
+    {
+        ui::note(&format!("`{called}` is {} long: `{}`", ui::size(came.size), came.digest));
+    }
     let import = Import {
         verified,
-        path: Path::new(&args.file),
+        path: Path::new(&called),
         reference: reference.as_ref(),
+        asked: name.as_ref(),
         settings: settings.as_ref(),
-        options: &fetching::options(args.platform.as_deref())?,
+        options: &options,
         lease: &lease,
         progress: &progress,
     };
@@ -93,32 +101,79 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
     };
     if session.context.format == Format::Json {
         let images: Vec<_> = imported.images.iter().map(fetching::as_json).collect();
-        return ui::json(&serde_json::json!({ "from": from, "images": images })).map(|()| 0);
+        let mut said = serde_json::json!({ "from": from, "images": images });
+        if let Some(Came { size, digest }) = came {
+            said["archive"] = serde_json::json!({ "url": called, "size": size, "digest": digest });
+        }
+        return ui::json(&said).map(|()| 0);
     }
     if telling == Telling::People && imported.from != ImportedFrom::Root {
-        ui::note(&format!("`{}` is of the form `{from}`", args.file));
+        ui::note(&format!("`{called}` is of the form `{from}`"));
     }
     let lines =
         imported.images.iter().map(|image| format!("{} {}\n", image.manifest, image.reference));
     ui::out(&lines.collect::<String>()).map(|()| 0)
 }
 
+/// What is to be imported.
+struct Opened {
+    file: File,
+    /// What people know it by: its path, or where it was found.
+    called: String,
+    verified: Verified,
+    /// What came over a network, if it did.
+    came: Option<Came>,
+}
+
+/// An archive that came over a network.
+struct Came {
+    size: u64,
+    digest: Digest,
+}
+
+impl Opened {
+    fn found(found: Discovered, args: &ImportArgs) -> Result<Self> {
+        let Discovered { url, mut file, size, digest, signature, mut verified } = found;
+        if let (Some(signature), Some(keyring)) = (signature, &args.keyring) {
+            vouched((&url, &mut file), &signature, keyring)?;
+            verified = Verified::Signature;
+        }
+        Ok(Self { file, called: url, verified, came: Some(Came { size, digest }) })
+    }
+
+    fn local(store: &Store, args: &ImportArgs) -> Result<Self> {
+        let mut file = open(store, &args.file)?;
+        let verified = match (&args.signature, &args.keyring) {
+            (Some(signature), Some(keyring)) => {
+                // What is checked is what comes in, whoever writes to the file meanwhile.
+                file = store.spool(&mut file).map_err(|error| fetching::failed(&error))?;
+                vouched((&args.file, &mut file), &read(signature)?, keyring)?;
+                Verified::Signature
+            }
+            _ => Verified::LocalFile,
+        };
+        Ok(Self { file, called: args.file.clone(), verified, came: None })
+    }
+}
+
+/// Reads a signature or a keyring.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let tell = || format!("cannot read `{}`", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).context(tell)?;
+    file.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes).context(tell)?;
+    Ok(bytes)
+}
+
 /// Checks that a file was signed by one of some keys; leaves it at its beginning.
-fn vouched(file: &mut File, signature: &Path, keyring: &Path) -> Result<Verified> {
-    let read = |path: &Path| {
-        let tell = || format!("cannot read `{}`", path.display());
-        let mut bytes = Vec::new();
-        let file = File::open(path).context(tell)?;
-        file.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes).context(tell)?;
-        Ok::<_, CommandError>(bytes)
+fn vouched((called, file): (&str, &mut File), signature: &[u8], keyring: &Path) -> Result<()> {
+    let told = |error: TrustError| {
+        CommandError::new("image.untrusted", format!("cannot import `{called}`")).because(&error)
     };
-    let told = |error: TrustError| CommandError::of("image.untrusted", &error);
     let keys = Keyring::parse(&read(keyring)?, &format!("`{}`", keyring.display()));
     let keys = keys.map_err(told)?;
-    let checked = keys.verify_detached(&read(signature)?, file, SystemTime::now());
-    checked.map_err(told)?;
-    file.rewind().context(|| "cannot read the file twice".to_owned())?;
-    Ok(Verified::Signature)
+    keys.verify_detached(signature, file, SystemTime::now()).map_err(told)?;
+    file.rewind().context(|| "cannot read the file twice".to_owned())
 }
 
 /// Opens what is to be imported; what cannot be read twice is kept beneath the store meanwhile.
