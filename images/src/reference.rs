@@ -137,6 +137,23 @@ impl Reference {
         matches!(self.0, Place::Layout { .. } | Place::Archive { .. } | Place::Directory { .. })
     }
 
+    /// Returns the reference with the path in it, if there is one, as it is behind all links and
+    /// `..`; as it is where nothing lies there.
+    pub(crate) fn really(&self) -> Self {
+        let mut place = self.0.clone();
+        match &mut place {
+            Place::Layout { directory: path, .. }
+            | Place::Directory { directory: path, .. }
+            | Place::Archive { file: path, .. } => {
+                if let Ok(real) = path.canonicalize() {
+                    *path = real;
+                }
+            }
+            Place::Registry { .. } | Place::Id { .. } => {}
+        }
+        Self(place)
+    }
+
     /// Makes the reference of a local image that came without one: `localhost/NAME:TAG`, of those
     /// letters of `name` that a repository takes.
     #[must_use]

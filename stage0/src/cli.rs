@@ -905,13 +905,13 @@ pub(crate) struct ImportArgs {
     /// Platform of the image, `OS/ARCH[/VARIANT]` [default: the host's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// With `--discover`: what is asked of images, instead of `/etc/pod/policy.json` or, if that is
-    /// missing, `/etc/containers/policy.json`
-    #[arg(long, value_name = "FILE", requires = "discover")]
+    /// What is asked of images, instead of `/etc/pod/policy.json` or, if that is missing,
+    /// `/etc/containers/policy.json`
+    #[arg(long, value_name = "FILE")]
     pub(crate) signature_policy: Option<PathBuf>,
-    /// With `--discover`: protections to give up, `http` (TLS, on loopback only), `image` (the
-    /// signature policy) or both as `all-fetch`
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "discover")]
+    /// Protections to give up: `image` (the signature policy) and, with `--discover`, `http` (TLS,
+    /// on loopback only), or both as `all-fetch`
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) insecure_options: Vec<String>,
     /// Tell nothing but what came in
     #[arg(short, long)]

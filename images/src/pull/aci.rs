@@ -87,6 +87,7 @@ impl Store {
                 format!("`{}` is no name an image can have here: name it", manifest.name);
             Error::new(ErrorKind::Refused, sentence)
         })?;
+        Self::let_in(import, import.reference.is_none().then_some(reference))?;
         import.progress.event(Event::Resolving { reference: reference.to_string() });
         let below = self.below(&manifest, import)?;
         let config = config(&said, &manifest.name, (&id, &below, &layer));
@@ -96,7 +97,8 @@ impl Store {
         // Nobody asks a policy for what was made here.
         let options = PullOptions { platform, policies: Vec::new(), ..import.options.clone() };
         let (lease, progress) = (import.lease, import.progress);
-        let image = self.take(reference, &made, &Fetch { options: &options, lease, progress })?;
+        let image =
+            self.take(reference, &[], &made, &Fetch { options: &options, lease, progress })?;
         Ok(Found::Image(Box::new(image)))
     }
 

@@ -68,7 +68,7 @@ impl Store {
             let policies = Vec::new();
             let options = PullOptions { platform, policies, ..commit.options.clone() };
             let (lease, progress) = (commit.lease, commit.progress);
-            self.take(commit.reference, &source, &Fetch { options: &options, lease, progress })
+            self.take(commit.reference, &[], &source, &Fetch { options: &options, lease, progress })
         };
         made().map_err(|error: Error| {
             error.within(format!("cannot make image `{}`", commit.reference))

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 
-use super::{PullOptions, choose, open, trusted};
+use super::trusted::{self, Seen};
+use super::{PullOptions, choose, open};
 use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
-use crate::trust::Subject;
 
 /// A decision about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Decision {
 pub fn decide(reference: &Reference, options: &PullOptions) -> Result<Decision, Error> {
     let inner = || {
         let policy = trusted::policy(&options.policies)?;
-        let source = open(reference, options)?;
+        let source = open(&reference.really(), options)?;
         let chosen = choose::choose(source.as_ref(), reference, &options.platform)?;
         let mut decision = Decision {
             manifest: chosen.manifest_digest().clone(),
@@ -47,12 +47,13 @@ pub fn decide(reference: &Reference, options: &PullOptions) -> Result<Decision, 
             verdict: Ok(source.verified()),
         };
         let Some((path, policy)) = policy else { return Ok(decision) };
-        if let Some(subject) = Subject::of(reference) {
-            let (place, requirements) = policy.of(&subject);
+        let seen = Seen::of(reference);
+        if let Some(subject) = seen.subject() {
+            let (place, requirements) = policy.of(subject);
             decision.place = Some(place.to_string());
             decision.asked = requirements.iter().map(ToString::to_string).collect();
         }
-        decision.verdict = match trusted::check((path, &policy), reference, &*source, &chosen) {
+        decision.verdict = match trusted::check((path, &policy), &seen, &*source, &chosen) {
             Ok(verified) => Ok(verified),
             Err(error) if error.kind() == ErrorKind::Untrusted => Err(error.to_string()),
             Err(error) => return Err(error),

@@ -128,12 +128,11 @@ impl Discovery<'_> {
         let Some((path, policy)) = trusted::policy(self.policies)? else { return Ok(()) };
         let subject = self.subject();
         let (place, requirements) = policy.of(&subject);
-        let unmet = requirements.iter().find(|asked| match asked {
-            Requirement::InsecureAcceptAnything {} => false,
-            Requirement::SignedBy(_) => self.signature == SignatureWanted::No,
-            _ => true,
-        });
-        let Some(asked) = unmet else { return Ok(()) };
+        let verified = match self.signature {
+            SignatureWanted::No => Verified::Digest,
+            _ => Verified::Signature,
+        };
+        let Some(asked) = trusted::unmet(requirements, verified) else { return Ok(()) };
         let way_out = match asked {
             Requirement::SignedBy(_) => missing_keys(said),
             _ => String::new(),

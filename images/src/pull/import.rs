@@ -21,6 +21,7 @@ use super::layer::{Job, Ready, unpack_error};
 use super::layers;
 use super::layout::Layout;
 use super::source::Source;
+use super::trusted::{self, Seen};
 use super::{Fetch, PullOptions};
 use crate::appc::AppcName;
 use crate::archive::{self, Archive};
@@ -32,6 +33,7 @@ use crate::layer::{LayerFacts, Limits, Unpack};
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
 use crate::store::{ImageParts, Incoming, Lease, RefRecord, Staging, Store};
+use crate::trust::FileKind;
 
 /// How much is read at once.
 const CHUNK: usize = 256 << 10;
@@ -152,7 +154,7 @@ impl Store {
         let taken = names.into_iter().map(|(tag, reference)| {
             let files = Files::Archive(Archive::read(again()?, import.path)?);
             let layout = Layout::open(files, tag.as_deref(), None)?;
-            self.take_one(&reference, &layout, import)
+            self.take_one((&reference, FileKind::OciArchive), &layout, import)
         });
         taken.collect()
     }
@@ -180,7 +182,8 @@ impl Store {
             }
             for reference in names {
                 let source = DockerArchive::of(Archive::read(again()?, import.path)?, item)?;
-                images.push(self.take_one(&reference, &source, import)?);
+                let named = (&reference, FileKind::DockerArchive);
+                images.push(self.take_one(named, &source, import)?);
             }
         }
         Ok(images)
@@ -188,13 +191,33 @@ impl Store {
 
     fn take_one(
         &self,
-        reference: &Reference,
+        (reference, kind): (&Reference, FileKind),
         source: &dyn Source,
         import: &Import<'_>,
     ) -> Result<Image, Error> {
         let Import { options, lease, progress, .. } = *import;
         progress.event(Event::Resolving { reference: reference.to_string() });
-        self.take(reference, source, &Fetch { options, lease, progress })
+        let mut seen = vec![Seen::of_file(kind, import.path)];
+        // A name that the file gives itself counts only where it would have come in by that name.
+        if import.reference.is_none() {
+            seen.push(Seen::of(reference));
+        }
+        self.take(reference, &seen, source, &Fetch { options, lease, progress })
+    }
+
+    /// Refuses a root, or an image of rkt, that the policy does not let in; `own` is the name that
+    /// stands in the file, if that is what it will be called.
+    pub(super) fn let_in(import: &Import<'_>, own: Option<&Reference>) -> Result<(), Error> {
+        // By its name it was judged where it was discovered.
+        if import.asked.is_some() {
+            return Ok(());
+        }
+        let policies = &import.options.policies;
+        if import.verified != Verified::Signature {
+            let seen = Seen::of_file(FileKind::Root, import.path);
+            trusted::let_in(policies, &seen, import.verified)?;
+        }
+        own.map_or(Ok(()), |own| trusted::let_in(policies, &Seen::of(own), import.verified))
     }
 
     /// Takes a root into the store. `why` is what is wrong with it as an archive of images.
@@ -204,6 +227,7 @@ impl Store {
         import: &Import<'_>,
         why: Option<Error>,
     ) -> Result<Image, Error> {
+        Self::let_in(import, None)?;
         let own = named_after(import.path, None);
         let reference = import.reference.unwrap_or(&own);
         import.progress.event(Event::Resolving { reference: reference.to_string() });

@@ -59,6 +59,7 @@ pub(crate) use layer::unpack_error;
 pub(crate) use remote::client;
 use source::Source;
 pub(crate) use source::remote_error;
+use trusted::Seen;
 
 /// When the network is asked for an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub enum PullPolicy {
     /// When the store does not have it, or the source has another one by now. A source that cannot
     /// be reached has no other one.
     Newer,
-    /// Every time, unless a digest was named: that cannot have moved.
+    /// Every time, unless a digest was named: that cannot have moved, and is only judged anew.
     Always,
     /// Never.
     Never,
@@ -147,7 +148,10 @@ impl Store {
             PullPolicy::Never => false,
             PullPolicy::Missing => reference.is_local(),
             PullPolicy::Newer | PullPolicy::Always => true,
-        } && reference.digest().is_none();
+        };
+        let judges =
+            options.policy == PullPolicy::Always && trusted::asks(&options.policies, reference);
+        let looks = judges || (looks && reference.digest().is_none());
         match (here, options.policy, reference.place()) {
             (Some(image), ..) if !looks => Ok(image),
             (None, PullPolicy::Never, _) => {
@@ -186,7 +190,7 @@ impl Store {
         }
         // What is asked of it may have changed since it came.
         let here = here.filter(|_| !must || !trusted::asks(&options.policies, reference));
-        let (source, now) = match open(reference, options).and_then(|source| {
+        let (source, now) = match open(&reference.really(), options).and_then(|source| {
             let now = match here.as_ref().map(|_| source.digest()) {
                 None => None,
                 // What refuses to be asked in this way is asked for the document.
@@ -210,22 +214,26 @@ impl Store {
         if known && !must {
             resolving();
         }
-        self.take(reference, source.as_ref(), fetch)
+        self.take(reference, &[Seen::of(reference)], source.as_ref(), fetch)
     }
 
-    /// Makes the store have what `source` offers, under the name `reference`.
+    /// Makes the store have what `source` offers, under the name `reference`, if the policy lets it
+    /// in as all that is `seen` in it.
     fn take(
         &self,
         reference: &Reference,
+        seen: &[Seen],
         source: &dyn Source,
         fetch: &Fetch<'_>,
     ) -> Result<Image, Error> {
         let Fetch { options, lease, progress } = *fetch;
         let chosen = choose::choose(source, reference, &options.platform)?;
-        let verified = match trusted::policy(&options.policies)? {
-            Some((path, policy)) => trusted::check((path, &policy), reference, source, &chosen)?,
-            None => source.verified(),
-        };
+        let mut verified = source.verified();
+        if let Some((path, policy)) = trusted::policy(&options.policies)? {
+            for seen in seen {
+                verified = trusted::check((path, &policy), seen, source, &chosen)?;
+            }
+        }
         let digest = chosen.manifest_digest().clone();
         let count = chosen.manifest.layers.len();
         progress.event(Event::Manifest { digest: digest.clone(), layers: count });

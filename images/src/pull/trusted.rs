@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 use crate::registries::Lookasides;
 use crate::trust::{
-    self, Evidence, MAX_POLICY, Named, Policy, Refusal, Requirement, Subject, judge,
+    self, Evidence, FileKind, MAX_POLICY, Named, Policy, Refusal, Requirement, Subject, judge,
 };
 
 /// The directory that says where signatures lie.
@@ -64,11 +64,68 @@ fn lookasides(policy: &Path) -> Result<Lookasides, Error> {
     })
 }
 
+/// An image as a policy sees it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The scopes it is in; none for what the store has, which was judged when it came.
+    subject: Option<Subject>,
+    /// The name a signature must be for.
+    named: Option<Named>,
+}
+
+impl Seen {
+    /// Sees what a name means, where it really lies.
+    pub(super) fn of(reference: &Reference) -> Self {
+        let real = reference.really();
+        Self { subject: Subject::of(&real), named: Named::of(&real) }
+    }
+
+    /// Returns the scopes it is in.
+    pub(super) fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
+    }
+
+    /// Sees what is in a file, whatever it calls itself.
+    pub(super) fn of_file(kind: FileKind, file: &Path) -> Self {
+        let real = file.canonicalize();
+        let file = real.as_deref().unwrap_or(file);
+        Self { subject: Some(Subject::of_file(kind, file)), named: None }
+    }
+}
+
+/// Refuses what came without anybody who could vouch for it, or with a signature of a keyring
+/// that was named, where the policy asks for more.
+///
+/// # Errors
+///
+/// [`ErrorKind::Untrusted`] says what is asked for and where it stands.
+pub(super) fn let_in(candidates: &[PathBuf], seen: &Seen, verified: Verified) -> Result<(), Error> {
+    let Some((path, policy)) = policy(candidates)? else { return Ok(()) };
+    let Some(subject) = &seen.subject else { return Ok(()) };
+    let (place, requirements) = policy.of(subject);
+    let Some(asked) = unmet(requirements, verified) else { return Ok(()) };
+    let sentence =
+        format!("policy `{}` does not let it in: {place} asks for {asked}", path.display());
+    Err(Error::new(ErrorKind::Untrusted, sentence))
+}
+
+/// Returns the first requirement that does not hold of what came as `verified`: a keyring that was
+/// named is believed in place of the policy's.
+pub(super) fn unmet(requirements: &[Requirement], verified: Verified) -> Option<&Requirement> {
+    requirements.iter().find(|asked| match asked {
+        Requirement::InsecureAcceptAnything {} => false,
+        Requirement::SignedBy(_) => verified != Verified::Signature,
+        _ => true,
+    })
+}
+
 /// Tells whether anything is asked of the image that `reference` means; so it is of a policy that
 /// cannot be used.
 pub(super) fn asks(candidates: &[PathBuf], reference: &Reference) -> bool {
     let Ok(found) = policy(candidates) else { return true };
-    let Some(((_, policy), subject)) = found.zip(Subject::of(reference)) else { return false };
+    let Some(((_, policy), subject)) = found.zip(Seen::of(reference).subject) else {
+        return false;
+    };
     let (_, requirements) = policy.of(&subject);
     requirements.iter().any(|one| !matches!(one, Requirement::InsecureAcceptAnything {}))
 }
@@ -82,13 +139,12 @@ pub(super) fn asks(candidates: &[PathBuf], reference: &Reference) -> bool {
 /// fetching signatures.
 pub(super) fn check(
     (path, policy): (&Path, &Policy),
-    reference: &Reference,
+    Seen { subject, named }: &Seen,
     source: &dyn Source,
     chosen: &Chosen,
 ) -> Result<Verified, Error> {
-    let Some(subject) = Subject::of(reference) else { return Ok(source.verified()) };
-    let named = Named::of(reference);
-    let (place, requirements) = policy.of(&subject);
+    let Some(subject) = subject else { return Ok(source.verified()) };
+    let (place, requirements) = policy.of(subject);
     let asks = |test: fn(&Requirement) -> bool| requirements.iter().any(test);
     let sigstore = asks(|one| matches!(one, Requirement::SigstoreSigned(_)));
     let lookasides = match asks(|one| matches!(one, Requirement::SignedBy(_))) {

@@ -70,14 +70,33 @@ pub(super) struct Marked {
     pub(super) layers: BTreeSet<String>,
 }
 
+impl Marked {
+    /// Adds a digest, for a blob and for a layer; `false` if it was there, or is `known`.
+    fn add(&mut self, digest: &Digest, known: &Self) -> bool {
+        if known.blobs.contains(digest) {
+            return false;
+        }
+        self.layers.insert(layers::self_name(digest));
+        self.layers.insert(layers::chain_name(digest));
+        self.blobs.insert(digest.clone())
+    }
+
+    /// Adds all of `more`.
+    pub(super) fn extend(&mut self, more: Self) {
+        self.blobs.extend(more.blobs);
+        self.layers.extend(more.layers);
+    }
+}
+
 impl Store {
     /// Deletes what is neither named, nor leased, nor pinned, and older than the grace. `pins` is
     /// asked once, while nothing new can be resolved, for the digests pods have pinned.
     ///
     /// # Errors
     ///
-    /// What `pins` says, or [`ErrorKind::Storage`](crate::ErrorKind::Storage); what is not deleted
-    /// by then is whole.
+    /// What `pins` says, or [`ErrorKind::Storage`](crate::ErrorKind::Storage), also for a name
+    /// whose record cannot be understood: what it keeps cannot be known. What is not deleted by
+    /// then is whole.
     pub fn gc(
         &self,
         pins: impl FnOnce() -> Result<BTreeSet<Digest>, Error>,
@@ -92,6 +111,7 @@ impl Store {
             };
             let mut roots = self.leased(dead)?;
             roots.extend(pins()?);
+            self.refuse_strangers()?;
             let mut refs = self.all_refs()?;
             if let Some(most) = options.most {
                 for stored in self.beyond(most, &roots, &mut refs)? {
@@ -173,19 +193,28 @@ impl Store {
 
     /// Follows documents from the roots to all they name. A digest is taken for a layer as well as
     /// for a blob, for pins and leases do not tell. A document that cannot be read leads nowhere.
-    pub(super) fn mark(&self, roots: BTreeSet<Digest>) -> Marked {
+    pub(super) fn mark(&self, roots: impl IntoIterator<Item = Digest>) -> Marked {
+        self.mark_beyond(&Marked::default(), roots)
+    }
+
+    /// Marks what is not `known` yet.
+    pub(super) fn mark_beyond(
+        &self,
+        known: &Marked,
+        roots: impl IntoIterator<Item = Digest>,
+    ) -> Marked {
         let mut marked = Marked::default();
         let mut todo: Vec<Digest> = roots.into_iter().collect();
         while let Some(digest) = todo.pop() {
-            marked.layers.insert(layers::self_name(&digest));
-            marked.layers.insert(layers::chain_name(&digest));
-            if !marked.blobs.insert(digest.clone()) {
+            if !marked.add(&digest, known) {
                 continue;
             }
-            // Layers are blobs too, and large; documents are small.
-            let Ok(bytes) = self.read_blob(&digest, MAX_DOCUMENT) else { continue };
+            let Some(bytes) = self.read_document(&digest) else { continue };
             let Ok(Top::Manifest(manifest)) = Top::parse(&bytes, "") else { continue };
-            todo.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+            // Layers lead nowhere, and are large.
+            for layer in &manifest.layers {
+                marked.add(&layer.digest, known);
+            }
             todo.push(manifest.config.digest.clone());
             let config = self.read_blob(&manifest.config.digest, MAX_DOCUMENT).ok();
             let config = config.and_then(|b| Config::parse(&b, manifest.layers.len()).ok());
@@ -195,6 +224,13 @@ impl Store {
             }
         }
         marked
+    }
+
+    /// Reads a blob, unless it is larger than any document.
+    fn read_document(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let length = self.open_blob(digest).ok()??.metadata().ok()?.len();
+        let fits = length <= u64::try_from(MAX_DOCUMENT).unwrap_or(u64::MAX);
+        fits.then(|| self.read_blob(digest, MAX_DOCUMENT).ok())?
     }
 }
 
@@ -335,6 +371,20 @@ mod tests {
         drop(lease);
         let report = store.gc(no_pins, &GcOptions::default()).unwrap();
         assert_eq!(report.blobs.len(), 2);
+    }
+
+    #[test]
+    fn nothing_goes_while_a_name_cannot_be_understood() {
+        let (root, store, digests) = store_with(&[b"of a newer pod"]);
+        let record = root.path().join("images/refs/odd.json");
+        for text in [r#"{"version":99,"reference":"x"}"#, "half a rec"] {
+            std::fs::write(&record, text).unwrap();
+            let error = store.gc(no_pins, &GcOptions::default()).unwrap_err();
+            assert!(error.to_string().contains("nothing is collected"), "{error}");
+            assert!(store.has_blob(&digests[0]).unwrap());
+        }
+        std::fs::remove_file(record).unwrap();
+        assert_eq!(store.gc(no_pins, &GcOptions::default()).unwrap().blobs.len(), 1);
     }
 
     #[test]

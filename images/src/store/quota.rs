@@ -66,16 +66,18 @@ impl Store {
         let sizes = Sizes::of(self)?;
         refs.sort_by_key(|stored| std::cmp::Reverse(stored.last_used));
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
-        let mut roots = held.clone();
+        let mut marked = self.mark(held.iter().cloned());
+        let mut total = sizes.sum(&marked);
         for stored in refs.drain(..) {
             if held.contains(&stored.record.manifest) {
                 kept.push(stored);
                 continue;
             }
-            let mut with = roots.clone();
-            with.extend(roots_of(&stored));
-            if gone.is_empty() && sizes.sum(&self.mark(with.clone())) <= most {
-                roots = with;
+            let more = self.mark_beyond(&marked, roots_of(&stored));
+            let with = total.saturating_add(sizes.sum(&more));
+            if gone.is_empty() && with <= most {
+                total = with;
+                marked.extend(more);
                 kept.push(stored);
             } else {
                 gone.push(stored);

@@ -136,6 +136,9 @@ impl Store {
         let name = &record.reference;
         let failed = |source| self.failed(&format!("record `{name}`"), source);
         let bytes = serde_json::to_vec_pretty(record).map_err(|error| failed(error.into()))?;
+        // Somebody else may have named what this one found, a moment ago.
+        self.sync_blobs()?;
+        self.sync_layers()?;
         let aside = files::unique("tmp/ref-");
         files::replace(self.dir(), &aside, &record.path(), "refs", &bytes).map_err(failed)
     }
@@ -195,6 +198,20 @@ impl Store {
                 .cmp(&(&b.record.reference, &b.record.platform))
         });
         Ok(refs)
+    }
+
+    /// Refuses names whose records cannot be understood: a newer `pod` has written them, or nobody.
+    pub(super) fn refuse_strangers(&self) -> Result<(), Error> {
+        let names = files::list(self.dir(), "refs").map_err(|e| self.failed("list `refs`", e))?;
+        for name in names {
+            self.ref_at(&format!("refs/{name}")).map_err(|error| {
+                error.within(
+                    "nothing is collected: what a name keeps cannot be known (fetching its image \
+                         again mends it; if nobody wants it, remove the file)",
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Notes that a reference was used just now. That it cannot be noted on a full or read-only

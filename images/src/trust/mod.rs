@@ -39,5 +39,6 @@ pub use openpgp::{Keyring, Opened};
 pub use policy::{
     Beyond, MAX_POLICY, Policy, Requirement, Requirements, SignedBy, Sigstore, Where,
 };
+pub(crate) use scope::FileKind;
 pub use scope::Subject;
 pub use sign::{SignatureDocuments, SigningKey, signed};

@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::error::TrustError;
 use super::identity::Identity;
 use super::keys::KeySource;
-use super::scope::Subject;
+use super::scope::{self, Subject};
 
 /// The longest policy that is read, in bytes.
 pub const MAX_POLICY: usize = 4 << 20;
@@ -112,7 +112,13 @@ impl Policy {
         if bytes.len() > MAX_POLICY {
             return Err(TrustError::Policy(format!("it is longer than {MAX_POLICY} bytes")));
         }
-        serde_json::from_slice(bytes).map_err(|error| TrustError::Policy(error.to_string()))
+        let policy: Self =
+            serde_json::from_slice(bytes).map_err(|error| TrustError::Policy(error.to_string()))?;
+        for (transport, scopes) in &policy.transports.0 {
+            let names = scopes.0.keys().filter(|scope| !scope.is_empty());
+            scope::check(transport, names).map_err(TrustError::Policy)?;
+        }
+        Ok(policy)
     }
 
     /// Returns what is asked of an image, and where that stands: what the narrowest scope says holds

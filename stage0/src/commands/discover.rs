@@ -12,7 +12,7 @@ use crate::cli::ImportArgs;
 use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
 use crate::flags::FetchFlags;
-use crate::request::read_fetch;
+use crate::request::{FetchRequest, read_fetch};
 
 /// Reads the name of an image of appc.
 ///
@@ -23,6 +23,19 @@ pub(super) fn name(word: &str) -> Result<AppcName> {
     AppcName::parse(word).map_err(|error| {
         CommandError::usage(error.to_string())
             .hint("a name is such as `example.com/app:1.0.0,os=linux`")
+    })
+}
+
+/// Reads what is given up for an import, and which policy decides.
+///
+/// # Errors
+///
+/// A usage error for an unknown protection.
+pub(super) fn request(args: &ImportArgs) -> Result<FetchRequest> {
+    read_fetch(&FetchFlags {
+        signature_policy: args.signature_policy.clone(),
+        insecure_options: args.insecure_options.clone(),
+        ..FetchFlags::default()
     })
 }
 
@@ -37,12 +50,7 @@ pub(super) fn discovered(
     (name, options): (&AppcName, &PullOptions),
     progress: &dyn Progress,
 ) -> Result<Discovered> {
-    let flags = FetchFlags {
-        signature_policy: args.signature_policy.clone(),
-        insecure_options: args.insecure_options.clone(),
-        ..FetchFlags::default()
-    };
-    let request = read_fetch(&flags)?;
+    let request = request(args)?;
     let transport =
         if request.insecure_http { Transport::InsecureHttp } else { Transport::Guarded };
     // Whoever has images for everybody is told nobody's password.

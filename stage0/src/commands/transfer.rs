@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use images::trust::{Keyring, TrustError};
-use images::{Discovered, ExportFormat, Import, ImportedFrom, Lease, Reference, Store};
+use images::{Discovered, ErrorKind, ExportFormat, Import, ImportedFrom, Lease, Reference, Store};
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -63,7 +63,8 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
         false => Some(changes::read(&args.change)?),
     };
     let name = if args.discover { Some(discover::name(&args.file)?) } else { None };
-    let options = fetching::options(args.platform.as_deref())?;
+    let mut options = fetching::options(args.platform.as_deref())?;
+    options.policies = discover::request(args)?.policies;
     let store = session.store()?;
     let lease = store.lease().map_err(|error| fetching::failed(&error))?;
     let telling = if args.quiet { Telling::Quiet } else { Telling::People };
@@ -92,7 +93,7 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
         progress: &progress,
     };
     let imported = store.import(file, &import);
-    let imported = imported.map_err(|error| fetching::failed(&error))?;
+    let imported = imported.map_err(|error| refused(&error))?;
     let from = match imported.from {
         ImportedFrom::OciArchive => "oci-archive",
         ImportedFrom::DockerArchive => "docker-archive",
@@ -113,6 +114,17 @@ pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
     let lines =
         imported.images.iter().map(|image| format!("{} {}\n", image.manifest, image.reference));
     ui::out(&lines.collect::<String>()).map(|()| 0)
+}
+
+/// Gives an error the hint that leads on.
+fn refused(error: &images::Error) -> CommandError {
+    let made = fetching::failed(error);
+    match error.kind() {
+        ErrorKind::Untrusted => made
+            .hint("a name of your own, `pod image import FILE NAME`, is in none of the file's scopes")
+            .hint("`--signature FILE --keyring FILE` lets in what is signed; `--insecure-options image` does without"),
+        _ => made,
+    }
 }
 
 /// What is to be imported.
