@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use images::Decision;
 use images::trust::KeySource;
+use images::{Decision, Reference};
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
 use crate::policy_file::{Asked, Line, OURS, PolicyFile, Scope};
 use crate::request::read_fetch;
+use crate::short_names;
 use crate::ui::{self, Format};
 
 /// What `pod trust test -o json` prints.
@@ -120,11 +121,12 @@ fn keys(paths: &[PathBuf]) -> Result<Vec<String>> {
 
 /// Says whether the policy lets an image in, and keeps nothing of it. The status is 1 if not.
 fn test(context: &Context, args: &TrustTestArgs) -> Result<u8> {
-    let reference = fetch::reference(&args.image)?;
+    let names = short_names::read(&args.image)?;
     let options = fetch::options_of(&read_fetch(&args.fetch)?)?;
-    let decision =
-        images::decide(&reference, &options).map_err(|error| fetch::told(&error, &reference))?;
-    let document = document(reference.to_string(), decision);
+    let deed = |reference: &Reference| {
+        Ok(document(reference.to_string(), images::decide(reference, &options)?))
+    };
+    let document = names.first_of(&names.to_ask()?, deed, fetch::told)?;
     match context.format {
         Format::Json => ui::json(&document)?,
         Format::Table => ui::out(&text(&document))?,
