@@ -41,6 +41,7 @@ mod subject;
 mod top;
 mod transfer;
 mod trust;
+mod trust_show;
 mod update;
 mod volume;
 mod wait;
