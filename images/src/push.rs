@@ -12,9 +12,13 @@
 //! A signature goes the same way: its claim, a configuration, and a manifest under the tag that
 //! cosign looks for.
 //!
+//! Where a registry really is, and whether it is blocked, is for the administrator to say
+//! (`registries.conf`), as it is for a pull. A mirror is never given anything.
+//!
 //! Never: a policy asked. What leaves is the caller's own word.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use pod_abi::Digest;
 
@@ -23,19 +27,22 @@ use crate::error::{Error, ErrorKind};
 use crate::hash;
 use crate::image::ImageRecord;
 use crate::progress::{Event, Progress};
-use crate::pull::{client, remote_error};
+use crate::pull::{client_at, registries, remote_error};
 use crate::reference::{Place, Reference};
+use crate::registries::{self, Blocked, By, Registries};
 use crate::registry::{self, Client, Given, NotGiven, Patience, TagOrDigest, Transport, Upload};
 use crate::store::{Lease, Outgoing, Store, unsent};
 use crate::trust::{SigningKey, signed, tag_of};
 
 /// How a push is made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PushOptions {
     /// Whether plain HTTP was asked for.
     pub transport: Transport,
     /// How often to try again.
     pub patience: Patience,
+    /// What says where registries really are, and which are blocked, as for a pull.
+    pub registries: Option<PathBuf>,
 }
 
 impl Store {
@@ -55,7 +62,7 @@ impl Store {
         destination: &Reference,
         key: &SigningKey,
         lease: &Lease,
-        options: PushOptions,
+        options: &PushOptions,
     ) -> Result<Digest, Error> {
         let within = |error: Error| error.within(format!("cannot sign `{destination}`"));
         let to = Destination::open(destination, options).map_err(within)?;
@@ -69,8 +76,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`] if the destination is no tag of a registry, or what the registry
-    /// says of a manifest that goes under its digest; [`ErrorKind::NotFound`] without such an
+    /// [`ErrorKind::Refused`] if the destination is no tag of a registry, is blocked, or what the
+    /// registry says of a manifest that goes under its digest; [`ErrorKind::NotFound`] without such an
     /// image, or without the compressed layers it came as; [`ErrorKind::Denied`] where the
     /// registry does not take it from this caller. The tag means what it meant.
     pub fn push(
@@ -78,7 +85,7 @@ impl Store {
         reference: &Reference,
         destination: &Reference,
         lease: &Lease,
-        options: PushOptions,
+        options: &PushOptions,
         progress: &dyn Progress,
     ) -> Result<ImageRecord, Error> {
         let within = |error: Error| {
@@ -90,7 +97,7 @@ impl Store {
         let to = Destination::open(destination, options).map_err(within)?;
         let image = self.outgoing(reference, lease)?;
         progress.event(Event::Sending { reference: destination.to_string() });
-        let mount_from = sibling(&image, destination);
+        let mount_from = to.sibling(&image);
         for blob in image.manifest.layers.iter().chain([&image.manifest.config]) {
             self.send(&to, blob, mount_from.as_deref(), progress).map_err(within)?;
         }
@@ -138,26 +145,60 @@ impl Store {
 /// Where an image goes.
 struct Destination {
     client: Client,
+    /// Where that is: the registry with its port, and the repository in it.
+    host: String,
     repository: String,
     tag: TagOrDigest,
+    registries: Registries,
 }
 
 impl Destination {
     /// Prepares to ask; nothing is sent yet.
-    fn open(reference: &Reference, options: PushOptions) -> Result<Self, Error> {
+    fn open(reference: &Reference, options: &PushOptions) -> Result<Self, Error> {
         let Place::Registry { host, repository, tag: Some(tag), digest: None } = reference.place()
         else {
             let sentence = format!("`{reference}` is no `REGISTRY/REPOSITORY:TAG`");
             return Err(Error::new(ErrorKind::Refused, sentence));
         };
-        let client = client(host, options.transport, options.patience)?;
-        let tag = TagOrDigest::Tag(tag.clone());
-        Ok(Self { client, repository: repository.clone(), tag })
+        let registries = registries(options.registries.as_deref())?;
+        let place = own_place(&registries, host, repository).map_err(|source| {
+            Error::caused(ErrorKind::Refused, "it may not be given to anybody", source)
+        })?;
+        let (client, repository) = client_at(&place, options.transport, options.patience)?;
+        let host = host_of(&place).to_owned();
+        Ok(Self { client, host, repository, tag: TagOrDigest::Tag(tag.clone()), registries })
+    }
+
+    /// Returns the repository the image came from, if the registry it goes to has that one, too: it
+    /// need not be sent what it has.
+    fn sibling(&self, image: &Outgoing) -> Option<String> {
+        let from = Reference::parse(&image.line.reference).ok()?;
+        let Place::Registry { host, repository, .. } = from.place() else { return None };
+        let place = own_place(&self.registries, host, repository).ok()?;
+        let repository = place.repository.strip_prefix(self.host.as_str())?.strip_prefix('/')?;
+        (repository != self.repository).then(|| repository.to_owned())
     }
 }
 
+/// Returns where a repository really lies. Mirrors come before it.
+fn own_place(
+    registries: &Registries,
+    host: &str,
+    repository: &str,
+) -> Result<registries::Place, Blocked> {
+    let name = format!("{host}/{repository}");
+    let mut places = registries.places(&name, By::Tag)?;
+    places.retain(|place| !place.is_mirror);
+    let as_named = registries::Place { repository: name, insecure: false, is_mirror: false };
+    Ok(places.pop().unwrap_or(as_named))
+}
+
+fn host_of(place: &registries::Place) -> &str {
+    place.repository.split('/').next().unwrap_or_default()
+}
+
 impl Destination {
-    /// Signs an image of this repository, and adds the signature to those it has.
+    /// Signs an image of this repository under its name, wherever it lies, and adds the signature to those it has.
     fn put_beside(&self, image: &Digest, name: &str, key: &SigningKey) -> Result<(), Error> {
         let asked = |source| remote_error("cannot ask for what is there", source);
         let there = TagOrDigest::Digest(image.clone());
@@ -198,21 +239,6 @@ impl Destination {
             }
             Err(NotGiven::Local(error)) => Err(unsent(digest, error)),
         }
-    }
-}
-
-/// Returns the repository the image came from, if the registry that is given it has that one, too:
-/// it need not be sent what it has.
-fn sibling(image: &Outgoing, destination: &Reference) -> Option<String> {
-    let Place::Registry { host, repository, .. } = destination.place() else { return None };
-    let from = Reference::parse(&image.line.reference).ok()?;
-    match from.place() {
-        Place::Registry { host: same, repository: other, .. }
-            if same == host && other != repository =>
-        {
-            Some(other.clone())
-        }
-        _ => None,
     }
 }
 

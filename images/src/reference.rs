@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Without a host `docker.io` is meant, without a tag `latest`; nothing else is ever guessed, and
-//! no file of the working directory beats a name. Nothing here touches the network or the disk.
+//! no file of the working directory beats a name. Nothing here touches the network or the disk: what
+//! an administrator has a name without a host mean is the business of `registries`.
 //! Source: distribution-spec "Pulling manifests" and the grammar of distribution/reference.
 
 use std::fmt;
@@ -20,6 +21,9 @@ use pod_abi::Digest;
 
 /// The registry that is meant when none is named.
 const DEFAULT_HOST: &str = "docker.io";
+/// The one other name of that registry. `registry-1.docker.io`, where its API is, is none: images
+/// of that host are asked for as they are written.
+const DEFAULT_ALIAS: &str = "index.docker.io";
 /// The tag that is meant when neither tag nor digest is named.
 const DEFAULT_TAG: &str = "latest";
 /// The longest repository with its host, as registries have it.
@@ -103,6 +107,20 @@ impl Reference {
         parsed
             .map(Self)
             .map_err(|why| ReferenceError { word: word.chars().take(200).collect(), why })
+    }
+
+    /// Tells whether `word` is the name of an image without a registry, such as `busybox` or
+    /// `team/app:1`: which one is meant is then for somebody to say. `docker://` before it says
+    /// that it is Docker Hub.
+    #[must_use]
+    pub fn is_short(word: &str) -> bool {
+        let name = word.split('@').next().unwrap_or(word);
+        match Self::parse(word) {
+            Ok(Self(Place::Registry { .. })) => {
+                !word.starts_with("docker://") && split_host(name).1 == name
+            }
+            _ => false,
+        }
     }
 
     /// Returns the last component of the repository or directory: what to call an app by.
@@ -377,7 +395,9 @@ fn parse_registry(rest: &str) -> Result<Place, &'static str> {
     let (repository, tag) = split_tag(path)?;
     check_host(host)?;
     check_repository(repository)?;
-    let host = if host == "index.docker.io" { DEFAULT_HOST } else { host };
+    // Host names know no case: whatever depends on one comes after this.
+    let host = host.to_ascii_lowercase();
+    let host = if host == DEFAULT_ALIAS { DEFAULT_HOST.to_owned() } else { host };
     let repository = if host == DEFAULT_HOST && !repository.contains('/') {
         format!("library/{repository}")
     } else {
@@ -390,7 +410,7 @@ fn parse_registry(rest: &str) -> Result<Place, &'static str> {
         (None, None) => Some(DEFAULT_TAG.to_owned()),
         _ => tag,
     };
-    Ok(Place::Registry { host: host.to_ascii_lowercase(), repository, tag, digest })
+    Ok(Place::Registry { host, repository, tag, digest })
 }
 
 /// The first component is a host if it could not be part of a repository: it holds a dot or a
@@ -473,6 +493,10 @@ mod tests {
             ("docker://busybox:1.36", "docker.io/library/busybox:1.36"),
             ("a/b", "docker.io/a/b:latest"),
             ("index.docker.io/a", "docker.io/library/a:latest"),
+            ("Docker.io/busybox", "docker.io/library/busybox:latest"),
+            ("INDEX.docker.IO/busybox:1", "docker.io/library/busybox:1"),
+            ("Docker.io/a/b", "docker.io/a/b:latest"),
+            ("registry-1.docker.io/a", "registry-1.docker.io/a:latest"),
             ("127.0.0.1:5000/app", "127.0.0.1:5000/app:latest"),
             ("localhost/app:v1", "localhost/app:v1"),
             ("[::1]:5000/x/y:t", "[::1]:5000/x/y:t"),
@@ -533,6 +557,19 @@ mod tests {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Reference::parse(&format!("r.io/{}", "a".repeat(300))).is_err());
+    }
+
+    #[test]
+    fn a_name_is_short_without_a_registry() {
+        let digest = format!("a/b:1@sha256:{HEX}");
+        for short in ["busybox", "busybox:1.36", "a/b", "deadbeef", &digest] {
+            assert!(Reference::is_short(short), "{short}");
+        }
+        for word in
+            ["docker://a", "r.io/a", "localhost/a", "r:5000/a", "oci:/a", "sha256:beef", "A"]
+        {
+            assert!(!Reference::is_short(word), "{word}");
+        }
     }
 
     proptest::proptest! {

@@ -740,11 +740,14 @@ pub(crate) enum TrustVerb {
     /// Tell what is asked of an image, and whether it would be let in, and keep nothing of it
     Test(TrustTestArgs),
     /// List what is asked of images, by where they come from
-    #[command(alias = "list", visible_alias = "show")]
+    #[command(alias = "list")]
     Ls(PolicyFlag),
+    /// Show what is asked of a scope or of an image, and which keys may have signed it
+    Show(TrustShowArgs),
     /// Say what images must have that are to come in
-    #[command(visible_alias = "add")]
     Require(TrustRequireArgs),
+    /// Let in what further keys have signed, beside those a scope has
+    Add(TrustAddArgs),
     /// Say nothing of a scope any more
     Rm(TrustRmArgs),
 }
@@ -765,6 +768,8 @@ pub(crate) struct PolicyFlag {
     after_help = "\
 `/etc/pod/policy.json` is written; where it is not there yet, it begins as what counts without it.
 The narrowest scope an image is in counts alone. An image in the store is not judged again.
+What a file holds says of which kind its keys are: a key of cosign (PEM), or keys of OpenPGP
+(`gpg --export`, armored or not). One command takes files of one kind.
 
 Examples:
   pod trust require registry.example.org/team --key /etc/pod/team.pub
@@ -772,7 +777,7 @@ Examples:
 pub(crate) struct TrustRequireArgs {
     #[command(flatten)]
     pub(crate) policy: PolicyFlag,
-    /// A signature by this public key, or by another one named beside it (repeatable)
+    /// A signature by a public key of this file, or of another one named beside it (repeatable)
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
     /// Let a signature for any tag of the repository do
@@ -789,6 +794,54 @@ pub(crate) struct TrustRequireArgs {
     pub(crate) default: bool,
     /// `REGISTRY[/DIRECTORY…[/REPOSITORY[:TAG]]]` or `*.DOMAIN`
     pub(crate) scope: Option<String>,
+}
+
+/// `pod trust add`.
+#[derive(Args, Debug)]
+#[command(
+    group = clap::ArgGroup::new("whom").required(true).args(["scope", "prefix", "default"]),
+    after_help = "\
+A scope that has keys of the same kind has these, too; one that nothing was said of, or that nothing
+was let in of, has these alone. Where nothing is asked there is nothing to add: `pod trust require`
+asks for something. The rest is as with `pod trust require`.
+
+Examples:
+  pod trust add registry.example.org/team --key /etc/pod/team.pub
+  pod trust add --prefix registry.example.org --key /etc/pod/team.gpg")]
+pub(crate) struct TrustAddArgs {
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlag,
+    /// A file of public keys that may have signed (repeatable)
+    #[arg(long, required = true, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// Let a signature for any tag of the repository do, as the scope does if it has keys
+    #[arg(long)]
+    pub(crate) any_tag: bool,
+    /// All images nothing else is said of
+    #[arg(long)]
+    pub(crate) default: bool,
+    /// The scope, in the words of rkt
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) prefix: Option<String>,
+    /// `REGISTRY[/DIRECTORY…[/REPOSITORY[:TAG]]]` or `*.DOMAIN`
+    pub(crate) scope: Option<String>,
+}
+
+/// `pod trust show`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A name that is written out without a tag is a scope; with a tag, or a short name, it is an image.
+No registry is asked, and what a key says of whose it is was checked by nobody.
+
+Examples:
+  pod trust show registry.example.org/team
+  pod trust show docker.io/library/busybox:1.36")]
+pub(crate) struct TrustShowArgs {
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlag,
+    /// Which; all that the policy speaks of if left out
+    #[arg(value_name = "SCOPE|IMAGE")]
+    pub(crate) subject: Option<String>,
 }
 
 /// `pod trust rm`.

@@ -1,6 +1,5 @@
 //! Coming by images: what is asked of the store, and how its errors reach the user.
 
-use std::env;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,24 +14,33 @@ use crate::compose::Accounts;
 use crate::error::{CommandError, Result};
 use crate::pulling;
 use crate::request::{FetchRequest, Pull};
+use crate::short_names;
 
 /// The most of an image's `passwd` or `group` read, in bytes; a directory service's whole dump
 /// fits.
 const MAX_ACCOUNTS: usize = 4 << 20;
 
-/// What says where registries really are; the variable is that of the tools it belongs to.
-const REGISTRIES: &str = "/etc/containers/registries.conf";
-
-/// Reads a reference.
+/// Returns the image of the store that a word means, or the name it would have there.
 ///
 /// # Errors
 ///
-/// A usage error.
-pub(crate) fn reference(word: &str) -> Result<Reference> {
-    Reference::parse(word).map_err(|error| CommandError::usage(error.to_string()))
+/// Those of [`short_names::read`]; `image.not-found` for a short name that may mean several, none of
+/// which is there.
+pub(crate) fn stored(store: &Store, word: &str) -> Result<Reference> {
+    short_names::read(word)?.stored(store)
 }
 
-/// Comes by an image as `request` says, telling the user what happens.
+/// Returns the name that an image is given by a word.
+///
+/// # Errors
+///
+/// Those of [`short_names::read`].
+pub(crate) fn given(word: &str) -> Result<Reference> {
+    short_names::read(word)?.given().cloned()
+}
+
+/// Comes by the image a word means as `request` says, telling the user what happens. A short name
+/// that may mean several is the one the store has, or the first that is to be had.
 ///
 /// # Errors
 ///
@@ -40,17 +48,26 @@ pub(crate) fn reference(word: &str) -> Result<Reference> {
 pub(crate) fn obtain(
     store: &Store,
     lease: &Lease,
-    reference: &Reference,
+    word: &str,
     request: &FetchRequest,
-) -> Result<Image> {
+) -> Result<(Reference, Image)> {
     let options = options_of(request)?;
+    let names = short_names::read(word)?;
+    let references = match request.pull {
+        Pull::Never => vec![names.stored(store)?],
+        _ => names.to_fetch(store)?,
+    };
     let progress = pulling::Progress::new(request.telling);
-    store.pull(reference, &options, lease, &progress).map_err(|error| {
+    let deed = |reference: &Reference| {
+        let image = store.pull(reference, &options, lease, &progress)?;
+        Ok((reference.clone(), image))
+    };
+    names.first_of(&references, deed, |error, reference| {
         // Where fetching it is what has just been tried, it is no hint.
         match (request.pull, error.kind()) {
-            (Pull::Never, _) => told(&error, reference),
-            (_, ErrorKind::NotFound) => failed(&error),
-            _ => told(&error, reference),
+            (Pull::Never, _) => told(error, reference),
+            (_, ErrorKind::NotFound) => failed(error),
+            _ => told(error, reference),
         }
     })
 }
@@ -82,8 +99,7 @@ pub(crate) fn options_of(request: &FetchRequest) -> Result<PullOptions> {
 /// A usage error for what is no platform.
 pub(crate) fn options(platform: Option<&str>) -> Result<PullOptions> {
     let mut options = PullOptions::new(worker());
-    let named = env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|path| !path.is_empty());
-    options.registries = Some(named.map_or_else(|| PathBuf::from(REGISTRIES), PathBuf::from));
+    options.registries = Some(short_names::registries_conf());
     if let Some(word) = platform {
         options.platform = word
             .parse()
@@ -124,7 +140,7 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
             "`--signature-policy FILE` names another policy; `--insecure-options image` does without",
         ),
         ErrorKind::Refused if is_blocked(error) => {
-            made.hint("`/etc/containers/registries.conf`, or what lies in its `.d`, says so")
+            made.hint(BLOCKED)
         }
         ErrorKind::Refused if error.to_string().starts_with("cannot pull") => made.hint("plain HTTP beyond loopback takes `--insecure-options http`"),
         ErrorKind::Platform => made.hint("`--platform OS/ARCH` chooses another"),
@@ -140,7 +156,7 @@ pub(crate) fn told(error: &images::Error, reference: &Reference) -> CommandError
 }
 
 /// Tells whether the administrator has blocked where an image lies.
-fn is_blocked(error: &images::Error) -> bool {
+pub(crate) fn is_blocked(error: &images::Error) -> bool {
     let mut next = error.source();
     while let Some(cause) = next {
         if cause.is::<Blocked>() {
@@ -165,6 +181,10 @@ pub(crate) fn failed(error: &images::Error) -> CommandError {
         _ => made,
     }
 }
+
+/// Who has blocked a registry.
+pub(crate) const BLOCKED: &str =
+    "`/etc/containers/registries.conf`, or what lies in its `.d`, says so";
 
 /// Reads `passwd` and `group` of an image.
 ///

@@ -53,6 +53,7 @@ mod rundir;
 mod seccomp_profile;
 mod service_manager;
 mod service_status;
+mod short_names;
 mod signal;
 mod sockets;
 mod span;

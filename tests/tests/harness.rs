@@ -26,7 +26,7 @@ fn a_sandbox_passes_no_environment_on() {
     let mut names: Vec<&str> =
         said.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.sort_unstable();
-    assert_eq!(names, ["PATH", "POD_ROOT", "POD_RUN_ROOT", "TMPDIR"]);
+    assert_eq!(names, ["CONTAINERS_REGISTRIES_CONF", "PATH", "POD_ROOT", "POD_RUN_ROOT", "TMPDIR"]);
 }
 
 #[test]

@@ -41,6 +41,33 @@ fn image(sandbox: &Sandbox, code: &str) -> Image {
 }
 
 #[test]
+fn an_image_is_pushed_to_where_registries_conf_says_it_is() {
+    let sandbox = sandbox!();
+    let registry = sandbox.registry();
+    let host = registry.address();
+    let layout = sandbox.image("x", &image(&sandbox, "24"));
+    sandbox.pod(["fetch", "-q", &layout]).success();
+    let text = format!(
+        "[[registry]]\nprefix = \"r.example/team\"\nlocation = \"{host}/moved\"\n\
+         [[registry.mirror]]\nlocation = \"127.0.0.1:1/nobody\"\n\
+         [[registry]]\nlocation = \"bad.example\"\nblocked = true\n"
+    );
+    fs::write(sandbox.path("registries.conf"), text).expect("the sandbox can be written");
+    sandbox.pod(["image", "push", "-q", &layout, "r.example/team/app:1"]).success();
+    sandbox.pod(["run", "--rm", &format!("{host}/moved/app:1")]).exits(24);
+    let blocked = ["`bad.example/app` is blocked", "registries.conf"];
+    sandbox.pod(["image", "push", "-q", &layout, "bad.example/app:1"]).refuses(1, &blocked);
+    if require::program("openssl", "a key to sign with") {
+        let key = sandbox.path("key").display().to_string();
+        let words = ["genpkey", "-algorithm", "ED25519", "-out", &key];
+        sandbox.program("openssl").args(words).run().success();
+        let sign = |name: &str| sandbox.pod(["image", "sign", "--key", &key, &layout, name]);
+        sign("r.example/team/app:1").success();
+        sign("bad.example/app:1").refuses(1, &blocked);
+    }
+}
+
+#[test]
 fn an_image_goes_to_a_registry_and_comes_back_as_itself() {
     let sandbox = sandbox!();
     let registry = sandbox.registry();

@@ -567,6 +567,69 @@ fn an_image_is_fetched_from_where_registries_conf_says_it_is() {
     run(&["registry.example.org/team/app:1"]).exits(44);
 }
 
+#[test]
+fn a_short_name_means_what_registries_conf_says() {
+    let sandbox = sandbox!();
+    if !require::program("docker-registry", "a real registry") {
+        return;
+    }
+    let registry = sandbox.registry();
+    let layout = sandbox.path("made");
+    ending_with(&sandbox, "46").write(&layout, "x").expect("the sandbox can be written");
+    for name in ["team/app:1", "team/box:1"] {
+        registry.push(&layout, "x", name).expect("skopeo pushes");
+    }
+    let here = registry.address();
+    let conf = |text: &str| {
+        fs::write(sandbox.path("registries.conf"), text).expect("the sandbox can be written");
+    };
+    let run = |words: &[&str]| sandbox.pod([&["run", "--rm", "-q"], words].concat());
+    let listed = || sandbox.pod(["image", "ls", "--format", "{{.Reference}}"]).raw;
+
+    // One registry, or an alias: that one, and the whole name is what is kept.
+    conf(&format!("unqualified-search-registries = [\"{here}\"]\n"));
+    run(&["team/app:1"]).exits(46);
+    assert_eq!(listed(), format!("{here}/team/app:1\n"));
+    sandbox.pod(["image", "inspect", "team/app:1"]).success();
+    sandbox.pod(["image", "rm", "team/app:1"]).success();
+    conf(&format!("[aliases]\nmine = \"{here}/team/box\"\n"));
+    run(&["mine:1"]).exits(46);
+    assert_eq!(listed(), format!("{here}/team/box:1\n"));
+    sandbox.pod(["image", "rm", "mine:1"]).success();
+
+    // Several: in order, or refused. What the store has is found without asking anybody.
+    let two = format!("unqualified-search-registries = [\"127.0.0.1:1\", \"{here}\"]\n");
+    conf(&format!("{two}short-name-mode = \"enforcing\"\n"));
+    let said = run(&["team/app:1"]);
+    let whole = format!("{here}/team/app:1");
+    said.refuses(125, &["`127.0.0.1:1/team/app:1` or `", &whole, "[aliases]", "whole name"]);
+    run(&["--pull", "never", "team/app:1"]).refuses(125, &["`team/app:1` is not in the store"]);
+    for mode in ["disabled", "permissive"] {
+        conf(&format!("{two}short-name-mode = \"{mode}\"\n"));
+        run(&["team/app:1"]).exits(46);
+        run(&["team/none:1"]).refuses(125, &["`team/none:1` leads to no image", "127.0.0.1:1"]);
+        assert_eq!(listed(), format!("{whole}\n"));
+        sandbox.pod(["image", "rm", &whole]).success();
+    }
+    conf(&two);
+    run(&["team/app:1"]).exits(46);
+    drop(registry);
+    conf(&format!("{two}short-name-mode = \"enforcing\"\n"));
+    run(&["team/app:1"]).exits(46);
+    run(&["--pull", "never", "team/app:1"]).exits(46);
+    sandbox.pod(["image", "push", &whole, "team/other:1"]).refuses(2, &["several registries"]);
+
+    // A name that is given is the first of them, and a file that cannot be read gives none.
+    sandbox.pod(["image", "tag", "team/app:1", "own:1"]).success();
+    assert!(listed().contains("127.0.0.1:1/own:1\n"), "{}", listed());
+    run(&["own:1"]).exits(46);
+    conf("unqualified-search-registries = []\n");
+    run(&["team/app:1"]).refuses(125, &["has no registry for such"]);
+    conf("unqualified-search = []\n");
+    run(&["team/app:1"]).refuses(125, &["`team/app:1` stands for", "unqualified-search"]);
+    run(&[&whole]).exits(46);
+}
+
 /// Writes an image of appc: its manifest with `more` in it, and files beneath `rootfs`.
 fn aci(name: &str, version: &str, more: &Value, rootfs: Layer) -> Vec<u8> {
     let mut manifest = json!({

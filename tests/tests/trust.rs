@@ -292,6 +292,80 @@ fn what_skopeo_signs_with_gpg_is_let_in_and_a_changed_byte_is_not() {
     run(&image).refuses(125, &["it cannot be known where signatures lie"]);
 }
 
+/// Makes two keys with gpg, and has skopeo sign an image with one: `SCRIPT DIR HOST FROM IMAGE WHO`.
+const TWO_KEYS: &str = r#"cd "$1"; export GNUPGHOME="$1/gnupg"; mkdir -m 700 gnupg
+    mkdir -p sigs registries.d
+    printf 'docker:\n  %s:\n    lookaside: file://%s/sigs\n' "$2" "$1" >registries.d/one.yaml
+    for who in one two; do
+        gpg --batch -q --passphrase '' --quick-gen-key "$who <$who@example.org>" ed25519 sign never
+    done
+    gpg --batch -q --export one >one.gpg
+    gpg --batch -q --armor --export two >two.asc
+    gpg --batch -q --armor --pinentry-mode loopback --passphrase '' --export-secret-keys two >secret.asc
+    key=$(gpg --batch --list-keys --with-colons two | awk -F: '/^fpr/ {print $10; exit}')
+    echo "$key" >two.fpr
+    skopeo --registries.d registries.d --insecure-policy copy -q --dest-tls-verify=false \
+        --sign-by "$key" "$3" "docker://$4"
+    gpgconf --kill all; rm -rf gnupg"#;
+
+#[test]
+fn a_keyring_is_added_to_the_keys_of_a_scope_and_lets_in_what_it_has_signed() {
+    let tools = ["docker-registry", "gpg", "skopeo", "openssl"];
+    if !require::root("a pod takes namespaces")
+        || !tools.iter().all(|tool| require::program(tool, "a real signature of OpenPGP"))
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let registry = sandbox.registry();
+    let layout = fixtures::layout(sandbox.programs(), Fixture::App).expect("the fixture is there");
+    let host = registry.address();
+    let image = format!("{host}/team/app:1");
+    let at = sandbox.path("").display().to_string();
+    let at = at.trim_end_matches('/');
+    let from = format!("oci:{}:app", layout.display());
+    let words = ["-euc", TWO_KEYS, "sh", at, &host, &from, &image];
+    sandbox.program("sh").args(words).run().success();
+
+    let policy = format!("{at}/policy.json");
+    let flag = ["--signature-policy", policy.as_str()];
+    let trust =
+        |verb: &str, words: &[&str]| sandbox.pod([&["trust", verb], &flag[..], words].concat());
+    let fetch = || sandbox.pod([&["fetch", "-q"], &flag[..], &[&image]].concat());
+    let key = |name: &str| format!("{at}/{name}");
+    let team = format!("{host}/team");
+    trust("require", &["--default", "--reject"]).success();
+    trust("require", &[&team, "--key", &key("one.gpg")]).success();
+    fetch().refuses(1, &["policy.json"]);
+    // A key that may not be there, and one that cannot stand beside the other.
+    trust("add", &[&team, "--key", &key("secret.asc")]).refuses(1, &["a private key"]);
+    trust("add", &[&team, "--key", &key("policy.json")]).refuses(1, &["neither as PEM"]);
+    openssl(&["genpkey", "-algorithm", "ED25519", "-out", &key("pem")]);
+    openssl(&["pkey", "-in", &key("pem"), "-pubout", "-out", &key("pem.pub")]);
+    trust("add", &[&team, "--key", &key("pem.pub")]).refuses(1, &["it asks for something else"]);
+    let both = [&team, "--key", &key("pem.pub"), "--key", &key("one.gpg")];
+    trust("require", &both).refuses(2, &["cannot stand for each other"]);
+    fetch().refuses(1, &["policy.json"]);
+
+    trust("add", &["--prefix", &team, "--key", &key("two.asc")]).success();
+    fetch().success();
+    let listed: Value = sandbox.pod(["image", "inspect", &image]).json();
+    assert_eq!(listed["verified"], "signature", "{listed}");
+    let shown: Value = trust("show", &[&image, "--json"]).json();
+    let keys = &shown[0]["asked"][0]["keys"];
+    let fingerprint = fs::read_to_string(key("two.fpr")).expect("gpg said it");
+    assert_eq!(keys[1]["fingerprint"], fingerprint.trim(), "{shown}");
+    assert_eq!(keys[0]["users"], json!(["one <one@example.org>"]), "{shown}");
+    assert!(fingerprint.trim().ends_with(keys[1]["id"].as_str().expect("it has one")));
+    let said = trust("show", &[&team]).success();
+    assert!(said.contains("`two <two@example.org>`") && said.contains("scope `"), "{said}");
+    // For a scope that nothing was said of, and for all that is refused.
+    trust("rm", &[&team]).success();
+    trust("add", &["--default", "--key", &key("two.asc")]).success();
+    sandbox.pod(["image", "rm", &image]).success();
+    fetch().success();
+}
+
 /// Makes a key with gpg and signs a file with it, apart from it.
 const DETACHED: &str = r#"cd "$1"; export GNUPGHOME="$1/gnupg"; mkdir -m 700 gnupg
     gpg --batch -q --passphrase '' --quick-gen-key 'me <me@example.org>' ed25519 sign never

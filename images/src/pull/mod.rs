@@ -56,7 +56,7 @@ pub use decide::{Decision, decide};
 pub use discover::{Discovered, Discovery, SignatureWanted};
 pub use import::{Import, Imported, ImportedFrom};
 pub(crate) use layer::unpack_error;
-pub(crate) use remote::client;
+pub(crate) use remote::{client_at, registries};
 use source::Source;
 pub(crate) use source::remote_error;
 use trusted::Seen;

@@ -55,9 +55,10 @@ impl Remote {
     ) -> Result<Box<dyn Source>, Error> {
         let name = format!("{}/{}", wanted.host, wanted.repository);
         let by = if wanted.digest.is_some() { By::Digest } else { By::Tag };
-        let places = registries(options)?.places(&name, by).map_err(|source| {
-            Error::caused(ErrorKind::Refused, "it may not be fetched from anywhere", source)
-        })?;
+        let places =
+            registries(options.registries.as_deref())?.places(&name, by).map_err(|source| {
+                Error::caused(ErrorKind::Refused, "it may not be fetched from anywhere", source)
+            })?;
         let places = places.iter().map(|place| Self::at(place, &name, wanted, options));
         let mut places = places.collect::<Result<Vec<_>, _>>()?;
         match (places.len(), places.pop()) {
@@ -76,15 +77,13 @@ impl Remote {
         options: &PullOptions,
     ) -> Result<Self, Error> {
         let PullOptions { transport, patience, .. } = *options;
-        let transport = if place.insecure { Transport::InsecureHttp } else { transport };
-        let (host, repository) =
-            place.repository.split_once('/').unwrap_or((wanted.host, &place.repository));
-        let client = client(host, transport, patience)?;
+        let (client, repository) = client_at(place, transport, patience)?;
+        let transport = transport_at(place, transport);
         let which = match (wanted.digest, wanted.tag) {
             (Some(digest), _) => TagOrDigest::Digest(digest.clone()),
             (None, tag) => TagOrDigest::Tag(tag.unwrap_or("latest").to_owned()),
         };
-        let (repository, name) = (repository.to_owned(), name.to_owned());
+        let name = name.to_owned();
         Ok(Self { client, repository, which, name, transport, patience })
     }
 
@@ -98,22 +97,36 @@ impl Remote {
     }
 }
 
-/// Reads what the administrator says of registries.
-fn registries(options: &PullOptions) -> Result<Registries, Error> {
-    let Some(file) = &options.registries else { return Ok(Registries::default()) };
-    let mut directory = file.clone().into_os_string();
-    directory.push(".d");
-    Registries::load(file, Path::new(&directory)).map_err(|source| {
+/// Reads what the administrator says of registries in `file` and beside it.
+pub(crate) fn registries(file: Option<&Path>) -> Result<Registries, Error> {
+    let Some(file) = file else { return Ok(Registries::default()) };
+    Registries::load_with_drop_ins(file).map_err(|source| {
         Error::caused(ErrorKind::Invalid, "it cannot be known where images lie", source)
     })
 }
 
-/// Prepares to ask the registry `host`; nothing is sent yet.
-pub(crate) fn client(
-    host: &str,
+/// Prepares to ask a repository where it really lies, and returns its name there; nothing is sent
+/// yet.
+pub(crate) fn client_at(
+    place: &Place,
     transport: Transport,
     patience: Patience,
-) -> Result<Client, Error> {
+) -> Result<(Client, String), Error> {
+    let Some((host, repository)) = place.repository.split_once('/') else {
+        let sentence = format!("`{}` is no repository of a registry", place.repository);
+        return Err(Error::invalid(sentence));
+    };
+    let client = client(host, transport_at(place, transport), patience)?;
+    Ok((client, repository.to_owned()))
+}
+
+/// Plain HTTP will do where the administrator says so.
+const fn transport_at(place: &Place, transport: Transport) -> Transport {
+    if place.insecure { Transport::InsecureHttp } else { transport }
+}
+
+/// Prepares to ask the registry `host`; nothing is sent yet.
+fn client(host: &str, transport: Transport, patience: Patience) -> Result<Client, Error> {
     let sentence = || format!("cannot ask registry `{host}`");
     let name = RegistryHost::parse(host)
         .map_err(|source| Error::caused(ErrorKind::Invalid, sentence(), source))?;

@@ -10,8 +10,8 @@ use super::files;
 
 /// What the administrator says of registries.
 ///
-/// By default nothing: every repository lies where its name says, and a short name has no
-/// candidates.
+/// By default nothing: every repository lies where its name says, and a short name is one of Docker
+/// Hub.
 #[derive(Clone, Debug, Default)]
 pub struct Registries(Document);
 
@@ -34,6 +34,32 @@ impl Registries {
             all.0.override_with(later.0);
         }
         Ok(all)
+    }
+
+    /// Reads `file` and what lies beside it in the directory of the same name and `.d`, as
+    /// [`Self::load`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::load`].
+    pub fn load_with_drop_ins(file: &Path) -> Result<Self, RegistriesError> {
+        let mut directory = file.as_os_str().to_owned();
+        directory.push(".d");
+        Self::load(file, Path::new(&directory))
+    }
+
+    /// Reads the aliases that other tools have noted when a person chose, if `file` is there: what
+    /// it says of a short name comes before what the administrator does. It is never written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], also for a file that says anything else.
+    pub fn load_noted_aliases(&mut self, file: &Path) -> Result<(), RegistriesError> {
+        let Some(text) = files::optional(file)? else { return Ok(()) };
+        let origin = file.display().to_string();
+        let noted = document::read_aliases(&text).map_err(|fault| fault.found_in(&origin))?;
+        self.0.aliases.extend(noted);
+        Ok(())
     }
 
     /// Reads one file; `origin` is its name, for people.
@@ -67,7 +93,7 @@ impl Registries {
     }
 
     /// Returns what a short name stands for: its alias, else a candidate on each of the
-    /// `unqualified-search-registries`.
+    /// `unqualified-search-registries`; of Docker Hub alone where nothing is said of them.
     ///
     /// A tag and a digest of `name` do not count; they belong to what it stands for, too.
     #[must_use]
@@ -75,7 +101,8 @@ impl Registries {
         if let Some(Some(repository)) = self.0.aliases.get(aliases::untagged(name)) {
             return ShortName::Alias(repository.clone());
         }
-        let registries = self.0.search.clone().unwrap_or_default();
+        let hub = || vec!["docker.io".to_owned()];
+        let registries = self.0.search.clone().unwrap_or_else(hub);
         ShortName::Candidates { registries, mode: self.0.mode.unwrap_or_default() }
     }
 
@@ -191,6 +218,26 @@ mod tests {
         let error = Registries::load(&file, &drop_ins).unwrap_err().to_string();
         let path = drop_ins.join("4.conf").display().to_string();
         assert_eq!(error, format!("`blocked` in `{path}` cannot stand: there is no such key here"));
+    }
+
+    #[test]
+    fn what_was_noted_comes_first_and_says_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("short-name-aliases.conf");
+        let mut read = parse(MANUAL).unwrap();
+        read.load_noted_aliases(&file).unwrap();
+        fs::write(&file, "[aliases]\nfedora = 'r.org/fedora'\nbox = 'r.org/box'\n").unwrap();
+        read.load_noted_aliases(&file).unwrap();
+        for name in ["fedora", "box"] {
+            assert_eq!(read.short_name(name), ShortName::Alias(format!("r.org/{name}")));
+        }
+        fs::write(&file, "[aliases]\nfedora = ''\n").unwrap();
+        read.load_noted_aliases(&file).unwrap();
+        assert!(matches!(read.short_name("fedora"), ShortName::Candidates { .. }));
+        for text in ["short-name-mode = 'disabled'", "[aliases]\nfedora = 'fedora'", "x"] {
+            fs::write(&file, text).unwrap();
+            assert!(read.load_noted_aliases(&file).is_err(), "{text}");
+        }
     }
 
     proptest::proptest! {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::aliases::{self, Aliases, ShortNameMode};
@@ -39,13 +40,26 @@ impl Document {
     }
 }
 
-/// Reads a file.
-pub(super) fn read(text: &str) -> Result<Document, Fault> {
-    let parsed = DeTable::parse(files::bounded(text)?).map_err(|error| {
+/// Reads a file of aliases and nothing else.
+pub(super) fn read_aliases(text: &str) -> Result<Aliases, Fault> {
+    let parsed = parsed(text)?;
+    let mut table = Table::of(String::new(), parsed.get_ref());
+    let read = aliases::read(&table.map("aliases")?)?;
+    table.done()?;
+    Ok(read)
+}
+
+fn parsed(text: &str) -> Result<Spanned<DeTable<'_>>, Fault> {
+    DeTable::parse(files::bounded(text)?).map_err(|error| {
         let until = error.span().map_or(0, |span| span.start);
         let lines = text.bytes().take(until).filter(|byte| *byte == b'\n').count();
         Fault::of_format(lines + 1, error.message())
-    })?;
+    })
+}
+
+/// Reads a file.
+pub(super) fn read(text: &str) -> Result<Document, Fault> {
+    let parsed = parsed(text)?;
     let mut table = Table::of(String::new(), parsed.get_ref());
     if table.pass("registries") {
         return Err(Fault::of("registries", VERSION_1));

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! registries.conf, registries.conf.d/*.conf ──▶ Registries ──▶ places of a repository | Blocked
-//!                                                          ──▶ what a short name stands for
+//! short-name-aliases.conf ─────────────────▶               ──▶ Meaning of a word: its candidates
 //! registries.d/*.yaml ───────────────────────▶ Lookasides ──▶ base URL ──▶ signature_url
 //! ```
 //!
@@ -11,7 +11,7 @@
 //! which podman, skopeo and CRI-O read, too. They are read strictly: an unknown key or a name that
 //! could never match refuses the whole file, as a typing error must not unblock a registry.
 //!
-//! Nothing here opens a connection or asks anybody; beside the two functions that load, nothing
+//! Nothing here opens a connection or asks anybody; beside the functions that load, nothing
 //! touches a file.
 
 mod aliases;
@@ -21,6 +21,7 @@ mod entry;
 mod error;
 mod files;
 mod lookaside;
+mod meaning;
 mod prefix;
 mod sections;
 mod table;
@@ -31,3 +32,4 @@ pub use entry::{Blocked, By, Place};
 pub use error::RegistriesError;
 pub use files::MAX_FILE;
 pub use lookaside::{Lookasides, signature_url};
+pub use meaning::Meaning;

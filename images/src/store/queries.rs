@@ -46,6 +46,20 @@ impl Store {
         }
     }
 
+    /// Tells whether `reference` means an image, on whichever platform. Whether all of it is there
+    /// is for [`Self::resolve`] to say.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Storage`] if the store cannot be read, [`ErrorKind::Ambiguous`] if an id is.
+    pub fn knows(&self, reference: &Reference) -> Result<bool, Error> {
+        match self.stored(reference) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lists what there is, by reference.
     ///
     /// # Errors

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pod_abi::digest::Algorithm;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use webpki::RawPublicKeyEntity;
 
 use super::error::TrustError;
 use super::openpgp::Keyring;
+use crate::hash;
 
 /// The longest file of keys that is read, in bytes.
 const MAX_KEYS: u64 = 1 << 20;
@@ -148,6 +150,12 @@ impl PublicKey {
         ALGORITHMS
             .iter()
             .any(|algorithm| key.verify_signature(*algorithm, message, signature).is_ok())
+    }
+
+    /// Returns SHA-256 over the whole key (`SubjectPublicKeyInfo`), in hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hash::of(Algorithm::Sha256, &self.spki).hex().to_owned()
     }
 
     /// Where it is from, for people.

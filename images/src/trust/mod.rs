@@ -18,6 +18,7 @@ mod cosign;
 mod error;
 mod identity;
 mod judge;
+mod key_file;
 mod keys;
 mod named;
 mod openpgp;
@@ -33,6 +34,7 @@ pub use cosign::{
 pub use error::TrustError;
 pub use identity::Identity;
 pub use judge::{Evidence, Refusal, Signed, Verified, judge};
+pub use key_file::{KeyFacts, KeyFile, KeyPlace};
 pub use keys::{KeySource, PublicKey};
 pub use named::Named;
 pub use openpgp::{Keyring, Opened};

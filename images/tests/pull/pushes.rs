@@ -2,6 +2,7 @@
 //! what it meant.
 
 use std::fs;
+use std::path::Path;
 
 use fault_registry::{Fault, Guard, Registry, Request};
 use images::{Error, ErrorKind, PushOptions, Reference, Silent};
@@ -21,6 +22,10 @@ pub(crate) const TESTS: Table = &[
         a_registry_that_does_not_take_an_image_is_named,
     ),
     ("a_damaged_blob_does_not_leave", a_damaged_blob_does_not_leave),
+    (
+        "an_image_goes_where_the_administrator_says_and_never_to_a_mirror",
+        an_image_goes_where_the_administrator_says_and_never_to_a_mirror,
+    ),
     ("what_lies_about_where_to_send_is_refused", what_lies_about_where_to_send_is_refused),
 ];
 
@@ -32,11 +37,16 @@ fn pulled() -> (Bench, Registry) {
 }
 
 fn push(bench: &Bench, to: &Registry) -> Result<(), Error> {
-    let destination = Reference::parse(&format!("{}/other/app:2", to.host())).unwrap();
+    push_to(bench, &format!("{}/other/app:2", to.host()), None)
+}
+
+fn push_to(bench: &Bench, destination: &str, registries: Option<&Path>) -> Result<(), Error> {
+    let destination = Reference::parse(destination).unwrap();
     let reference = Reference::parse(&bench.reference()).unwrap();
     let lease = bench.store.lease().unwrap();
-    let push = PushOptions { patience: options().patience, ..PushOptions::default() };
-    bench.store.push(&reference, &destination, &lease, push, &Silent).map(drop)
+    let registries = registries.map(Path::to_owned);
+    let push = PushOptions { patience: options().patience, registries, ..PushOptions::default() };
+    bench.store.push(&reference, &destination, &lease, &push, &Silent).map(drop)
 }
 
 fn puts(registry: &Registry) -> Vec<Request> {
@@ -68,6 +78,31 @@ fn an_image_is_given_as_it_came() {
     assert_eq!(manifest.bytes.len() as u64, came.sent, "not a byte is another one");
     push(&bench, &to).unwrap();
     assert_eq!(puts(&to).len(), 6, "what is there is not sent again");
+}
+
+fn an_image_goes_where_the_administrator_says_and_never_to_a_mirror() {
+    let (bench, to) = pulled();
+    let mirror = Registry::start();
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("registries.conf");
+    let (here, there) = (to.host(), mirror.host());
+    let text = format!(
+        "[[registry]]\nprefix='r.example/team'\nlocation='{here}/other'\n\
+         [[registry.mirror]]\nlocation='{there}/other'\n\
+         [[registry]]\nlocation='bad.example'\nblocked=true\n"
+    );
+    fs::write(&conf, text).unwrap();
+    push_to(&bench, "r.example/team/app:2", Some(&conf)).unwrap();
+    assert!(tag_was_given(&to) && mirror.requests().is_empty());
+    let error = push_to(&bench, "bad.example/app:2", Some(&conf)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(
+        format!("{error:?}").contains("Forbidden { repository: \"bad.example/app\""),
+        "{error:?}"
+    );
+    fs::write(&conf, "blocked=true").unwrap();
+    let error = push_to(&bench, "r.example/team/app:2", Some(&conf)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
 }
 
 fn what_breaks_while_it_is_sent_is_sent_anew() {

@@ -30,7 +30,7 @@ use crate::ui::{self, Format, Telling};
 /// `pod.not-found`, `app.not-found`; `pod.busy` for a pod just being laid out or removed;
 /// `commit.machine`; `image.…`; usage for what is no name or no change.
 pub(crate) fn commit(session: &Session, args: &CommitArgs) -> Result<u8> {
-    let reference = fetching::reference(&args.image)?;
+    let reference = fetching::given(&args.image)?;
     if !reference.is_nameable() {
         let message = format!("`{reference}` is no name an image can be given");
         return Err(CommandError::usage(message).hint("a name is `REPOSITORY[:TAG]`"));

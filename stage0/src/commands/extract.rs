@@ -28,8 +28,8 @@ use crate::fetch;
 ///
 /// `image.exists` if the directory is there; `image.…`; `storage`.
 pub(crate) fn extract(session: &Session, args: &ExtractArgs) -> Result<u8> {
-    let reference = fetch::reference(&args.image)?;
     let store = session.store()?;
+    let reference = fetch::stored(&store, &args.image)?;
     let lease = store.lease().map_err(|error| fetch::failed(&error))?;
     let platform = fetch::options(args.platform.as_deref())?.platform;
     let told = |error| fetch::told(&error, &reference);
@@ -50,7 +50,7 @@ pub(crate) fn extract(session: &Session, args: &ExtractArgs) -> Result<u8> {
 
 /// Names an image by its id, which means it on any platform.
 fn exactly(image: &Image) -> Result<Reference> {
-    fetch::reference(&image.manifest.to_string())
+    fetch::given(&image.manifest.to_string())
 }
 
 fn missing(reference: &Reference, platform: &str) -> CommandError {

@@ -13,6 +13,7 @@ use crate::error::{CommandError, Result};
 use crate::fetch as fetching;
 use crate::pods::Entry;
 use crate::request::{Pull, bytes, read_fetch};
+use crate::short_names;
 use crate::ui::{self, Format, Telling};
 
 /// Does what is asked of the store.
@@ -25,8 +26,9 @@ pub(crate) fn image(session: &Session, verb: &ImageVerb) -> Result<u8> {
         ImageVerb::Pull(args) => fetch(session, args),
         ImageVerb::Ls(args) => image_list::ls(session, args),
         ImageVerb::Inspect(args) => {
-            let reference = fetching::reference(&args.image)?;
-            let details = session.store()?.inspect(&reference);
+            let store = session.store()?;
+            let reference = fetching::stored(&store, &args.image)?;
+            let details = store.inspect(&reference);
             let details = details.map_err(|error| fetching::told(&error, &reference))?;
             ui::json(&details).map(|()| 0)
         }
@@ -58,8 +60,7 @@ pub(crate) fn fetch(session: &Session, args: &FetchArgs) -> Result<u8> {
     }
     let mut fetched = Vec::new();
     let done = each(&session.context, &args.images, |word| {
-        let reference = fetching::reference(word)?;
-        let image = fetching::obtain(&store, &lease, &reference, &request)?;
+        let (_, image) = fetching::obtain(&store, &lease, word, &request)?;
         match session.context.format {
             Format::Table => ui::out(&format!("{}\n", image.manifest))?,
             Format::Json => fetched.push(fetching::as_json(&image)),
@@ -76,11 +77,12 @@ fn rm(session: &Session, words: &[String]) -> Result<u8> {
     let store = session.store()?;
     let mut gone: Vec<ImageRecord> = Vec::new();
     each(&session.context, words, |word| {
-        let reference = fetching::reference(word)?;
+        let names = short_names::read(word)?;
         // The same image may be named twice, by name and by id.
-        if gone.iter().any(|image| image.is_meant_by(&reference)) {
+        if gone.iter().any(|image| names.any(|name| image.is_meant_by(name))) {
             return Ok(());
         }
+        let reference = names.stored(&store)?;
         let removed = store.remove(&reference);
         let removed = removed.map_err(|error| fetching::told(&error, &reference))?;
         let lines = removed.iter().map(|image| format!("{}\n", image.reference));

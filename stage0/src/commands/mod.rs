@@ -42,6 +42,7 @@ mod subject;
 mod top;
 mod transfer;
 mod trust;
+mod trust_show;
 mod update;
 mod volume;
 mod wait;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use images::{Lease, Reference, Store};
+use images::{Lease, Store};
 use pod_abi::app::{AppSpec, ImagePin, Stdio as AppStdio, Verified};
 use pod_abi::manifest::{PodManifest, PodSpec};
 use pod_abi::phase::Home;
@@ -176,8 +176,7 @@ fn resolve_line(
 ) -> Result<PodSpec> {
     let mut images = Vec::new();
     for app in &pod.apps {
-        let reference = fetch::reference(&app.image)?;
-        images.push(app_image(store, lease, &reference, &request.fetch)?);
+        images.push(app_image(store, lease, &app.image, &request.fetch)?);
     }
     compose(request.name.as_ref(), pod, &images, &session.context.root)
         .map_err(|error| CommandError::of("pod.invalid", &error))
@@ -186,10 +185,10 @@ fn resolve_line(
 pub(super) fn app_image(
     store: &Store,
     lease: &Lease,
-    reference: &Reference,
+    word: &str,
     request: &FetchRequest,
 ) -> Result<AppImage> {
-    let image = fetch::obtain(store, lease, reference, request)?;
+    let (reference, image) = fetch::obtain(store, lease, word, request)?;
     let accounts = fetch::accounts(store, &image.layers)?;
     Ok(AppImage {
         pin: ImagePin {
@@ -212,8 +211,8 @@ fn obtain_pinned(
     pin: &ImagePin,
     request: &FetchRequest,
 ) -> Result<Verified> {
-    let reference = fetch::reference(&pinned_reference(&pin.reference, &pin.manifest))?;
-    let image = fetch::obtain(store, lease, &reference, request)?;
+    let pinned = pinned_reference(&pin.reference, &pin.manifest);
+    let (_, image) = fetch::obtain(store, lease, &pinned, request)?;
     if (&image.manifest, &image.config, &image.layers) == (&pin.manifest, &pin.config, &pin.layers)
     {
         return Ok(image.verified);

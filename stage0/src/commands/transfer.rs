@@ -31,9 +31,10 @@ const STANDARD: &str = "-";
 ///
 /// `image.…`.
 pub(crate) fn tag(session: &Session, args: &TagArgs) -> Result<u8> {
-    let reference = fetching::reference(&args.image)?;
-    let name = fetching::reference(&args.name)?;
-    let line = session.store()?.tag(&reference, &name);
+    let name = fetching::given(&args.name)?;
+    let store = session.store()?;
+    let reference = fetching::stored(&store, &args.image)?;
+    let line = store.tag(&reference, &name);
     let line = line.map_err(|error| fetching::told(&error, &reference))?;
     match session.context.format {
         Format::Json => ui::json(&line),
@@ -48,7 +49,7 @@ pub(crate) fn tag(session: &Session, args: &TagArgs) -> Result<u8> {
 ///
 /// `image.…`, naming the file; a usage error for what is no change.
 pub(crate) fn import(session: &Session, args: &ImportArgs) -> Result<u8> {
-    let reference = args.reference.as_deref().map(fetching::reference).transpose()?;
+    let reference = args.reference.as_deref().map(fetching::given).transpose()?;
     if let Some(reference) = &reference
         && !reference.is_nameable()
     {
@@ -210,8 +211,8 @@ fn open(store: &Store, word: &str) -> Result<File> {
 ///
 /// `image.…`, or `storage`; there is no file then, or the old one.
 pub(crate) fn export(session: &Session, args: &ExportArgs) -> Result<u8> {
-    let reference = fetching::reference(&args.image)?;
     let store = session.store()?;
+    let reference = fetching::stored(&store, &args.image)?;
     let lease = store.lease().map_err(|error| fetching::failed(&error))?;
     let format = match args.format {
         Archive::OciArchive => ExportFormat::OciArchive,

@@ -2,18 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use images::Decision;
-use images::trust::KeySource;
+use images::trust::KeyFile;
+use images::{Decision, Reference};
 use pod_abi::Digest;
 use pod_abi::app::Verified;
 use serde::Serialize;
 
-use crate::cli::{PolicyFlag, TrustRequireArgs, TrustRmArgs, TrustTestArgs, TrustVerb};
+use super::trust_show;
+use crate::cli::{
+    PolicyFlag, TrustAddArgs, TrustRequireArgs, TrustRmArgs, TrustTestArgs, TrustVerb,
+};
 use crate::context::Context;
 use crate::error::{CommandError, Context as _, Result};
 use crate::fetch;
-use crate::policy_file::{Asked, Line, OURS, PolicyFile, Scope};
+use crate::policy_file::{Asked, KeyKind, Keys, Line, PolicyFile, Scope};
 use crate::request::read_fetch;
+use crate::short_names;
 use crate::ui::{self, Format};
 
 /// What `pod trust test -o json` prints.
@@ -41,7 +45,9 @@ pub(crate) fn trust(context: &Context, verb: &TrustVerb) -> Result<u8> {
     match verb {
         TrustVerb::Test(args) => test(context, args),
         TrustVerb::Ls(policy) => ls(context, policy),
+        TrustVerb::Show(args) => trust_show::show(context, args),
         TrustVerb::Require(args) => require(context, args),
+        TrustVerb::Add(args) => add(context, args),
         TrustVerb::Rm(args) => rm(context, args),
     }
 }
@@ -67,19 +73,30 @@ fn ls(context: &Context, policy: &PolicyFlag) -> Result<u8> {
 
 /// Has a scope ask for something, and shows the policy.
 fn require(context: &Context, args: &TrustRequireArgs) -> Result<u8> {
-    let scope = match &args.scope {
-        Some(word) => Scope::parse(word)?,
-        None => Scope::Default,
-    };
+    let scope = scope(args.scope.as_deref())?;
     let asked = match (args.accept, args.reject) {
         (true, _) => Asked::Nothing,
         (_, true) => Asked::Reject,
-        _ => Asked::Signature { keys: keys(&args.key)?, any_tag: args.any_tag },
+        _ => Asked::Signature(keys(&args.key, args.any_tag)?),
     };
     let mut policy = open(&args.policy)?;
     policy.require(&scope, &asked);
     policy.write()?;
     ls(context, &args.policy)
+}
+
+/// Has a scope let in what further keys have signed, and shows the policy.
+fn add(context: &Context, args: &TrustAddArgs) -> Result<u8> {
+    let scope = scope(args.scope.as_deref().or(args.prefix.as_deref()))?;
+    let keys = keys(&args.key, args.any_tag)?;
+    let mut policy = open(&args.policy)?;
+    policy.add(&scope, &keys)?;
+    policy.write()?;
+    ls(context, &args.policy)
+}
+
+fn scope(word: Option<&str>) -> Result<Scope> {
+    word.map_or(Ok(Scope::Default), Scope::parse)
 }
 
 /// Says nothing of a scope any more, and shows the policy.
@@ -96,11 +113,11 @@ fn rm(context: &Context, args: &TrustRmArgs) -> Result<u8> {
 }
 
 fn open(policy: &PolicyFlag) -> Result<PolicyFile> {
-    PolicyFile::open(policy.signature_policy.as_deref().unwrap_or(Path::new(OURS)))
+    PolicyFile::of_flag(policy.signature_policy.as_deref())
 }
 
 /// Reads keys, so that a policy never names one that is none, and returns where they lie.
-fn keys(paths: &[PathBuf]) -> Result<Vec<String>> {
+fn keys(paths: &[PathBuf], any_tag: bool) -> Result<Keys> {
     let whole = |path: &PathBuf| {
         let path =
             std::path::absolute(path).context(|| "the working directory is gone".to_owned())?;
@@ -109,22 +126,38 @@ fn keys(paths: &[PathBuf]) -> Result<Vec<String>> {
             CommandError::usage(format!("a policy cannot name `{path}`, which is no UTF-8"))
         })
     };
-    let keys: Vec<String> = paths.iter().map(whole).collect::<Result<_>>()?;
-    let files = keys.iter().map(PathBuf::from).collect();
-    match KeySource::Files(files).public_keys() {
-        Ok(_) => Ok(keys),
-        Err(error) => Err(CommandError::of("trust.key", &error)
-            .hint("a public key is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`")),
+    let files: Vec<String> = paths.iter().map(whole).collect::<Result<_>>()?;
+    let mut kinds = Vec::new();
+    for file in &files {
+        let read = KeyFile::read(Path::new(file)).map_err(|error| {
+            CommandError::of("trust.key", &error)
+                .hint("a key of cosign is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`")
+                .hint("keys of OpenPGP are what `gpg --export` writes, armored or not")
+        })?;
+        kinds.push(match read {
+            KeyFile::Cosign(_) => KeyKind::Cosign,
+            KeyFile::OpenPgp(_) => KeyKind::OpenPgp,
+        });
+    }
+    match kinds[..] {
+        [kind, ref more @ ..] if more.iter().all(|other| *other == kind) => {
+            Ok(Keys { kind, files, any_tag })
+        }
+        _ => {
+            let message = "keys of cosign and of OpenPGP cannot stand for each other";
+            Err(CommandError::usage(message).hint("all that a policy asks of a scope must hold"))
+        }
     }
 }
 
 /// Says whether the policy lets an image in, and keeps nothing of it. The status is 1 if not.
 fn test(context: &Context, args: &TrustTestArgs) -> Result<u8> {
-    let reference = fetch::reference(&args.image)?;
+    let names = short_names::read(&args.image)?;
     let options = fetch::options_of(&read_fetch(&args.fetch)?)?;
-    let decision =
-        images::decide(&reference, &options).map_err(|error| fetch::told(&error, &reference))?;
-    let document = document(reference.to_string(), decision);
+    let deed = |reference: &Reference| {
+        Ok(document(reference.to_string(), images::decide(reference, &options)?))
+    };
+    let document = names.first_of(&names.to_ask()?, deed, fetch::told)?;
     match context.format {
         Format::Json => ui::json(&document)?,
         Format::Table => ui::out(&text(&document))?,

@@ -44,6 +44,11 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("pod network inspect", &["name"]),
     ("pod trust test", &["oci:/nowhere"]),
     ("pod trust require", &["--default", "--reject", "--signature-policy", "/proc/none/policy"]),
+    (
+        "pod trust add",
+        &["--default", "--key", "/nosuch", "--signature-policy", "/proc/none/policy"],
+    ),
+    ("pod trust show", &["sha256:beef"]),
     ("pod trust rm", &["registry.example.org", "--signature-policy", "/proc/none/policy"]),
 ];
 
@@ -56,7 +61,9 @@ const NOT_ROOT: &[&str] = &[
     "pod logout",
     "pod trust test",
     "pod trust ls",
+    "pod trust show",
     "pod trust require",
+    "pod trust add",
     "pod trust rm",
 ];
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tests::fixtures::Fixture;
+use tests::said::Said;
 
 use crate::{numberless, sandbox};
 
@@ -344,7 +345,8 @@ fn what_a_policy_asks_for_is_listed_and_changed() {
     insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, team, "--key", key]), @"
     --- stderr ---
     error: key `[SANDBOX]/team.pub` cannot be read: No such file or directory (os error 2)
-    hint: a public key is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`
+    hint: a key of cosign is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`
+    hint: keys of OpenPGP are what `gpg --export` writes, armored or not
     --- exit 1 ---
     ");
     let (secret, curve) = (format!("{key}.pem"), "ec_paramgen_curve:P-256");
@@ -359,6 +361,94 @@ fn what_a_policy_asks_for_is_listed_and_changed() {
     docker     registry.example.org/team  a signature of cosign by the key in `[SANDBOX]/team.pub`
     --- exit 0 ---
     ");
+    let hash = format!("openssl pkey -pubin -in {key} -outform der | sha256sum | cut -c 1-64");
+    let hash = sandbox.program("sh").args(["-c", &hash]).run().success();
+    let digits =
+        |said: Said| Said { stdout: said.stdout.replace(hash.trim(), "[SHA-256]"), ..said };
+    insta::assert_snapshot!(digits(sandbox.pod(["trust", "show", flag, team])), @"
+    --- stdout ---
+    of:        registry.example.org/team
+    policy:    [SANDBOX]/policy.json
+    decides:   scope `registry.example.org/team` of `docker`
+    asked:     a signature of cosign by the key in `[SANDBOX]/team.pub`
+    key:       cosign SHA-256 [SHA-256], in `[SANDBOX]/team.pub`
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "show", flag, "registry.example.org"]), @"
+    --- stdout ---
+    of:        registry.example.org
+    policy:    [SANDBOX]/policy.json
+    decides:   the policy's default
+    asked:     what cannot be: it is rejected
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "show", flag, "oci:/srv/x", "--json"]), @r#"
+    --- stdout ---
+    [
+      {
+        "subject": "oci:/srv/x",
+        "policy": "[SANDBOX]/policy.json",
+        "place": "the policy's default",
+        "asked": [
+          {
+            "requirement": "what cannot be: it is rejected",
+            "keys": []
+          }
+        ]
+      }
+    ]
+    --- exit 0 ---
+    "#);
+    insta::assert_snapshot!(sandbox.pod(["trust", "show", flag, "sha256:beef"]), @"
+    --- stderr ---
+    error: `sha256:beef` is of the store, and was judged when it came
+    hint: `pod image inspect` tells what vouched for it, as `verified`
+    --- exit 2 ---
+    ");
+    let other = format!("{key}.other");
+    fs::copy(key, &other).expect("the sandbox can be written");
+    let other = other.as_str();
+    insta::assert_snapshot!(sandbox.pod(["trust", "add", flag, "--prefix", team, "--key", other]), @"
+    --- stdout ---
+    TRANSPORT  SCOPE                      ASKED
+    -          default                    what cannot be: it is rejected
+    docker     registry.example.org/team  a signature of cosign by the key in `[SANDBOX]/team.pub` or in `[SANDBOX]/team.pub.other`
+    --- exit 0 ---
+    ");
+    fs::remove_file(other).expect("it is there");
+    insta::assert_snapshot!(digits(sandbox.pod(["trust", "show", flag])), @"
+    --- stdout ---
+    decides:   the policy's default
+    asked:     what cannot be: it is rejected
+
+    decides:   scope `registry.example.org/team` of `docker`
+    asked:     a signature of cosign by the key in `[SANDBOX]/team.pub` or in `[SANDBOX]/team.pub.other`
+    key:       cosign SHA-256 [SHA-256], in `[SANDBOX]/team.pub`
+    key:       none: key `[SANDBOX]/team.pub.other` cannot be read: No such file or directory (os error 2)
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "add", flag, team, "--key", &secret]), @"
+    --- stderr ---
+    error: `[SANDBOX]/team.pub.pem` is no public key: it holds a private key, which belongs to whoever signs
+    hint: a key of cosign is PEM: `openssl pkey -in KEY -pubout -out KEY.pub`
+    hint: keys of OpenPGP are what `gpg --export` writes, armored or not
+    --- exit 1 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, "free.example.org", "--accept"]), @"
+    --- stdout ---
+    TRANSPORT  SCOPE                      ASKED
+    -          default                    what cannot be: it is rejected
+    docker     free.example.org           nothing
+    docker     registry.example.org/team  a signature of cosign by the key in `[SANDBOX]/team.pub` or in `[SANDBOX]/team.pub.other`
+    --- exit 0 ---
+    ");
+    insta::assert_snapshot!(sandbox.pod(["trust", "add", flag, "free.example.org", "--key", key]), @"
+    --- stderr ---
+    error: no key can be added to `free.example.org`: it asks for nothing, so that a key would let in nothing more
+    hint: `pod trust require` has a scope ask for something else
+    --- exit 1 ---
+    ");
+    sandbox.pod(["trust", "rm", flag, "free.example.org"]).success();
     insta::assert_snapshot!(sandbox.pod(["trust", "require", flag, "team/app", "--reject"]), @"
     --- stderr ---
     error: `team/app` is no scope of registries

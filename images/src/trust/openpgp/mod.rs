@@ -10,6 +10,7 @@
 //! revoked, has expired or was never one for signatures. In doubt it is refused.
 
 mod armor;
+mod facts;
 mod keyring;
 mod packets;
 mod standing;
@@ -27,6 +28,7 @@ use self::armor::{Block, dearmored};
 use self::standing::{Moments, primary_may_sign, sound, subkey_may_sign};
 use super::error::TrustError;
 
+pub(super) use self::facts::Facts;
 pub use self::keyring::Keyring;
 
 /// What was signed, and by whom.
@@ -152,8 +154,11 @@ fn hashed(config: &SignatureConfig, content: &mut dyn Read) -> Result<Box<[u8]>,
 }
 
 fn fingerprint(key: &SignedPublicKey) -> String {
-    let fingerprint = key.primary_key.fingerprint();
-    fingerprint.as_bytes().iter().map(|byte| format!("{byte:02X}")).collect()
+    hex(key.primary_key.fingerprint().as_bytes())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 fn refused(why: &'static str) -> TrustError {

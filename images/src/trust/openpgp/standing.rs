@@ -27,11 +27,16 @@ pub(super) struct Moments {
 
 impl Moments {
     pub(super) fn of(signature: &Signature, now: SystemTime) -> Result<Self, &'static str> {
-        // Before 1970 everything is of the future, and refused.
-        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let signed =
             u64::from(signature.created().ok_or("it says not when it was made")?.as_secs());
-        Ok(Self { now, signed })
+        Ok(Self { signed, ..Self::at(now) })
+    }
+
+    /// Those of a signature that is made and judged now.
+    pub(super) fn at(now: SystemTime) -> Self {
+        // Before 1970 everything is of the future, and refused.
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { now, signed: now }
     }
 }
 
@@ -114,7 +119,10 @@ fn standing(key: &SignedPublicKey, moments: Moments) -> Result<Vec<&Signature>, 
 }
 
 /// What a key last said of one of its names: nothing that counts if it took the name back.
-fn certifications<'a>(key: &SignedPublicKey, user: &'a SignedUser) -> Vec<&'a Signature> {
+pub(super) fn certifications<'a>(
+    key: &SignedPublicKey,
+    user: &'a SignedUser,
+) -> Vec<&'a Signature> {
     let own = user.signatures.iter().filter(|statement| {
         statement.verify_certification(&key.primary_key, Tag::UserId, &user.id).is_ok()
     });

@@ -709,3 +709,18 @@ fn spoilt_bytes_are_survived() {
         })
         .unwrap();
 }
+
+#[test]
+fn what_is_told_of_a_key_is_what_gpg_says() {
+    let gpg = Gpg::with("ed25519");
+    let [facts] = &gpg.keyring().facts(now())[..] else { panic!() };
+    let fingerprint = gpg.fingerprint();
+    assert_eq!((&facts.fingerprint, facts.useless), (&fingerprint, None));
+    assert_eq!(facts.id, fingerprint[fingerprint.len() - 16..]);
+    assert_eq!(facts.users, ["a@example.com"]);
+    gpg.add_subkey("sign", "1d");
+    assert_eq!(gpg.keyring().facts(now())[0].useless, None);
+    gpg.revoke();
+    let [facts] = &gpg.keyring().facts(now())[..] else { panic!() };
+    assert_eq!(facts.useless, Some("its key is revoked"));
+}

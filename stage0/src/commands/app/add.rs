@@ -39,7 +39,7 @@ pub(crate) fn add(session: &Session, line: AddLine) -> Result<u8> {
     fetching.telling = fetching.telling.in_form(session.context.format);
     let store = session.store()?;
     let lease = store.lease().map_err(|error| fetch::failed(&error))?;
-    let image = app_image(&store, &lease, &fetch::reference(&request.image)?, &fetching)?;
+    let image = app_image(&store, &lease, &request.image, &fetching)?;
     let spec = compose_added(&request, &image, (&manifest, &there), &session.context.root)
         .map_err(|error| CommandError::of("app.invalid", &error))?;
     // Until the app is in the pod's list, which keeps them then.

@@ -122,7 +122,7 @@ fn fits(key: Key, value: &str, row: &Row) -> bool {
 }
 
 /// Tells whether `word` means the image of `reference`: the whole reference, however it is
-/// written, or its repository or the end of that.
+/// written, its repository, or the end of either: a short name, whichever registry it was meant of.
 fn is_image(reference: &str, word: &str) -> bool {
     let same = Reference::parse(word).is_ok_and(|parsed| parsed.to_string() == reference);
     let repository = reference.split('@').next().unwrap_or(reference);
@@ -132,7 +132,8 @@ fn is_image(reference: &str, word: &str) -> bool {
     };
     let ends =
         repository.strip_suffix(word).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
-    same || reference == word || ends
+    let whole = reference.strip_suffix(word).is_some_and(|rest| rest.ends_with('/'));
+    same || reference == word || ends || whole
 }
 
 #[cfg(test)]
