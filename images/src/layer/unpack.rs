@@ -91,6 +91,12 @@ impl Unpack {
         let report: Report = serde_json::from_slice(&said)
             .map_err(|error| Error::Report { source: io::Error::from(error) })?;
         let (facts, opaque_dirs) = report.into_result()?;
+        // What has said that all is well and then died was not well.
+        match self.worker.wait() {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(Error::Died { how: status.to_string() }),
+            Err(error) => return Err(Error::Died { how: error.to_string() }),
+        }
         for path in opaque_dirs {
             self.mark_opaque(&path)?;
         }

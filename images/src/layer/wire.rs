@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorKind};
 use super::facts::{LayerFacts, Limits};
-use super::fault::Fault;
+use super::fault::{Fault, Shown};
 
 /// The longest report. JSON spends up to four bytes for one of a path.
 pub(super) const MAX_REPORT: u64 = 16 << 20;
@@ -77,7 +77,16 @@ impl Report {
     /// Turns the report into what the starter returns.
     pub(super) fn into_result(self) -> Result<(LayerFacts, Vec<Vec<u8>>), Error> {
         match self {
-            Self::Unpacked { facts, opaque_dirs } => Ok((facts, opaque_dirs)),
+            Self::Unpacked { facts, opaque_dirs } => {
+                let links = facts.lower_links.iter().flat_map(|(link, target)| [link, target]);
+                let mut paths = facts.implicit_dirs.iter().chain(&opaque_dirs).chain(links);
+                if let Some(path) = paths.find(|path| leads_out(path)) {
+                    let what = format!("`{}` leads out of the layer", Shown::of(path));
+                    return Err(Error::Report { source: io::Error::other(what) });
+                }
+                drop(paths);
+                Ok((facts, opaque_dirs))
+            }
             Self::Failed { kind, message, errno } => {
                 let message = text::tame(&message, MAX_MESSAGE);
                 let source = errno.map(io::Error::from_raw_os_error);
@@ -85,6 +94,12 @@ impl Report {
             }
         }
     }
+}
+
+/// Tells whether a path that a worker names could mean something outside of the layer. A worker
+/// that a hostile layer has taken over says whatever it likes.
+fn leads_out(path: &[u8]) -> bool {
+    path.contains(&0) || path.split(|byte| *byte == b'/').any(|part| part == b"..")
 }
 
 /// Reads the orders in front of the layer, and not one byte more.

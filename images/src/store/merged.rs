@@ -1,6 +1,6 @@
 //! Looking through several layers as overlayfs would show them, without mounting.
 //!
-//! Follows no symbolic link at all: a path that leads through one is not found. Whiteouts, opaque
+//! Follows no symbolic link at all: a path that leads through one, or up, is not found. Whiteouts, opaque
 //! directories and things that are no directories hide what lies below.
 
 use std::fs::File;
@@ -59,6 +59,10 @@ impl Merged {
 
     /// Returns what `components` lead to, if anything; at least one is needed.
     pub(crate) fn find(&self, components: &[&[u8]]) -> io::Result<Option<Found>> {
+        // The kernel would take it for the way up.
+        if components.contains(&&b".."[..]) {
+            return Ok(None);
+        }
         for tree in &self.trees {
             match look(tree.as_fd(), components)? {
                 Answer::Here(found) => return Ok(Some(found)),

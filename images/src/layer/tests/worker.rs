@@ -33,6 +33,44 @@ fn unpack(place: &Place, archive: &[u8]) -> Option<Result<LayerFacts, Error>> {
     Some(unpack.finish())
 }
 
+/// Has a worker that was taken over say `report` and end as `end` says.
+fn taken_over(report: &str, end: &str) -> Error {
+    let script = format!("cat >/dev/null; printf %s '{report}'; {end}");
+    let args = ["-c".into(), script.into()].into();
+    let program = WorkerProgram { exe: PathBuf::from("/bin/sh"), args };
+    let place = Place::new();
+    let staging = File::open(place.root()).unwrap();
+    Unpack::start(&program, staging.as_fd(), &Limits::default()).unwrap().finish().unwrap_err()
+}
+
+/// The report of a layer of one link into the layers below.
+fn report(link: &str, target: &str) -> String {
+    let bytes =
+        |text: &str| text.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(",");
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let links = format!("[[[{}],[{}]]]", bytes(link), bytes(target));
+    format!(
+        r#"{{"unpacked":{{"facts":{{"diff_id":"{digest}","bytes":0,"entries":1,"skipped_devices":0,"implicit_dirs":[],"lower_links":{links}}},"opaque_dirs":[]}}}}"#
+    )
+}
+
+#[test]
+fn a_worker_that_was_taken_over_leads_nobody_out_of_the_layer() {
+    for (link, target) in [("stolen", "../../secret"), ("a/../../x", "y"), ("x", "y\0")] {
+        let error = taken_over(&report(link, target), "exit 0");
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(source.is_some_and(|why| why.contains("leads out")), "{error:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_dies_after_its_report_has_unpacked_nothing() {
+    for end in ["kill -9 $$", "exit 3"] {
+        let error = taken_over(&report("x", "y"), end);
+        assert!(matches!(error, Error::Died { .. }), "{error:?}");
+    }
+}
+
 #[test]
 fn a_worker_makes_the_same_tree_as_its_parts() {
     let archive = Archive::new()
