@@ -13,7 +13,7 @@ use super::remote::Remote;
 use super::source::{Document, Source};
 use crate::document::Blob;
 use crate::error::Error;
-use crate::trust::Signed;
+use crate::trust::Evidence;
 
 /// The places in the order in which they are asked; the last is the registry itself. There is one.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl Source for Mirrored {
         self.place().blob(blob, offset)
     }
 
-    fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
-        self.place().signatures(of)
+    fn signatures(&self, of: &Digest, evidence: &mut Evidence) -> Result<(), Error> {
+        self.place().signatures(of, evidence)
     }
 
     fn messages(&self, of: &Digest, apart: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {

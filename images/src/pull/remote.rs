@@ -15,7 +15,7 @@ use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
 use crate::registries::{By, Place, Registries};
 use crate::registry::{Client, ClientOptions, Patience, RegistryHost, TagOrDigest, Transport};
-use crate::trust::Signed;
+use crate::trust::Evidence;
 
 /// What a registry is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -156,8 +156,8 @@ impl Source for Remote {
         Ok(Box::new(reader))
     }
 
-    fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
-        signatures::of(&self.client, &self.repository, of)
+    fn signatures(&self, of: &Digest, evidence: &mut Evidence) -> Result<(), Error> {
+        signatures::of((&self.client, &self.repository), of, evidence)
     }
 
     fn messages(&self, of: &Digest, apart: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {

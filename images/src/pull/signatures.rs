@@ -1,32 +1,38 @@
 //! Fetching the signatures that lie beside an image in its repository.
 //!
 //! Both places cosign has are looked at, every time: which of them a publisher used is nothing a
-//! registry may decide. What is not there is no error; what is there and is none is.
+//! registry may decide. What is not there is no error. Neither is what is there and of no use, such
+//! as an attestation: it vouches for nothing, and why is told if nothing else does.
 
 use std::io::Read as _;
 
 use pod_abi::Digest;
 
 use super::source::{read_error, remote_error};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::hash;
 use crate::registry::{self, Client, TagOrDigest};
 use crate::trust::{
-    Signed, TrustError, attachments, bundle_of, bundled, bundles_among, referrers_tag_of, tag_of,
+    Evidence, attachments, bundle_of, bundled, bundles_among, referrers_tag_of, tag_of,
 };
 
-/// Returns the signatures of the manifest or index `of` in `repository`.
+/// Adds the signatures of the manifest or index `of` in a repository to what there is to judge it
+/// by.
 ///
 /// # Errors
 ///
-/// Those of fetching; [`ErrorKind::Invalid`] for signatures that are none.
-pub(super) fn of(client: &Client, repository: &str, of: &Digest) -> Result<Vec<Signed>, Error> {
+/// Those of fetching; [`ErrorKind::Invalid`] for what comes under another digest than its own.
+pub(super) fn of(
+    (client, repository): (&Client, &str),
+    of: &Digest,
+    evidence: &mut Evidence,
+) -> Result<(), Error> {
     let place = Beside { client, repository };
-    let mut signed = Vec::new();
     if let Some(manifest) = place.manifest(&TagOrDigest::Tag(tag_of(of)))? {
-        for attachment in attachments(&manifest).map_err(unreadable)? {
+        for attachment in evidence.usable(attachments(&manifest)).unwrap_or_default() {
             let claim = place.blob(&attachment.claim, attachment.size)?;
-            signed.push(attachment.with(claim).map_err(unreadable)?);
+            let signed = evidence.usable(attachment.with(claim));
+            evidence.sigstore.extend(signed);
         }
     }
     let listed = client.referrers(repository, of).map_err(unfetched)?;
@@ -34,13 +40,15 @@ pub(super) fn of(client: &Client, repository: &str, of: &Digest) -> Result<Vec<S
         Some(index) => Some(index),
         None => place.manifest(&TagOrDigest::Tag(referrers_tag_of(of)))?,
     };
-    for digest in index.as_deref().map_or(Ok(Vec::new()), bundles_among).map_err(unreadable)? {
+    let bundles = index.as_deref().map_or(Ok(Vec::new()), bundles_among);
+    for digest in evidence.usable(bundles).unwrap_or_default() {
         let manifest = place.manifest(&TagOrDigest::Digest(digest))?;
         let Some(manifest) = manifest else { continue };
-        let (digest, size) = bundle_of(&manifest).map_err(unreadable)?;
-        signed.extend(bundled(&place.blob(&digest, size)?).map_err(unreadable)?);
+        let Some((digest, size)) = evidence.usable(bundle_of(&manifest)) else { continue };
+        let signed = evidence.usable(bundled(&place.blob(&digest, size)?));
+        evidence.sigstore.extend(signed.into_iter().flatten());
     }
-    Ok(signed)
+    Ok(())
 }
 
 /// A repository in which signatures lie.
@@ -77,8 +85,4 @@ impl Beside<'_> {
 
 fn unfetched(source: registry::Error) -> Error {
     remote_error("cannot fetch the signatures", source)
-}
-
-fn unreadable(source: TrustError) -> Error {
-    Error::caused(ErrorKind::Invalid, "cannot use the signatures", source)
 }

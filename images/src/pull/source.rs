@@ -8,7 +8,7 @@ use pod_abi::app::Verified;
 use crate::document::Blob;
 use crate::error::{Error, ErrorKind};
 use crate::registry;
-use crate::trust::Signed;
+use crate::trust::Evidence;
 
 /// A document as it came; its bytes have the digest.
 #[derive(Clone, Debug)]
@@ -38,10 +38,11 @@ pub(super) trait Source: Sync {
     /// What vouches for the first digest.
     fn verified(&self) -> Verified;
 
-    /// Returns the signatures of a manifest or an index that lie beside it, as cosign puts them.
-    fn signatures(&self, of: &Digest) -> Result<Vec<Signed>, Error> {
-        let _ = of;
-        Ok(Vec::new())
+    /// Adds the signatures of a manifest or an index that lie beside it, as cosign puts them, to
+    /// what there is to judge it by.
+    fn signatures(&self, of: &Digest, evidence: &mut Evidence) -> Result<(), Error> {
+        let _ = (of, evidence);
+        Ok(())
     }
 
     /// Returns the messages of OpenPGP about a manifest or an index; `apart` is the URL beneath

@@ -155,7 +155,7 @@ pub(super) fn check(
     for digest in chosen.index_digest().into_iter().chain([chosen.manifest_digest()]) {
         let mut evidence = Evidence::default();
         if sigstore {
-            evidence.sigstore = source.signatures(digest)?;
+            source.signatures(digest, &mut evidence)?;
         }
         if let Some(lookasides) = &lookasides {
             evidence.openpgp = source.messages(digest, apart(lookasides, named.as_ref()))?;

@@ -29,6 +29,15 @@ pub struct Evidence {
     pub sigstore: Vec<Signed>,
     /// Messages of OpenPGP, each of which has its claim in it.
     pub openpgp: Vec<Vec<u8>>,
+    /// Why what lies where signatures of cosign do is none: told where none vouches.
+    pub unusable: Vec<String>,
+}
+
+impl Evidence {
+    /// Takes what could be read, or remembers why it could not.
+    pub fn usable<T>(&mut self, read: Result<T, TrustError>) -> Option<T> {
+        read.map_err(|error| self.unusable.push(error.to_string())).ok()
+    }
 }
 
 /// What has verified an image: one line for each requirement.
@@ -83,7 +92,7 @@ pub fn judge(
         }
         Requirement::SigstoreSigned(sigstore) => {
             sigstore_signed(sigstore, intended, digest, &evidence.sigstore)
-                .map_err(|(why, causes)| refused(&why, causes))
+                .map_err(|(why, causes)| refused(&why, [&causes[..], &evidence.unusable].concat()))
         }
     };
     requirements.iter().map(one).collect()

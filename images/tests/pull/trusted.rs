@@ -27,6 +27,10 @@ pub(crate) const TESTS: Table = &[
     ),
     ("an_image_that_a_referrer_signs_is_pulled", an_image_that_a_referrer_signs_is_pulled),
     (
+        "an_attestation_is_no_signature_and_harms_none",
+        an_attestation_is_no_signature_and_harms_none,
+    ),
+    (
         "an_index_that_is_signed_vouches_for_its_manifests",
         an_index_that_is_signed_vouches_for_its_manifests,
     ),
@@ -109,11 +113,16 @@ fn attach(bench: &Bench, key: &Key, image: &str, name: &str) {
 
 /// Signs `image` as cosign 3 does, listed where registries without lists have it.
 fn refer(bench: &Bench, key: &Key, image: &str) {
+    state(bench, key, image, "https://sigstore.dev/cosign/sign/v1");
+}
+
+/// Signs a statement about `image` of this kind, as cosign 3 does.
+fn state(bench: &Bench, key: &Key, image: &str, predicate: &str) {
     let kind = "application/vnd.in-toto+json";
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"digest": {"sha256": image.trim_start_matches("sha256:")}}],
-        "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {},
+        "predicateType": predicate, "predicate": {},
     })
     .to_string();
     let message = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
@@ -159,6 +168,24 @@ fn an_image_that_a_referrer_signs_is_pulled() {
     let pulled = bench.pull_as(&key.asks(None)).unwrap();
     assert_eq!(pulled.verified, Verified::Signature);
     bench.holds(&pulled);
+}
+
+fn an_attestation_is_no_signature_and_harms_none() {
+    let bench = Bench::new(SMALL);
+    let key = Key::new(&bench);
+    let image = bench.pushed.publish(&bench.registry);
+    state(&bench, &key, &image, "https://slsa.dev/provenance/v1");
+    let error = bench.pull_as(&key.asks(None)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Untrusted, "{error:?}");
+    assert!(format!("{error:?}").contains("slsa.dev"), "{error:?}");
+    bench.holds_nothing();
+    attach(&bench, &key, &image, &bench.reference());
+    assert_eq!(bench.pull_as(&key.asks(None)).unwrap().verified, Verified::Signature);
+    // Nor does what is no bundle at all.
+    let tag = format!("{}.sig", image.replace(':', "-"));
+    bench.registry.add_manifest("team/app", &tag, MANIFEST, "{\"schemaVersion\": 2}".to_owned());
+    refer(&bench, &key, &image);
+    assert_eq!(bench.pull_as(&key.asks(None)).unwrap().verified, Verified::Signature);
 }
 
 fn an_index_that_is_signed_vouches_for_its_manifests() {
