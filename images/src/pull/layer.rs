@@ -1,9 +1,11 @@
 //! One layer: from its blob to a tree that waits for its name.
 //!
 //! Bytes are counted, hashed and kept while the worker unpacks them; nothing is trusted until both
-//! digests are right, and nothing has a name until then.
+//! digests are right, and nothing has a name until then. Where a signature vouches for the image,
+//! a layer is complete and its digest is right before the worker sees its first byte.
 
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -36,8 +38,19 @@ pub(super) struct Context<'p> {
     pub(super) source: &'p dyn Source,
     pub(super) worker: &'p WorkerProgram,
     pub(super) progress: &'p dyn Progress,
+    /// When a layer may be parsed.
+    pub(super) parsing: Parsing,
     /// Set when another layer failed.
     pub(super) cancelled: AtomicBool,
+}
+
+/// When a layer that is fetched may be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parsing {
+    /// While it comes.
+    Meanwhile,
+    /// When it is complete and what was signed.
+    Afterwards,
 }
 
 /// A layer whose digests are right, in memory of no crash yet.
@@ -48,6 +61,9 @@ pub(super) struct Ready<'p> {
     pub(super) part: Option<Part>,
     pub(super) facts: LayerFacts,
 }
+
+/// Takes bytes, and tells whether it wants more.
+type Taker<'t> = dyn FnMut(&[u8]) -> Result<ControlFlow<()>, Error> + 't;
 
 /// Where a layer's bytes were.
 enum Arrival {
@@ -148,6 +164,9 @@ impl<'p> Context<'p> {
     }
 
     fn attempt(&self, job: &Job, part: &mut Part) -> Result<(LayerFacts, Staging<'p>), Error> {
+        if self.parsing == Parsing::Afterwards {
+            self.complete(job, part)?;
+        }
         let mut feed = Feed::start(self, job)?;
         let left = part.rewind().map_err(|source| part_error(job, source))?;
         feed.take_all(left, &mut io::sink())?;
@@ -160,6 +179,60 @@ impl<'p> Context<'p> {
             feed.take_all(&mut reader, part)?;
         }
         feed.finish()
+    }
+
+    /// Fetches what is missing of a layer, and checks it.
+    fn complete(&self, job: &Job, part: &mut Part) -> Result<(), Error> {
+        let Blob { digest, size } = &job.blob;
+        let (mut hasher, mut done) = (Hasher::new(digest.algorithm()), 0);
+        let mut hash = |bytes: &[u8]| {
+            hasher.update(bytes);
+            Ok(ControlFlow::Continue(()))
+        };
+        let left = part.rewind().map_err(|source| part_error(job, source))?;
+        self.pour(job, (left, &mut io::sink()), &mut done, &mut hash)?;
+        if done < *size {
+            if done > 0 {
+                self.progress.event(Event::LayerResumed { digest: digest.clone(), at: done });
+            }
+            let mut reader = self.source.blob(&job.blob, done)?;
+            self.pour(job, (&mut reader, part), &mut done, &mut hash)?;
+        }
+        check(job, done, hasher)
+    }
+
+    /// Takes everything `from` has, keeping a copy, until `take` wants no more. `done` counts.
+    fn pour(
+        &self,
+        job: &Job,
+        (from, copy): (&mut dyn Read, &mut dyn Write),
+        done: &mut u64,
+        take: &mut Taker<'_>,
+    ) -> Result<(), Error> {
+        let Blob { digest, size } = &job.blob;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            self.check_cancelled()?;
+            let length = match from.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(read_error(format!("cannot read layer `{digest}`"), error));
+                }
+            };
+            *done += u64::try_from(length).unwrap_or(u64::MAX);
+            if *done > *size {
+                let sentence = format!("layer `{digest}` is longer than {size} bytes");
+                return Err(Error::invalid(sentence));
+            }
+            copy.write_all(&buffer[..length]).map_err(|source| part_error(job, source))?;
+            let flow = take(&buffer[..length])?;
+            self.progress.event(Event::LayerBytes { digest: digest.clone(), done: *done });
+            if flow.is_break() {
+                return Ok(());
+            }
+        }
     }
 
     fn check_cancelled(&self) -> Result<(), Error> {
@@ -195,64 +268,31 @@ impl<'c, 'p> Feed<'c, 'p> {
 
     /// Takes everything `from` has, keeping a copy in `copy`.
     fn take_all(&mut self, from: &mut dyn Read, copy: &mut dyn Write) -> Result<(), Error> {
-        let digest = &self.job.blob.digest;
-        let mut buffer = vec![0; CHUNK];
-        while !self.gave_up {
-            self.context.check_cancelled()?;
-            let length = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return Err(read_error(format!("cannot read layer `{digest}`"), error));
+        if self.gave_up {
+            return Ok(());
+        }
+        let Self { context, job, unpack, hasher, done, gave_up, .. } = self;
+        context.pour(job, (from, copy), done, &mut |bytes| {
+            hasher.update(bytes);
+            match unpack.write_all(bytes) {
+                Ok(()) => Ok(ControlFlow::Continue(())),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    *gave_up = true;
+                    Ok(ControlFlow::Break(()))
                 }
-            };
-            self.done += u64::try_from(length).unwrap_or(u64::MAX);
-            if self.done > self.job.blob.size {
-                let size = self.job.blob.size;
-                return Err(Error::invalid(format!(
-                    "layer `{digest}` is longer than {size} bytes"
-                )));
+                Err(source) => {
+                    let sentence = format!("cannot unpack layer `{}`", job.blob.digest);
+                    Err(Error::storage(sentence, source))
+                }
             }
-            copy.write_all(&buffer[..length]).map_err(|source| part_error(self.job, source))?;
-            self.take(&buffer[..length])?;
-            let event = Event::LayerBytes { digest: digest.clone(), done: self.done };
-            self.context.progress.event(event);
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.hasher.update(bytes);
-        match self.unpack.write_all(bytes) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.gave_up = true;
-                Ok(())
-            }
-            Err(source) => {
-                let sentence = format!("cannot unpack layer `{}`", self.job.blob.digest);
-                Err(Error::storage(sentence, source))
-            }
-        }
+        })
     }
 
     /// Hears the worker and checks size and both digests.
     fn finish(self) -> Result<(LayerFacts, Staging<'p>), Error> {
         let Job { blob, diff_id } = self.job;
         if !self.gave_up {
-            if self.done < blob.size {
-                let sentence = format!(
-                    "layer `{}` ended after {} of {} bytes",
-                    blob.digest, self.done, blob.size
-                );
-                return Err(Error::invalid(sentence));
-            }
-            let found = self.hasher.finish();
-            if found != blob.digest {
-                let sentence = format!("what came for layer `{}` is `{found}`", blob.digest);
-                return Err(Error::invalid(sentence));
-            }
+            check(self.job, self.done, self.hasher)?;
         }
         let facts =
             self.unpack.finish().map_err(|source| unpack_error(&layer_word(self.job), source))?;
@@ -268,6 +308,19 @@ impl<'c, 'p> Feed<'c, 'p> {
             return Err(Error::invalid(sentence));
         }
         Ok((facts, self.staging))
+    }
+}
+
+/// Checks the length and the digest of what came.
+fn check(job: &Job, done: u64, hasher: Hasher) -> Result<(), Error> {
+    let Blob { digest, size } = &job.blob;
+    if done < *size {
+        let sentence = format!("layer `{digest}` ended after {done} of {size} bytes");
+        return Err(Error::invalid(sentence));
+    }
+    match hasher.finish() {
+        found if found == *digest => Ok(()),
+        found => Err(Error::invalid(format!("what came for layer `{digest}` is `{found}`"))),
     }
 }
 

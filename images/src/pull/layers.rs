@@ -13,7 +13,7 @@ use pod_abi::Digest;
 use super::PullOptions;
 use super::chain::{self, ChainError};
 use super::choose::Chosen;
-use super::layer::{Context, Job, Ready};
+use super::layer::{Context, Job, Parsing, Ready};
 use super::source::Source;
 use crate::error::{Error, ErrorKind, is_full};
 use crate::hash;
@@ -28,11 +28,12 @@ pub(super) fn fetch(
     store: &Store,
     source: &dyn Source,
     chosen: &Chosen,
-    options: &PullOptions,
+    (options, parsing): (&PullOptions, Parsing),
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let cancelled = AtomicBool::new(false);
-    let context = Context { store, source, worker: &options.worker, progress, cancelled };
+    let worker = &options.worker;
+    let context = Context { store, source, worker, progress, parsing, cancelled };
     let jobs = missing(store, chosen, progress)?;
     let mut waiting = Waiting::new();
     if !jobs.is_empty() {

@@ -55,6 +55,7 @@ pub use commit::Commit;
 pub use decide::{Decision, decide};
 pub use discover::{Discovered, Discovery, SignatureWanted};
 pub use import::{Import, Imported, ImportedFrom};
+use layer::Parsing;
 pub(crate) use layer::unpack_error;
 pub(crate) use remote::{client_at, registries};
 use source::Source;
@@ -242,7 +243,12 @@ impl Store {
         for document in &chosen.documents {
             self.write_blob(&document.digest, &document.bytes)?;
         }
-        layers::fetch(self, source, &chosen, options, progress)?;
+        // What nobody has signed is not even parsed where signatures are asked for.
+        let parsing = match verified {
+            Verified::Signature => Parsing::Afterwards,
+            _ => Parsing::Meanwhile,
+        };
+        layers::fetch(self, source, &chosen, (options, parsing), progress)?;
         let record = RefRecord::now(reference, &options.platform, &parts(chosen, verified));
         self.write_ref(&record)?;
         progress.event(Event::Done { digest });

@@ -30,6 +30,7 @@ pub(crate) const TESTS: Table = &[
         "an_attestation_is_no_signature_and_harms_none",
         an_attestation_is_no_signature_and_harms_none,
     ),
+    ("a_layer_nobody_has_signed_is_not_even_parsed", a_layer_nobody_has_signed_is_not_even_parsed),
     (
         "an_index_that_is_signed_vouches_for_its_manifests",
         an_index_that_is_signed_vouches_for_its_manifests,
@@ -186,6 +187,23 @@ fn an_attestation_is_no_signature_and_harms_none() {
     bench.registry.add_manifest("team/app", &tag, MANIFEST, "{\"schemaVersion\": 2}".to_owned());
     refer(&bench, &key, &image);
     assert_eq!(bench.pull_as(&key.asks(None)).unwrap().verified, Verified::Signature);
+}
+
+fn a_layer_nobody_has_signed_is_not_even_parsed() {
+    for (fault, says) in [(Fault::Corrupt, "what came for layer"), (Fault::None, "/nonexistent")] {
+        let bench = Bench::new(SMALL);
+        let key = Key::new(&bench);
+        let image = bench.pushed.publish(&bench.registry);
+        attach(&bench, &key, &image, &bench.reference());
+        for layer in &bench.pushed.layers {
+            bench.registry.script(&layer.digest, vec![fault.clone(); 3]);
+        }
+        // No worker can be started: whoever begins to parse has another error.
+        let mut asks = key.asks(None);
+        asks.worker.exe = "/nonexistent".into();
+        let error = bench.pull_as(&asks).unwrap_err();
+        assert!(format!("{error:?}").contains(says), "{error:?}");
+    }
 }
 
 fn an_index_that_is_signed_vouches_for_its_manifests() {
