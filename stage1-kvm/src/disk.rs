@@ -39,7 +39,7 @@ impl Disk {
     pub(crate) fn place(&mut self, layer: &str, length: u64) -> Result<Extent, Failure> {
         if length == 0 || !length.is_multiple_of(BLOCK) {
             let what = format!("layer `{layer}` is no image: it has {length} bytes");
-            return Err(Failure::new(what).code("vm.layer"));
+            return Err(Failure::new(what).code("image.file"));
         }
         let offset = self.end.next_multiple_of(ALIGNMENT);
         if self.layers.len() >= MAX_LAYERS {

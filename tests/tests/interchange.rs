@@ -149,7 +149,9 @@ const STORAGE: &str = "--root=storage --runroot=storage-run --storage-driver=vfs
 fn script(sandbox: &Sandbox, tool: &str, text: &str) {
     let before = format!("{tool} {STORAGE}");
     let words = ["-euc", text, "sh", &before, &sandbox.path("").display().to_string()];
-    sandbox.program("sh").args(words).run().success();
+    // Without a file of this name podman does not find what it has made itself.
+    let registries = ("CONTAINERS_REGISTRIES_CONF", "/etc/containers/registries.conf");
+    sandbox.program("sh").env(registries.0, registries.1).args(words).run().success();
 }
 
 #[test]

@@ -367,7 +367,7 @@ fn a_layer_that_is_no_file_is_refused() {
         layer(&|path| fs::create_dir(path).unwrap()),
         layer(&device(SFlag::S_IFCHR)),
     ] {
-        assert_eq!((said.code(), said.code), ("vm.layer", 125), "{said:?}");
+        assert_eq!((said.code(), said.code), ("image.file", 125), "{said:?}");
     }
     // A memory disk, where there are any; elsewhere it cannot be opened at all.
     let said = layer(&device(SFlag::S_IFBLK));

@@ -115,7 +115,7 @@ mod tests {
         assert!(!directory.join("apps/web").exists());
         write_list(pod.as_fd(), vec![web]).unwrap();
         let text = std::fs::read_to_string(directory.join("apps.json")).unwrap();
-        assert_eq!(text, r#"{"version":5,"apps":["web"]}"#);
+        assert_eq!(text, r#"{"version":6,"apps":["web"]}"#);
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

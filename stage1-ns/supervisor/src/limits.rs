@@ -104,7 +104,7 @@ mod tests {
         assert!(!app.join("app.21.json").exists() && !app.join(".app.json.tmp").exists());
         of_pod(pod.as_fd(), &spec.resources).unwrap().commit().unwrap();
         let text = fs::read_to_string(directory.join("limits.json")).unwrap();
-        assert_eq!(text, r#"{"version":5,"resources":{"pids":20}}"#);
+        assert_eq!(text, r#"{"version":6,"resources":{"pids":20}}"#);
         fs::remove_dir_all(&directory).unwrap();
     }
 }
